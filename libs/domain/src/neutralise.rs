@@ -1,0 +1,1 @@
+//! Makes text written by an agent harmless before it is posted.

@@ -1,0 +1,222 @@
+//! What any code host can do for us, in our words.
+//!
+//! The control plane speaks to a [`Forge`] and never to GitHub. Every failure is one of the
+//! [`ForgeError`] kinds, so that what happens next (wait, tell a person, look before
+//! repeating) is decided by kind and not by status code.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    names::{CommitSha, RepositoryName},
+    rights::Permission,
+};
+use serde::{Deserialize, Serialize};
+
+/// Why a call did not do what it should.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ForgeError {
+    /// The code host asks us to wait.
+    #[error("rate limit reached, free again in {} s", retry_after.as_secs())]
+    Limited {
+        /// How long, as the host says; a minute when it does not say.
+        retry_after: Duration,
+    },
+    /// The credential is not good, or not good for this.
+    #[error("not allowed: {message}")]
+    Denied {
+        /// The host's words.
+        message: String,
+    },
+    /// It is not there, or the credential may not see it.
+    #[error("not found: {message}")]
+    Missing {
+        /// The host's words.
+        message: String,
+    },
+    /// It exists already or has changed meanwhile.
+    #[error("conflict: {message}")]
+    Conflict {
+        /// The host's words.
+        message: String,
+    },
+    /// The host understood and will not do it.
+    #[error("refused as invalid: {message}")]
+    Invalid {
+        /// The host's words, field by field.
+        message: String,
+    },
+    /// The host does not offer this at all (405, 410, 501).
+    #[error("not offered by this server: {message}")]
+    Unsupported {
+        /// The host's words.
+        message: String,
+    },
+    /// No answer, or an answer that says nothing. Whether a write happened is unknown.
+    #[error("no usable answer: {message}")]
+    Outage {
+        /// What was seen.
+        message: String,
+    },
+}
+
+/// Result of a call.
+pub type Result<T> = std::result::Result<T, ForgeError>;
+
+/// A repository as it is now.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// Spelled as the host spells it.
+    pub name: RepositoryName,
+    /// Branch that work starts from.
+    pub default_branch: String,
+    /// True for private repositories.
+    pub private: bool,
+    /// True when it takes no changes any more.
+    pub archived: bool,
+    /// What our credential may do with it, as far as the host says.
+    pub our_permission: Option<Permission>,
+}
+
+/// An issue as it is now.
+#[derive(Clone, Debug)]
+pub struct Issue {
+    /// Number.
+    pub number: u64,
+    /// Title.
+    pub title: String,
+    /// Body, empty when there is none.
+    pub body: String,
+    /// Who opened it.
+    pub author: String,
+    /// True while it is open.
+    pub open: bool,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Address for people.
+    pub html_url: String,
+    /// True when the number is a pull request's.
+    pub is_pull_request: bool,
+}
+
+/// A comment on an issue or pull request.
+#[derive(Clone, Debug)]
+pub struct Comment {
+    /// Id, unique in the repository.
+    pub id: u64,
+    /// Who wrote it.
+    pub author: String,
+    /// How the author stands to the repository ("OWNER", "NONE", …), as the host says.
+    pub author_association: String,
+    /// Markdown.
+    pub body: String,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Address for people.
+    pub html_url: String,
+}
+
+/// What kind of file a change leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileMode {
+    /// `100644`
+    Regular,
+    /// `100755`
+    Executable,
+    /// `120000`; the content is the target.
+    Symlink,
+}
+
+/// One path of a commit.
+#[derive(Clone, Debug)]
+pub struct TreeChange {
+    /// Path from the root, `/` between parts.
+    pub path: String,
+    /// New content, or `None` to delete the path.
+    pub content: Option<(FileMode, Vec<u8>)>,
+}
+
+/// A commit to be made on top of another.
+#[derive(Clone, Debug)]
+pub struct NewCommit {
+    /// Its only parent.
+    pub parent: CommitSha,
+    /// Message with trailers.
+    pub message: String,
+    /// Everything that differs from the parent.
+    pub changes: Vec<TreeChange>,
+    /// Author and committer date; the same input then gives the same commit.
+    pub date: DateTime<Utc>,
+}
+
+/// A pull request to be opened.
+#[derive(Clone, Debug)]
+pub struct NewPullRequest {
+    /// Title.
+    pub title: String,
+    /// Markdown.
+    pub body: String,
+    /// Branch with the changes, in the same repository.
+    pub head: String,
+    /// Branch to merge into.
+    pub base: String,
+}
+
+/// A pull request.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// Number.
+    pub number: u64,
+    /// Address for people.
+    pub html_url: String,
+    /// Head commit.
+    pub head_sha: CommitSha,
+    /// True while it is open.
+    pub open: bool,
+}
+
+/// A small sign on an issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reaction {
+    /// 👀: seen.
+    Eyes,
+}
+
+/// A code host. One value is one identity on it.
+#[async_trait::async_trait]
+pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
+    /// Login of the identity we act as.
+    async fn identity(&self) -> Result<String>;
+    /// The repository as it is now.
+    async fn repository(&self, repository: &RepositoryName) -> Result<Repository>;
+    /// What an account may do with the repository, asked now.
+    async fn permission(&self, repository: &RepositoryName, login: &str) -> Result<Permission>;
+    /// The issue as it is now.
+    async fn issue(&self, repository: &RepositoryName, number: u64) -> Result<Issue>;
+    /// All comments, oldest first.
+    async fn comments(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Comment>>;
+    /// Writes a comment.
+    async fn create_comment(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<Comment>;
+    /// Replaces a comment's text.
+    async fn update_comment(&self, repository: &RepositoryName, comment: u64, body: &str) -> Result<Comment>;
+    /// Puts labels on an issue or pull request, creating those that do not exist.
+    async fn add_labels(&self, repository: &RepositoryName, number: u64, labels: &[String]) -> Result<()>;
+    /// Takes a label off; one that is not there is fine.
+    async fn remove_label(&self, repository: &RepositoryName, number: u64, label: &str) -> Result<()>;
+    /// Reacts to an issue; a second time is the same as once.
+    async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()>;
+    /// Head of a branch, or `None` when there is no such branch.
+    async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>>;
+    /// Stores a commit (blobs, tree, commit) that no branch points at yet.
+    async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha>;
+    /// Points a new branch at a commit.
+    async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()>;
+    /// Opens a pull request.
+    async fn create_pull_request(&self, repository: &RepositoryName, new: &NewPullRequest) -> Result<PullRequest>;
+    /// The open pull request of a branch of this repository, if there is one.
+    async fn pull_request_of(&self, repository: &RepositoryName, head: &str) -> Result<Option<PullRequest>>;
+}

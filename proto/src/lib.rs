@@ -1,0 +1,17 @@
+//! The contracts between machines: services and messages generated from
+//! `proto/callboard/v1`. The `.proto` files are the documentation.
+
+/// Calls between our services, and what a runner may say.
+#[expect(missing_docs, unused_qualifications, clippy::all, reason = "generated; documented in the .proto files")]
+pub mod v1 {
+    tonic::include_proto!("callboard.v1");
+}
+
+/// The CLI's calls over the admin socket.
+#[expect(missing_docs, unused_qualifications, clippy::all, reason = "generated; documented in the .proto files")]
+pub mod admin {
+    tonic::include_proto!("callboard.admin.v1");
+}
+
+/// Most bytes of one gRPC message: a webhook body (25 MiB) and its frame.
+pub const MAX_MESSAGE_BYTES: usize = 28 * 1024 * 1024;
