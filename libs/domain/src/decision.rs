@@ -44,6 +44,24 @@ pub enum Happening {
     Other,
 }
 
+impl Happening {
+    /// The issue or pull request it is about.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::IssueLabeled { issue: number, .. } | Self::PullRequestLabeled { number, .. } => Some(*number),
+            Self::Other => None,
+        }
+    }
+
+    /// The label it is about.
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::IssueLabeled { label, .. } | Self::PullRequestLabeled { label, .. } => Some(label),
+            Self::Other => None,
+        }
+    }
+}
+
 /// One event from the code host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

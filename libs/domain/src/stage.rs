@@ -156,9 +156,9 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let built_in = include_str!("stages.yaml");
         let error = |yaml: String| Stages::parse(&yaml).expect_err("a mistake").to_string();
-        insta::assert_snapshot!(error(built_in.replace("priority", "prioriti")), @"");
-        insta::assert_snapshot!(error(built_in.replace("time_limit_minutes: 60", "time_limit_minutes: 0")), @"");
-        insta::assert_snapshot!(error(built_in.replace("version: 1", "version: 7")), @"");
-        insta::assert_snapshot!(error(built_in.replace("\"**\"", "\"a[\"")), @"");
+        insta::assert_snapshot!(error(built_in.replace("priority", "prioriti")), @"stages.dev: unknown field `prioriti`, expected one of `description`, `role`, `template`, `write_scope`, `priority`, `time_limit_minutes`, `max_changeset_bytes`, `max_changeset_files`, `second_trigger`, `mode` at line 9 column 5");
+        insta::assert_snapshot!(error(built_in.replace("time_limit_minutes: 60", "time_limit_minutes: 0")), @"stages.dev.time_limit_minutes: expected 1 to 1440");
+        insta::assert_snapshot!(error(built_in.replace("version: 1", "version: 7")), @"stages.*.version: 7 is not known; write 1");
+        insta::assert_snapshot!(error(built_in.replace("\"**\"", "\"a[\"")), @"stages.dev.write_scope: `a[`: unclosed character class; missing ']'");
     }
 }

@@ -1,1 +1,14 @@
-//! .
+//! GitHub, and servers that speak its API: the [`forge::Forge`] over REST, and what its
+//! webhooks say. The only crate that knows octocrab.
+
+mod client;
+mod commit;
+mod failure;
+mod forge;
+pub mod payload;
+pub mod webhook;
+
+pub use self::{
+    client::{Credential, GithubSettings, SetupError},
+    forge::GithubForge,
+};

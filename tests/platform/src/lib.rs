@@ -1,1 +1,1 @@
-//! .
+//! Stories on the whole platform; everything is in `tests/it`.

@@ -1,2 +1,49 @@
-//! .
-fn main() {}
+//! A coding agent that plays a script: for tests and the demo, where no model is at hand.
+//!
+//! It reads the prompt on standard input and really edits files in the folder it is started
+//! in. The script is a fenced block ```` ```agent-script ```` in the issue's text; without one
+//! it writes a note about the issue.
+
+use std::{
+    io::{self, Read},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+
+mod hostile;
+mod prompt;
+mod steps;
+
+use steps::{Player, Step};
+
+fn main() -> ExitCode {
+    match play() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("scripted-agent: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn play() -> anyhow::Result<u8> {
+    let mut prompt = Vec::new();
+    io::stdin().read_to_end(&mut prompt).context("the prompt")?;
+    let prompt = String::from_utf8_lossy(&prompt);
+    let issue = prompt::issue(&prompt);
+    let script = match prompt::script(&prompt) {
+        Some(script) => serde_json::from_str::<Vec<Step>>(&script).context("the agent-script block is no list of steps")?,
+        None => steps::note_about(&issue),
+    };
+    let summary_file = std::env::var_os("CALLBOARD_SUMMARY_FILE").map(PathBuf::from);
+    let mut player = Player::new(std::env::current_dir()?, summary_file);
+    for step in script {
+        if let Some(code) = player.play(step)? {
+            return Ok(code);
+        }
+    }
+    player.finish()?;
+    Ok(0)
+}

@@ -1,2 +1,313 @@
-//! .
-fn main() {}
+//! The stand-in for GitHub as a program: a server, and commands that talk to it.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use domain::ids::Ids;
+use serde_json::{Value, json};
+use telemetry::clock::SystemClock;
+use webhook_simulator::{Options, Seed, Simulator};
+
+/// A stand-in for GitHub: REST API, git over HTTP, signed webhooks.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Server the other commands talk to
+    #[arg(long, global = true, env = "WEBHOOK_SIMULATOR_URL", default_value = "http://127.0.0.1:9000")]
+    server: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server; prints its addresses as one JSON line
+    Serve {
+        /// Address to listen on; port 0 takes a free one
+        #[arg(long, default_value = "127.0.0.1:9000")]
+        listen: SocketAddr,
+        /// Empty folder for the repositories
+        #[arg(long)]
+        data: PathBuf,
+        /// Accounts and repositories to begin with, YAML or JSON [default: octocat/hello-world]
+        #[arg(long)]
+        seed: Option<PathBuf>,
+        /// Write a personal access token of the first account to this file (mode 0600)
+        #[arg(long)]
+        token_file: Option<PathBuf>,
+    },
+    /// Make octocat/hello-world where it is missing, and a hook; prints JSON
+    Seed {
+        /// Where the hook's deliveries go
+        #[arg(long, requires = "hook_secret_file")]
+        hook_url: Option<String>,
+        /// File that holds the secret deliveries are signed with
+        #[arg(long, requires = "hook_url")]
+        hook_secret_file: Option<PathBuf>,
+    },
+    /// Open an issue; prints its number
+    Issue {
+        /// Title
+        #[arg(long)]
+        title: String,
+        /// Text
+        #[arg(long, default_value = "")]
+        body: String,
+        /// Repository, as OWNER/NAME
+        #[arg(long, default_value = "octocat/hello-world")]
+        repository: String,
+        /// Who opens it
+        #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
+        author: String,
+    },
+    /// Put a label on an issue
+    Label {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number of the issue
+        number: u64,
+        /// Label, such as run:dev
+        label: String,
+        /// Who puts it on
+        #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
+        actor: String,
+    },
+    /// Write a comment on an issue; prints its id
+    Comment {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number of the issue
+        number: u64,
+        /// Text
+        #[arg(long)]
+        body: String,
+        /// Who writes it
+        #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
+        author: String,
+    },
+    /// Print what is there, as JSON
+    #[command(subcommand)]
+    Show(Show),
+    /// Send a delivery again, with the same GUID; prints the new delivery's id
+    Redeliver {
+        /// Id of the delivery, from `show deliveries`
+        delivery: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Show {
+    /// An issue
+    Issue {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number
+        number: u64,
+    },
+    /// Comments of an issue or pull request
+    Comments {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number
+        number: u64,
+    },
+    /// Pull requests, or one of them
+    Pull {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number; all without it
+        number: Option<u64>,
+        /// Print the change instead
+        #[arg(long, requires = "number")]
+        diff: bool,
+    },
+    /// Deliveries to the repository's hooks
+    Deliveries {
+        /// Repository, as OWNER/NAME
+        repository: String,
+    },
+    /// Requests the server answered, and how many of each
+    Log,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { server, command } = Arguments::parse();
+    telemetry::logging::start();
+    match run(&server, command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("webhook-simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(server: &str, command: Command) -> anyhow::Result<()> {
+    let control = Control::new(server)?;
+    match command {
+        Command::Serve { listen, data, seed, token_file } => {
+            serve(listen, data, seed.as_deref(), token_file.as_deref()).await
+        }
+        Command::Seed { hook_url, hook_secret_file } => {
+            seed(&control, hook_url.as_deref(), hook_secret_file.as_deref()).await
+        }
+        Command::Issue { title, body, repository, author } => {
+            let new = json!({ "repository": repository, "author": author, "title": title, "body": body });
+            print(&control.post("issues", &new).await?["number"])
+        }
+        Command::Label { repository, number, label, actor } => {
+            let new = json!({ "repository": repository, "number": number, "label": label, "actor": actor });
+            control.post("labels", &new).await.map(drop)
+        }
+        Command::Comment { repository, number, body, author } => {
+            let new = json!({ "repository": repository, "number": number, "author": author, "body": body });
+            print(&control.post("comments", &new).await?["id"])
+        }
+        Command::Show(what) => show(&control, what).await,
+        Command::Redeliver { delivery } => {
+            let path = format!("deliveries/{delivery}/attempts");
+            print(&control.post(&path, &json!({})).await?["id"])
+        }
+    }
+}
+
+async fn serve(
+    listen: SocketAddr,
+    data: PathBuf,
+    seed: Option<&Path>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<()> {
+    let seed = match seed {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            serde_yaml::from_str(&text).with_context(|| format!("{} is not a seed", file.display()))?
+        }
+        None => Seed::default(),
+    };
+    let clock = Arc::new(SystemClock);
+    let ids = Ids::from_os(clock.clone());
+    let simulator = Simulator::start(Options { listen, data, clock, ids }).await?;
+    simulator.seed(&seed).await?;
+    if let Some(file) = token_file {
+        let first = seed.users.first().context("--token-file needs a seed with a user")?;
+        write_secret(file, &simulator.add_token(&first.login)?)?;
+    }
+    print(&json!({
+        "api_url": simulator.api_url(),
+        "git_url": simulator.git_url(),
+        "web_url": simulator.web_url(),
+        "token_file": token_file,
+    }))?;
+    telemetry::shutdown::signalled().await?;
+    simulator.shutdown().await;
+    Ok(())
+}
+
+/// Writes a file only its owner can read, also when it was there with other rights.
+fn write_secret(file: &Path, secret: &str) -> anyhow::Result<()> {
+    let write = || {
+        let mut open = std::fs::OpenOptions::new();
+        let mut target = open.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+        target.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        target.write_all(secret.as_bytes())
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
+}
+
+async fn seed(control: &Control, hook_url: Option<&str>, secret_file: Option<&Path>) -> anyhow::Result<()> {
+    let seed = Seed::default();
+    let mut made = control.post("seed", &serde_json::to_value(&seed)?).await?;
+    if let (Some(url), Some(file)) = (hook_url, secret_file) {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let repository = seed.repositories.first().map(|r| r.name.as_str());
+        let new = json!({ "repository": repository, "url": url, "secret": text.trim_end() });
+        made["hook_id"] = control.post("hooks", &new).await?["id"].clone();
+    }
+    print(&made)
+}
+
+async fn show(control: &Control, what: Show) -> anyhow::Result<()> {
+    let numbered =
+        |repository: String, number: u64| vec![("repository", repository), ("number", number.to_string())];
+    match what {
+        Show::Issue { repository, number } => {
+            print(&control.get("issues", &numbered(repository, number)).await?)
+        }
+        Show::Comments { repository, number } => {
+            print(&control.get("comments", &numbered(repository, number)).await?)
+        }
+        Show::Pull { repository, number: Some(number), diff: true } => {
+            let text = control.text("diff", &numbered(repository, number)).await?;
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+        Show::Pull { repository, number, diff: _ } => {
+            let pulls = control.get("pulls", &[("repository", repository)]).await?;
+            let Some(number) = number else { return print(&pulls) };
+            let mut all = pulls.as_array().into_iter().flatten();
+            print(
+                all.find(|p| p["number"] == number)
+                    .with_context(|| format!("there is no pull request {number}"))?,
+            )
+        }
+        Show::Deliveries { repository } => {
+            print(&control.get("deliveries", &[("repository", repository)]).await?)
+        }
+        Show::Log => print(&control.get("log", &[]).await?),
+    }
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{value}")?)
+}
+
+/// The server's `/_stand-in/`.
+struct Control {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl Control {
+    fn new(server: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { client, base: format!("{}/_stand-in", server.trim_end_matches('/')) })
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let text = self.send(self.client.post(format!("{}/{path}", self.base)).json(body)).await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.text(path, query).await?)?)
+    }
+
+    async fn text(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+        self.send(self.client.get(format!("{}/{path}", self.base)).query(query)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<String> {
+        let response = request.send().await.with_context(|| {
+            format!("no stand-in at {}; start it with `webhook-simulator serve`", self.base)
+        })?;
+        let (status, text) = (response.status(), response.text().await?);
+        if status.is_success() {
+            return Ok(text);
+        }
+        let words: Option<Value> = serde_json::from_str(&text).ok();
+        match words.as_ref().and_then(|w| w["message"].as_str()) {
+            Some(message) => bail!("{message}"),
+            None => bail!("the stand-in answered {status}: {text}"),
+        }
+    }
+}

@@ -1,1 +1,164 @@
-//! .
+//! The control plane: the only process with rules, the owner of Postgres and of the object
+//! store.
+//!
+//! Each folder is one capability and holds its use cases, its SQL (`store.rs`) and its
+//! handlers. State changes follow one shape: a pure function of `domain` decides, one
+//! transaction commits state, effects and audit row together, a loop acts on what is
+//! committed.
+
+mod access;
+mod admin;
+mod audit;
+mod deliveries;
+mod envelope;
+mod git_upstream;
+mod objects;
+mod projects;
+mod publishing;
+mod run_tokens;
+mod runs;
+mod serving;
+mod settings;
+mod triggers;
+mod wake;
+mod workers;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use domain::{censor::Censor, clock::Clock, ids::Ids, stage::Stages};
+use forge::Forge;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use telemetry::shutdown::Shutdown;
+
+pub use crate::{
+    access::METHODS,
+    settings::{AgentKind, Agents, InternalListener, ProjectSeed, RepositorySeed, Settings, Tls, Upstream},
+};
+
+/// Everything below `migrations/`, applied at start.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// What every capability works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) db: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Ids,
+    pub(crate) forge: Arc<dyn Forge>,
+    pub(crate) objects: objects::Objects,
+    pub(crate) envelope: envelope::Envelope,
+    pub(crate) run_tokens: run_tokens::RunTokens,
+    pub(crate) stages: Stages,
+    pub(crate) agents: Agents,
+    pub(crate) upstream: Upstream,
+    pub(crate) git: git_upstream::GitUpstream,
+    /// Everything that must never be stored or posted.
+    pub(crate) censor: Censor,
+    pub(crate) wake: wake::Wake,
+    /// Said by `check` and in comments when attempts run without a sandbox.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A running control plane.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    app: Arc<App>,
+}
+
+impl ControlPlane {
+    /// Migrates the database, applies the configuration's projects, and starts serving.
+    /// Everything it starts ends with `shutdown`.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or migrated, a key does not fit what is stored,
+    /// or a listener cannot be bound.
+    pub async fn start(settings: Settings, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let db = PgPoolOptions::new()
+            .max_connections(16)
+            .acquire_timeout(std::time::Duration::from_secs(2))
+            .connect(&settings.database_url)
+            .await
+            .context("cannot connect to Postgres")?;
+        MIGRATOR.run(&db).await.context("cannot migrate the database")?;
+        let envelope = envelope::Envelope::new(&settings.key);
+        let run_tokens = run_tokens::RunTokens::load_or_create(&db, &envelope, &*settings.clock, &settings.ids).await?;
+        let wake = wake::Wake::start(&db, shutdown).await?;
+        let secrets = settings.secrets();
+        let app = Arc::new(App {
+            git: git_upstream::GitUpstream::new(&settings.upstream)?,
+            objects: objects::Objects::open(&settings.objects)?,
+            stages: Stages::built_in(),
+            censor: Censor::new(secrets),
+            db,
+            clock: settings.clock,
+            ids: settings.ids,
+            forge: settings.forge,
+            envelope,
+            run_tokens,
+            agents: settings.agents,
+            upstream: settings.upstream,
+            wake,
+            notes: settings.notes,
+        });
+        projects::apply_seed(&app, &settings.projects).await.context("cannot apply the projects of the configuration")?;
+        if let Some(local) = &settings.local_worker {
+            workers::enroll_local(&app, local).await?;
+        }
+        triggers::spawn(&app, shutdown);
+        runs::spawn(&app, shutdown);
+        publishing::spawn(&app, shutdown);
+        let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
+        serving::spawn(&app, access, settings.internal, &settings.admin_socket, shutdown).await?;
+        Ok(Self { app })
+    }
+
+    /// A line per part that cannot do its work now.
+    pub async fn readiness(&self) -> Vec<String> {
+        let probe = sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.app.db);
+        match tokio::time::timeout(std::time::Duration::from_secs(1), probe).await {
+            Ok(Ok(_)) => Vec::new(),
+            Ok(Err(_)) | Err(_) => vec!["control-plane: Postgres does not answer".to_owned()],
+        }
+    }
+
+    /// What is still to be done: undecided deliveries, runs under way, pending effects.
+    /// Tests fail when they leave some behind.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn work_left(&self) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar!(
+            r#"select 'delivery ' || guid as "what!" from deliveries where decided_at is null
+               union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
+               union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
+               union all select 'dead effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'dead'"#
+        )
+        .fetch_all(&self.app.db)
+        .await
+    }
+
+    /// Returns once nothing is left to be done, and says what is left when that does not
+    /// happen within `patience`.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn settled(&self, patience: std::time::Duration) -> sqlx::Result<Vec<String>> {
+        let until = tokio::time::Instant::now() + patience;
+        let (mut runs, mut effects) = (self.app.wake.subscribe(wake::Topic::Runs), self.app.wake.subscribe(wake::Topic::Effects));
+        loop {
+            runs.mark_unchanged();
+            effects.mark_unchanged();
+            let left = self.work_left().await?;
+            let patience = until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_empty() || patience.is_zero() {
+                return Ok(left);
+            }
+            let longest = patience.min(std::time::Duration::from_secs(1));
+            tokio::select! {
+                () = wake::news(&mut runs, longest) => {}
+                () = wake::news(&mut effects, longest) => {}
+            }
+        }
+    }
+}

@@ -1,1 +1,82 @@
-//! .
+//! Runs attempts on this machine.
+//!
+//! A worker opens no port: it leases attempts from the control plane, starts an agent runner
+//! for each in a sandbox, keeps the lease alive, and reports how it ended. Whatever happens
+//! to the platform, no process of an attempt outlives it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use domain::clock::Clock;
+use telemetry::{address::Address, identity::Identity};
+use tokio_util::sync::CancellationToken;
+
+mod attempt;
+mod control_plane;
+mod leasing;
+mod local;
+
+pub use local::{SANDBOX_FIRST_UID, SANDBOX_GID, check::probe};
+
+/// What a worker needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the control plane is reached.
+    pub control_plane: Address,
+    /// Who this worker is, as enrolled.
+    pub identity: Arc<Identity>,
+    /// The clock its tokens are made with.
+    pub clock: Arc<dyn Clock>,
+    /// How attempts run on this machine.
+    pub local: LocalSettings,
+}
+
+/// How attempts run on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    /// What keeps an attempt away from the machine.
+    pub sandbox: Sandbox,
+    /// Attempts at the same time.
+    pub capacity: usize,
+    /// The platform's `data_dir`. The worker owns `work/`, `bin/` and `etc/` in it; when the
+    /// platform is root, sandbox users must be able to pass through it (mode 0711).
+    pub state_dir: PathBuf,
+    /// The `agent-runner` binary on the host.
+    pub runner: PathBuf,
+    /// The agent gateway's Unix socket on the host.
+    pub gateway_socket: PathBuf,
+    /// The agent's own files, read-only in the sandbox.
+    pub mounts: Vec<Mount>,
+}
+
+/// What keeps an attempt away from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// bubblewrap with everything unshared.
+    Bubblewrap,
+    /// Nothing but a process group and, as root, an unprivileged user.
+    None,
+}
+
+/// A file or folder of the host that the agent may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// File or folder on the host.
+    pub host: PathBuf,
+    /// Absolute path in the sandbox, outside `/usr`, `/etc`, `/proc`, `/dev` and `/work`.
+    pub inside: PathBuf,
+}
+
+/// Runs attempts until `shutdown`; then ends those under way at once, tells the control
+/// plane, and removes their workspaces.
+///
+/// # Errors
+/// When the folders of the worker cannot be made, or the control plane's address would let
+/// tokens travel in the clear. An absent control plane or sandbox is no error here: the
+/// first is waited for, the second is reported with every attempt.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let executor = local::Executor::open(settings.local).await?;
+    let control_plane =
+        control_plane::ControlPlane::connect(&settings.control_plane, settings.identity, settings.clock)?;
+    leasing::run(executor, control_plane, shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Reading the file: environment on top, paths relative to the file, mistakes with place
+//! and suggestion.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use serde_yaml::Value;
+
+use super::{AgentName, Config};
+
+/// Bytes of a configuration file.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Scalars that the environment may set: variable and place in the file.
+const ENVIRONMENT: &[(&str, &[&str])] = &[
+    ("CALLBOARD_DATABASE_URL", &["database_url"]),
+    ("CALLBOARD_DATA_DIR", &["data_dir"]),
+    ("CALLBOARD_PUBLIC_URL", &["public_url"]),
+    ("CALLBOARD_KEY_FILE", &["key_file"]),
+    ("CALLBOARD_CONTROL_PLANE", &["control_plane"]),
+    ("CALLBOARD_IDENTITY_FILE", &["identity_file"]),
+    ("CALLBOARD_LISTEN_API", &["listen", "api"]),
+    ("CALLBOARD_LISTEN_ADMIN", &["listen", "admin"]),
+    ("CALLBOARD_LISTEN_AGENTS", &["listen", "agents"]),
+    ("CALLBOARD_LISTEN_INTERNAL", &["listen", "internal"]),
+    ("CALLBOARD_GITHUB_API_URL", &["github", "api_url"]),
+    ("CALLBOARD_GITHUB_WEB_URL", &["github", "web_url"]),
+    ("CALLBOARD_GITHUB_GIT_URL", &["github", "git_url"]),
+    ("CALLBOARD_GITHUB_TOKEN_FILE", &["github", "token_file"]),
+    ("CALLBOARD_OBJECTS_DIRECTORY", &["objects", "directory"]),
+];
+
+/// What is wrong with the configuration, in words.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file or a secret's file cannot be read.
+    #[error("{path}: {problem}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+    /// It is not YAML, has an unknown key, or a value of the wrong kind.
+    #[error("{path}: {problem}")]
+    Syntax {
+        /// Which file.
+        path: String,
+        /// The parser's words, with place and suggestion.
+        problem: String,
+    },
+    /// Well-formed, but it says something that cannot be.
+    #[error("{key}: {problem}")]
+    Value {
+        /// Place in the file.
+        key: String,
+        /// What is wrong and what to write.
+        problem: String,
+    },
+}
+
+fn value(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.into(), problem: problem.into() }
+}
+
+/// Reads the file, puts the environment on top, and checks what can be checked without
+/// touching anything else. `environment` looks a variable up.
+///
+/// # Errors
+/// [`ConfigError`] with the file or the key, what is wrong, and what to write.
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let shown = path.display().to_string();
+    let file = |problem: String| ConfigError::File { path: shown.clone(), problem };
+    let size = fs::metadata(path).map_err(|e| file(e.to_string()))?.len();
+    if size > MAX_BYTES {
+        return Err(file(format!("{size} bytes; a configuration has at most {MAX_BYTES}")));
+    }
+    let text = fs::read_to_string(path).map_err(|e| file(e.to_string()))?;
+    let syntax = |e: &serde_yaml::Error| ConfigError::Syntax { path: shown.clone(), problem: explain(&e.to_string()) };
+    // Once as it stands, for messages with line and column; then with the environment on top.
+    let overrides: Vec<_> = ENVIRONMENT.iter().filter_map(|(name, place)| Some((*place, environment(name)?))).collect();
+    let mut config: Config = if overrides.is_empty() {
+        serde_yaml::from_str(&text).map_err(|e| syntax(&e))?
+    } else {
+        let mut document: Value = serde_yaml::from_str(&text).map_err(|e| syntax(&e))?;
+        for (place, text) in overrides {
+            put(&mut document, place, text);
+        }
+        serde_yaml::from_value(document).map_err(|e| syntax(&e))?
+    };
+    resolve(&mut config, path.parent().unwrap_or(Path::new(".")));
+    check(&config)?;
+    Ok(config)
+}
+
+fn put(document: &mut Value, place: &[&str], text: String) {
+    let Some((last, parents)) = place.split_last() else { return };
+    let mut at = document;
+    for key in parents {
+        if !at.is_mapping() {
+            return;
+        }
+        let missing = at.get(*key).is_none_or(Value::is_null);
+        if missing && let Some(mapping) = at.as_mapping_mut() {
+            mapping.insert(Value::from(*key), Value::Mapping(serde_yaml::Mapping::new()));
+        }
+        let Some(next) = at.get_mut(*key) else { return };
+        at = next;
+    }
+    if let Some(mapping) = at.as_mapping_mut() {
+        mapping.insert(Value::from(*last), Value::from(text));
+    }
+}
+
+/// Adds the nearest known key to an unknown one.
+fn explain(message: &str) -> String {
+    let Some(rest) = message.split("unknown field `").nth(1) else { return message.to_owned() };
+    let unknown = rest.split('`').next().unwrap_or_default();
+    let known = rest.split('`').skip(2).step_by(2);
+    let nearest = known.map(|k| (strsim::damerau_levenshtein(unknown, k), k)).min();
+    match nearest {
+        Some((distance, key)) if distance <= 3.max(unknown.len() / 2) => format!("{message}\n\nhint: did you mean `{key}`?"),
+        Some(_) | None => message.to_owned(),
+    }
+}
+
+/// Paths in the file are relative to the file.
+fn resolve(config: &mut Config, folder: &Path) {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let fix = |path: &mut PathBuf| {
+        if let Ok(rest) = path.strip_prefix("~")
+            && let Some(home) = std::env::var_os("HOME")
+        {
+            *path = Path::new(&home).join(rest);
+        } else if path.is_relative() {
+            *path = folder.join(&*path);
+        }
+    };
+    fix(&mut config.data_dir);
+    fix(&mut config.github.token_file);
+    for path in [
+        &mut config.key_file,
+        &mut config.identity_file,
+        &mut config.listen.tls_certificate_file,
+        &mut config.listen.tls_key_file,
+        &mut config.objects.directory,
+    ] {
+        path.iter_mut().for_each(fix);
+    }
+    for repository in config.projects.iter_mut().flat_map(|p| &mut p.repositories) {
+        fix(&mut repository.webhook_secret_file);
+        repository.previous_webhook_secret_file.iter_mut().for_each(fix);
+    }
+    config.models.iter_mut().filter_map(|m| m.api_key_file.as_mut()).for_each(fix);
+    config.agents.codex.iter_mut().for_each(|c| fix(&mut c.binary));
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    if config.data_dir.as_os_str().len() > 70 {
+        return Err(value("data_dir", "longer than 70 bytes; sockets below it have to stay under 108, so choose a shorter path"));
+    }
+    for (key, url) in [("github.api_url", &config.github.api_url), ("github.web_url", &config.github.web_url), ("github.git_url", &config.github.git_url)] {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(value(key, format!("`{}://` is not supported; write https://…", url.scheme())));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(value(key, "has a user name or password in it; the token goes into token_file"));
+        }
+    }
+    let repositories: Vec<_> = config.projects.iter().flat_map(|p| &p.repositories).collect();
+    let (mut names, mut sources, mut projects) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for project in &config.projects {
+        if !projects.insert(project.name.as_str()) {
+            return Err(value("projects", format!("`{}` is there twice", project.name)));
+        }
+    }
+    for repository in &repositories {
+        if !names.insert(repository.name.key()) {
+            return Err(value("projects[].repositories", format!("{} is there twice", repository.name)));
+        }
+        match &repository.source {
+            Some(source) => {
+                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+                if source.is_empty() || source.len() > 60 || !source.bytes().all(plain) {
+                    return Err(value("projects[].repositories[].source", format!("`{source}`: use letters, digits, - _ . , at most 60")));
+                }
+                if !sources.insert(source) {
+                    return Err(value("projects[].repositories[].source", format!("`{source}` is there twice; each repository needs its own webhook address")));
+                }
+            }
+            None if repositories.len() > 1 => {
+                return Err(value(
+                    "projects[].repositories[].source",
+                    format!("{} has none; with more than one repository each needs its own, the last part of its webhook address", repository.name),
+                ));
+            }
+            None => {}
+        }
+    }
+    match config.agents.default {
+        AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => {
+            Err(value("agents.command.argv", "is missing; write the command line of your agent, or set agents.default: codex"))
+        }
+        AgentName::Codex if config.agents.codex.is_none() => Err(value("agents.codex.binary", "is missing; write the path of the codex binary")),
+        AgentName::Codex if config.models.is_empty() => Err(value("models", "is empty, and codex needs a model backend")),
+        AgentName::Command | AgentName::Codex => {
+            if config.models.len() > 1 {
+                return Err(value("models", "has more than one backend; exactly one is supported"));
+            }
+            if config.executor.local.capacity == 0 {
+                return Err(value("executor.local.capacity", "is 0, so nothing would ever run"));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Reads a secret's file; the line end that editors add is not part of it.
+///
+/// # Errors
+/// [`ConfigError`] naming the key and the file, never the content.
+pub fn read_secret(key: &str, path: &Path) -> Result<SecretString, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|e| value(key, format!("{}: {e}", path.display())))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(value(key, format!("{} is empty", path.display())));
+    }
+    Ok(secret.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "github: { token_file: token }\nagents: { default: command, command: { argv: [./agent.sh] } }\n";
+
+    fn with(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("callboard.yaml");
+        fs::write(&path, text).expect("written");
+        load(&path, environment).map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let none = |_: &str| None;
+        let error = |text: &str| with(text, &none).expect_err("a mistake");
+        insta::assert_snapshot!(error(&format!("{GOOD}listn: {{ api: 127.0.0.1:1 }}\n")));
+        insta::assert_snapshot!(error(&format!("{GOOD}projects: [ {{ name: Demo, repositories: [] }} ]\n")));
+        insta::assert_snapshot!(error("github: { token_file: token, git_url: 'file:///srv' }\nagents: { default: command, command: { argv: [x] } }\n"));
+        insta::assert_snapshot!(error("github: { token_file: token }\nagents: { default: codex }\n"));
+        let twice = "projects: [ { name: demo, repositories: [ { name: a/b, webhook_secret_file: s }, { name: a/c, webhook_secret_file: s } ] } ]\n";
+        insta::assert_snapshot!(error(&format!("{GOOD}{twice}")));
+    }
+
+    #[test]
+    fn the_environment_wins_and_paths_are_relative_to_the_file() {
+        let config = with(GOOD, &|name| (name == "CALLBOARD_LISTEN_API").then(|| "127.0.0.1:9999".to_owned())).expect("valid");
+        assert_eq!(config.listen.api.port(), 9999);
+        assert!(config.github.token_file.is_absolute() && config.github.token_file.ends_with("token"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The folder that holds everything the platform keeps on disk.
+//!
+//! As root the folder itself may be passed through (0711), because Postgres and the agents
+//! run as other users below it; everything private is in subfolders of mode 0700.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+
+/// Places below `data_dir`.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// Where the folder is, prepared or not.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// Makes the folder and its subfolders, with the modes they need.
+    pub(crate) fn prepare(root: &Path) -> anyhow::Result<Self> {
+        let data = Self::at(root);
+        let shared = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        make(root, shared)?;
+        for private in [data.internal(), data.identities(), data.objects()] {
+            make(&private, 0o700)?;
+        }
+        make(&data.agents(), shared)?;
+        Ok(data)
+    }
+
+    /// Holds the folder for one platform; ends with the process.
+    pub(crate) fn lock(&self) -> anyhow::Result<fs::File> {
+        let path = self.root.join("lock");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| anyhow::anyhow!("another platform runs in {}; end it, or choose another data_dir", self.root.display()))?;
+        Ok(file)
+    }
+
+    /// The CLI's socket.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.root.join("admin.sock")
+    }
+    fn internal(&self) -> PathBuf {
+        self.root.join("internal")
+    }
+    /// Internal calls of the control plane.
+    pub(crate) fn control_plane_socket(&self) -> PathBuf {
+        self.internal().join("control-plane.sock")
+    }
+    /// Identities of our services.
+    pub(crate) fn identities(&self) -> PathBuf {
+        self.root.join("identities")
+    }
+    /// The object store.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+    /// The private Postgres.
+    pub(crate) fn postgres(&self) -> PathBuf {
+        self.root.join("postgres")
+    }
+    fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+    /// The agent gateway's socket, the only one an agent may open.
+    pub(crate) fn agents_socket(&self) -> PathBuf {
+        self.agents().join("gateway.sock")
+    }
+    /// Workspaces and staged binaries of the local executor.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The envelope key: the configured file, or one made at the first start.
+    pub(crate) fn key(&self, configured: Option<&Path>) -> anyhow::Result<SecretBox<Vec<u8>>> {
+        let path = configured.map_or_else(|| self.root.join("key"), Path::to_path_buf);
+        if configured.is_none() && !path.exists() {
+            let mut key = [0_u8; 32];
+            aws_lc_rs::rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
+            write_private(&path, STANDARD.encode(key).as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let text: SecretString = fs::read_to_string(&path).with_context(|| format!("key_file: cannot read {}", path.display()))?.into();
+        let key = STANDARD.decode(text.expose_secret().trim()).ok().filter(|k| k.len() == 32);
+        let key = key.with_context(|| format!("key_file: {} does not hold 32 bytes in base64; `openssl rand -base64 32` makes such a file", path.display()))?;
+        Ok(SecretBox::new(Box::new(key)))
+    }
+}
+
+/// A file only its owner can read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a folder; one that is there gets the mode it needs, its parents are left alone.
+fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let done = match fs::DirBuilder::new().recursive(false).mode(mode).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // Parents that do not exist belong to us from now on.
+            fs::DirBuilder::new().recursive(true).mode(if mode & 0o011 == 0 { 0o700 } else { 0o711 }).create(path)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    done.with_context(|| format!("data_dir: cannot make {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("data_dir: {} does not belong to this user", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_things_are_private_and_the_key_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::prepare(&folder.path().join("data")).expect("prepared");
+        for path in [data.objects(), data.identities(), data.internal()] {
+            assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o700, "{}", path.display());
+        }
+        let first = data.key(None).expect("a key");
+        let again = DataDir::prepare(&folder.path().join("data")).expect("prepared").key(None).expect("a key");
+        assert_eq!(first.expose_secret(), again.expose_secret());
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_size_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        fs::write(&path, "c2hvcnQ=").expect("written");
+        let error = DataDir::at(folder.path()).key(Some(&path)).expect_err("too short").to_string();
+        assert!(error.contains("does not hold 32 bytes"), "{error}");
+    }
+}

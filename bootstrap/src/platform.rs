@@ -1,0 +1,389 @@
+//! The whole platform in one process: the same services as in a cluster, talking over Unix
+//! sockets with the same identities.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use control_plane::{AgentKind, ControlPlane, InternalListener, ProjectSeed, RepositorySeed, Tls, Upstream};
+use domain::{
+    clock::Clock,
+    ids::{Ids, WorkerId},
+};
+use github::{Credential, GithubForge, GithubSettings};
+use private_postgres::PrivatePostgres;
+use secrecy::{SecretBox, SecretString};
+use telemetry::{
+    address::Address,
+    admin::Readiness,
+    identity::{Identity, Subject},
+    shutdown::Shutdown,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{AgentName, Config, Sandbox, read_secret},
+    data_dir::DataDir,
+};
+
+/// How long services get to end; after that the process ends without them.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Where the agent's own files are inside the sandbox.
+const AGENT_FOLDER: &str = "/opt/callboard/agent";
+/// Said wherever it matters while there is no sandbox.
+pub(crate) const NO_SANDBOX: &str =
+    "`sandbox: none` is configured: agents run with the rights of an ordinary process on this machine.";
+
+/// What comes from outside and not from the file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and randomness.
+    pub ids: Ids,
+    /// The `agent-runner` binary; absent: beside this program.
+    pub runner: Option<PathBuf>,
+}
+
+/// A running platform.
+#[derive(Debug)]
+pub struct Platform {
+    api: SocketAddr,
+    admin: SocketAddr,
+    data: DataDir,
+    control_plane: ControlPlane,
+    edge: Shutdown,
+    core: Shutdown,
+    broken: CancellationToken,
+    postgres: Option<PrivatePostgres>,
+    _lock: std::fs::File,
+}
+
+/// One part, supervised: when it ends by itself the platform ends.
+pub(crate) fn supervise<F>(group: &Shutdown, broken: &CancellationToken, name: &'static str, service: F)
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let (ended, broken) = (group.token(), broken.clone());
+    group.spawn(async move {
+        let result = service.await;
+        if let Err(error) = &result {
+            tracing::error!(service = name, error = format!("{error:#}"), "service failed");
+        }
+        if result.is_err() || !ended.is_cancelled() {
+            broken.cancel();
+        }
+    });
+}
+
+impl Platform {
+    /// Starts everything and returns once webhooks are taken.
+    ///
+    /// # Errors
+    /// With a sentence that says what is wrong in the configuration or on this machine.
+    pub async fn start(config: &Config, options: Options) -> anyhow::Result<Self> {
+        let data = DataDir::prepare(&config.data_dir)?;
+        let lock = data.lock()?;
+        let (postgres, database_url) = database(config, &data).await?;
+        let worker_identity = Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);
+        let (edge, core, broken) = (Shutdown::new(), Shutdown::new(), CancellationToken::new());
+
+        let mut settings = control_plane_settings(config, &data, database_url, &options)?;
+        settings.local_worker = Some(Arc::clone(&worker_identity));
+        let control_plane = ControlPlane::start(settings, &core).await?;
+
+        let internal = Address::Unix(data.control_plane_socket());
+        let identity = |name: &str| -> anyhow::Result<Arc<Identity>> { Ok(Arc::new(Identity::load(&data.identities().join(format!("{name}.json")))?)) };
+
+        let agent_gateway = agent_gateway_settings(config, internal.clone(), identity("agent-gateway")?, &options)?;
+        let agents = agents_address(config, &data)?;
+        let listen = agents_listener(&agents).await?;
+        let Address::Unix(gateway_socket) = agents else {
+            anyhow::bail!("listen.agents: the local executor needs a Unix socket; leave the key out or write unix:/path");
+        };
+        supervise(&edge, &broken, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
+
+        let api_gateway = api_gateway::Settings {
+            control_plane: internal.clone(),
+            identity: identity("api-gateway")?,
+            clock: Arc::clone(&options.clock),
+            ids: options.ids.clone(),
+        };
+        let api_ready = api_gateway::readiness(&api_gateway);
+        let listener = bind("listen.api", config.listen.api).await?;
+        let api = listener.local_addr()?;
+        supervise(&edge, &broken, "api-gateway", api_gateway::run(api_gateway, listener, edge.token()));
+
+        let worker = worker::Settings {
+            control_plane: internal,
+            identity: worker_identity,
+            clock: Arc::clone(&options.clock),
+            local: local_executor(config, &data, gateway_socket, &options)?,
+        };
+        supervise(&edge, &broken, "worker", worker::run(worker, edge.token()));
+
+        let ready: Readiness = {
+            let control_plane = control_plane.clone();
+            Arc::new(move || {
+                let (control_plane, api_ready) = (control_plane.clone(), Arc::clone(&api_ready));
+                Box::pin(async move {
+                    let mut missing = control_plane.readiness().await;
+                    missing.extend(api_ready().await);
+                    missing
+                })
+            })
+        };
+        let admin = spawn_admin(config.listen.admin, ready, &edge, &broken).await?;
+        tracing::info!(%api, %admin, data_dir = %config.data_dir.display(), "platform is up");
+        Ok(Self { api, admin, data, control_plane, edge, core, broken, postgres, _lock: lock })
+    }
+
+    /// Where webhooks are taken.
+    pub fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where health, readiness and metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The CLI's socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data.admin_socket()
+    }
+
+    /// The control plane, for tests that ask what is left to do.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
+    }
+
+    /// Returns when a part has ended by itself.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    /// Ends everything, agents first, Postgres last. True when all parts ended in time.
+    pub async fn stop(self) -> bool {
+        let edge = self.edge.finish(PATIENCE).await;
+        let core = self.core.finish(PATIENCE).await;
+        if let Some(postgres) = self.postgres {
+            match tokio::task::spawn_blocking(|| postgres.stop()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %telemetry::logging::chain(&error), "Postgres did not stop"),
+                Err(error) => tracing::warn!(%error, "Postgres did not stop"),
+            }
+        }
+        edge && core
+    }
+}
+
+/// The configured database, or the private one.
+pub(crate) async fn database(config: &Config, data: &DataDir) -> anyhow::Result<(Option<PrivatePostgres>, String)> {
+    if let Some(url) = &config.database_url {
+        return Ok((None, url.clone()));
+    }
+    let settings = private_postgres::Settings { directory: data.postgres(), durable: true };
+    let postgres = tokio::task::spawn_blocking(move || private_postgres::start(&settings)).await??;
+    let url = postgres.url("callboard");
+    Ok((Some(postgres), url))
+}
+
+fn local_worker_identity(path: &Path, ids: &Ids) -> anyhow::Result<Identity> {
+    if path.exists() {
+        return Ok(Identity::load(path)?);
+    }
+    let identity = Identity::generate(Subject::Worker(ids.next::<WorkerId>()));
+    identity.save(path)?;
+    Ok(identity)
+}
+
+/// What the control plane is told.
+pub(crate) fn control_plane_settings(config: &Config, data: &DataDir, database_url: String, options: &Options) -> anyhow::Result<control_plane::Settings> {
+    let token = read_secret("github.token_file", &config.github.token_file)?;
+    let forge = GithubForge::new(GithubSettings {
+        api_url: config.github.api_url.clone(),
+        credential: Credential::PersonalAccessToken(token.clone()),
+        clock: Arc::clone(&options.clock),
+    })?;
+    let address = match &config.listen.internal {
+        Some(text) => text.parse().context("listen.internal")?,
+        None => Address::Unix(data.control_plane_socket()),
+    };
+    let tls = match (&config.listen.tls_certificate_file, &config.listen.tls_key_file) {
+        (Some(certificate), Some(key)) => Some(Tls {
+            certificate: std::fs::read(certificate).with_context(|| format!("listen.tls_certificate_file: {}", certificate.display()))?,
+            key: SecretBox::new(Box::new(std::fs::read(key).with_context(|| format!("listen.tls_key_file: {}", key.display()))?)),
+        }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together"),
+    };
+    let objects = config.objects.directory.clone().unwrap_or_else(|| data.objects());
+    anyhow::ensure!(objects.is_dir(), "objects.directory: {} is not a folder", objects.display());
+    let mut notes = Vec::new();
+    if config.executor.local.sandbox == Sandbox::None {
+        notes.push(NO_SANDBOX.to_owned());
+    }
+    Ok(control_plane::Settings {
+        database_url,
+        objects,
+        key: data.key(config.key_file.as_deref())?,
+        internal: InternalListener { address, tls },
+        admin_socket: data.admin_socket(),
+        identities: data.identities(),
+        local_worker: None,
+        forge: Arc::new(forge),
+        upstream: Upstream { git_url: config.github.git_url.clone(), web_url: config.github.web_url.clone(), token },
+        projects: projects(config)?,
+        agents: agents(config),
+        other_secrets: model_keys(config)?,
+        notes,
+        clock: Arc::clone(&options.clock),
+        ids: options.ids.clone(),
+    })
+}
+
+fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
+    config
+        .projects
+        .iter()
+        .map(|project| {
+            let repositories = project.repositories.iter().map(|repository| {
+                let previous = repository.previous_webhook_secret_file.as_deref();
+                Ok(RepositorySeed {
+                    name: repository.name.clone(),
+                    source: repository.source.clone().unwrap_or_else(|| repository.name.name().to_owned()),
+                    webhook_secret: read_secret("webhook_secret_file", &repository.webhook_secret_file)?,
+                    previous_webhook_secret: previous.map(|p| read_secret("previous_webhook_secret_file", p)).transpose()?,
+                    default_branch: repository.default_branch.clone(),
+                })
+            });
+            Ok(ProjectSeed {
+                name: project.name.clone(),
+                repositories: repositories.collect::<anyhow::Result<_>>()?,
+                members: project.members.iter().map(|(login, role)| (login.clone(), *role)).collect(),
+            })
+        })
+        .collect()
+}
+
+fn model_keys(config: &Config) -> anyhow::Result<Vec<SecretString>> {
+    let files = config.models.iter().filter_map(|m| m.api_key_file.as_deref());
+    Ok(files.map(|f| read_secret("models[].api_key_file", f)).collect::<Result<_, _>>()?)
+}
+
+/// The agent's program inside the sandbox: what is on this machine is mounted, what is in
+/// the repository or in `/usr` is not.
+fn inside(host: &Path) -> PathBuf {
+    Path::new(AGENT_FOLDER).join(host.file_name().unwrap_or(host.as_os_str()))
+}
+
+fn agents(config: &Config) -> control_plane::Agents {
+    let local = &config.executor.local;
+    let sandboxed = local.sandbox == Sandbox::Bubblewrap;
+    let place = |program: &Path| if sandboxed { inside(program) } else { program.to_path_buf() };
+    let (kind, argv, model) = match config.agents.default {
+        AgentName::Command => {
+            let mut argv = config.agents.command.as_ref().map(|c| c.argv.clone()).unwrap_or_default();
+            if let Some(program) = argv.first_mut().filter(|p| is_on_host(p)) {
+                *program = place(Path::new(program.as_str())).display().to_string();
+            }
+            (AgentKind::Command, argv, String::new())
+        }
+        AgentName::Codex => {
+            let codex = config.agents.codex.as_ref();
+            let program = codex.map(|c| place(&c.binary).display().to_string());
+            (AgentKind::Codex, program.into_iter().collect(), codex.map(|c| c.model.clone()).unwrap_or_default())
+        }
+    };
+    let mib = |n: u64| n.saturating_mul(1024 * 1024);
+    let seconds = config.agents.time_limit_seconds.or(config.agents.time_limit_minutes.map(|m| m.saturating_mul(60)));
+    control_plane::Agents {
+        kind,
+        argv,
+        model,
+        memory_bytes: mib(local.memory_mib),
+        processes: local.processes,
+        output_bytes: mib(local.output_mib),
+        file_bytes: mib(1024),
+        time_limit: seconds.map(|s| Duration::from_secs(u64::from(s))),
+    }
+}
+
+/// An absolute path outside `/usr`: `/usr` is in the sandbox anyway.
+fn is_on_host(program: &str) -> bool {
+    program.starts_with('/') && !["/usr/", "/bin/", "/sbin/"].iter().any(|p| program.starts_with(p))
+}
+
+pub(crate) fn agent_gateway_settings(config: &Config, control_plane: Address, identity: Arc<Identity>, options: &Options) -> anyhow::Result<agent_gateway::Settings> {
+    let models = config.models.iter().map(|model| {
+        let api_key = model.api_key_file.as_deref().map(|f| read_secret("models[].api_key_file", f)).transpose()?;
+        Ok(agent_gateway::ModelBackend { name: model.name.clone(), base_url: model.base_url.clone(), api_key })
+    });
+    Ok(agent_gateway::Settings { control_plane, identity, clock: Arc::clone(&options.clock), models: models.collect::<anyhow::Result<_>>()? })
+}
+
+pub(crate) fn agents_address(config: &Config, data: &DataDir) -> anyhow::Result<Address> {
+    match &config.listen.agents {
+        Some(text) => text.parse().context("listen.agents"),
+        None => Ok(Address::Unix(data.agents_socket())),
+    }
+}
+
+pub(crate) async fn agents_listener(address: &Address) -> anyhow::Result<agent_gateway::Listen> {
+    Ok(match address {
+        Address::Unix(path) => {
+            // As root the sandbox has a user and a group of its own, and this is the one
+            // socket that group may open.
+            let group = rustix::process::geteuid().is_root().then_some(worker::SANDBOX_GID);
+            agent_gateway::Listen::Unix { path: path.clone(), group }
+        }
+        Address::Tcp(address) => agent_gateway::Listen::Tcp(bind("listen.agents", *address).await?),
+        Address::Tls(url) => anyhow::bail!("listen.agents: `{url}` is an address to connect to, not one to listen on"),
+    })
+}
+
+/// How attempts run on this machine.
+pub(crate) fn local_executor(config: &Config, data: &DataDir, gateway_socket: PathBuf, options: &Options) -> anyhow::Result<worker::LocalSettings> {
+    let program = match config.agents.default {
+        AgentName::Command => config.agents.command.as_ref().and_then(|c| c.argv.first()).filter(|p| is_on_host(p)).map(PathBuf::from),
+        AgentName::Codex => config.agents.codex.as_ref().map(|c| c.binary.clone()),
+    };
+    if let Some(program) = &program {
+        anyhow::ensure!(program.exists(), "agents: {} does not exist", program.display());
+    }
+    let runner = match &options.runner {
+        Some(runner) => runner.clone(),
+        None => std::env::current_exe()?.with_file_name("agent-runner"),
+    };
+    Ok(worker::LocalSettings {
+        sandbox: match config.executor.local.sandbox {
+            Sandbox::Bubblewrap => worker::Sandbox::Bubblewrap,
+            Sandbox::None => worker::Sandbox::None,
+        },
+        capacity: config.executor.local.capacity,
+        state_dir: data.root().to_path_buf(),
+        runner,
+        gateway_socket,
+        mounts: program.into_iter().map(|host| worker::Mount { inside: inside(&host), host }).collect(),
+    })
+}
+
+pub(crate) async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}; is something else running there?"))
+}
+
+/// Starts the admin listener: health, readiness, metrics.
+pub(crate) async fn spawn_admin(address: SocketAddr, ready: Readiness, group: &Shutdown, broken: &CancellationToken) -> anyhow::Result<SocketAddr> {
+    let listener = bind("listen.admin", address).await?;
+    let address = listener.local_addr()?;
+    let ended = group.token();
+    let served = axum::serve(listener, telemetry::admin::router(ready)).with_graceful_shutdown(ended.cancelled_owned());
+    supervise(group, broken, "admin", async move { Ok(served.await?) });
+    Ok(address)
+}

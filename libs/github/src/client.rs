@@ -1,0 +1,335 @@
+//! The one door to the API: every call is made, timed, counted and judged here.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::forge::{ForgeError, Result};
+use bytes::Bytes;
+use domain::{clock::Clock, names::RepositoryName};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+use crate::failure;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Silence on the connection, in either direction, before it counts as broken.
+const SILENT_FOR: Duration = Duration::from_secs(15);
+/// A server that trickles is given up as well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// A page of 100 comments of the greatest length is about 26 MB.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// How we prove who we are.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A person's token, classic or fine-grained. It cannot be narrowed to one repository.
+    PersonalAccessToken(SecretString),
+}
+
+/// Where the API is and who we are there.
+#[derive(Clone, Debug)]
+pub struct GithubSettings {
+    /// `https://api.github.com`, or `https://host/api/v3` of an Enterprise Server.
+    pub api_url: Url,
+    /// Who we are.
+    pub credential: Credential,
+    /// Rate limits end at a point in time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Settings that cannot work.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SetupError {
+    /// Not an address of an API.
+    #[error(
+        "github.api_url must be http(s)://host[/path] without a user name or query, such as https://api.github.com"
+    )]
+    ApiUrl,
+    /// Not a token at all: it is empty or has characters no token has.
+    #[error(
+        "the GitHub token is empty or has spaces or control characters in it; check the file it is read from"
+    )]
+    Token,
+    /// The HTTP client cannot be made, for example because the machine has no CA certificates.
+    #[error("the GitHub client cannot be set up: {0}")]
+    Client(String),
+}
+
+/// Everything goes through here, so that a credential per repository changes nothing else.
+pub(crate) struct Client {
+    api: Octocrab,
+    base: Url,
+    token: SecretString,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Must be called inside a tokio runtime: the HTTP client has a task of its own.
+    pub(crate) fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
+        let GithubSettings { api_url: base, credential, clock } = settings;
+        let plain = base.username().is_empty() && base.password().is_none() && base.query().is_none();
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain {
+            return Err(SetupError::ApiUrl);
+        }
+        let token = match credential {
+            Credential::PersonalAccessToken(token) => SecretString::from(token.expose_secret().trim()),
+        };
+        // octocrab would panic on a token that is no header value.
+        let printable = token.expose_secret().bytes().all(|b| b.is_ascii_graphic());
+        if token.expose_secret().is_empty() || !printable {
+            return Err(SetupError::Token);
+        }
+        let setup = |error: octocrab::Error| SetupError::Client(chain(&error));
+        let api = Octocrab::builder()
+            .base_uri(base.as_str())
+            .map_err(setup)?
+            .personal_token(token.clone())
+            // Its retries repeat writes whose outcome is unknown. Ours look first.
+            .add_retry_config(RetryConfig::None)
+            .set_connect_timeout(Some(CONNECT_WITHIN))
+            .set_read_timeout(Some(SILENT_FOR))
+            .set_write_timeout(Some(SILENT_FOR))
+            .add_header(header::USER_AGENT, concat!("callboard/", env!("CARGO_PKG_VERSION")).to_owned())
+            .add_header(header::ACCEPT, "application/vnd.github+json".to_owned())
+            .build()
+            .map_err(setup)?;
+        Ok(Self { api, base, token, clock })
+    }
+
+    /// Calls about one repository, with what we may do there.
+    pub(crate) fn for_repository<'a>(&'a self, repository: &'a RepositoryName) -> Scope<'a> {
+        Scope { client: self, repository: Some(repository) }
+    }
+
+    /// Calls about ourselves.
+    pub(crate) fn for_ourselves(&self) -> Scope<'_> {
+        Scope { client: self, repository: None }
+    }
+
+    /// Path and query below the API's own path, each segment percent-encoded. The result
+    /// starts with the base path, which is where octocrab leaves it alone.
+    fn uri(&self, repository: Option<&RepositoryName>, path: &[&str], query: &[(&str, &str)]) -> Result<Uri> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty();
+            if let Some(repository) = repository {
+                segments.extend(["repos", repository.owner(), repository.name()]);
+            }
+            segments.extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let text =
+            url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        text.parse().map_err(|_| ForgeError::Invalid {
+            message: "a name that cannot be part of an address".to_owned(),
+        })
+    }
+
+    async fn call(&self, method: Method, uri: Uri, body: Option<&Value>) -> Result<Answer> {
+        let path = uri.path().to_owned();
+        let started = Instant::now();
+        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(method.clone(), uri, body)).await;
+        let seen =
+            sent.unwrap_or_else(|_| Err(format!("no whole answer within {} s", ANSWER_WITHIN.as_secs())));
+        let status = seen.as_ref().map_or(0, |(status, ..)| status.as_u16());
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(%method, path, status, duration_ms, "called GitHub");
+        let (status, headers, body) =
+            seen.map_err(|message| ForgeError::Outage { message: self.censored(&message) })?;
+        if let Some(remaining) =
+            failure::number(&headers, "x-ratelimit-remaining").and_then(|n| u32::try_from(n).ok())
+        {
+            metrics::gauge!("callboard_github_rate_limit_remaining", "installation" => "token")
+                .set(f64::from(remaining));
+        }
+        if status.is_success() {
+            Ok(Answer { headers, body })
+        } else {
+            Err(failure::classify(status, &headers, &body, self.clock.now(), |words| self.censored(words)))
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        uri: Uri,
+        body: Option<&Value>,
+    ) -> std::result::Result<(StatusCode, HeaderMap, Bytes), String> {
+        let request = self.api.build_request(http::request::Builder::new().method(method).uri(uri), body);
+        let request = request.map_err(|error| chain(&error))?;
+        let (parts, body) = self.api.execute(request).await.map_err(|error| chain(&error))?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| chain(&*error))?;
+        Ok((parts.status, parts.headers, body.to_bytes()))
+    }
+
+    /// A server may repeat what it was sent; our token is not passed on.
+    fn censored(&self, words: &str) -> String {
+        words.replace(self.token.expose_secret(), "[token]")
+    }
+}
+
+/// Calls with one credential: a repository's or our own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    client: &'a Client,
+    repository: Option<&'a RepositoryName>,
+}
+
+impl Scope<'_> {
+    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer> {
+        self.call(Method::GET, path, query, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer> {
+        self.call(Method::POST, path, &[], Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Answer> {
+        self.call(Method::PATCH, path, &[], Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Answer> {
+        self.call(Method::DELETE, path, &[], None).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let uri = self.client.uri(self.repository, path, query)?;
+        self.client.call(method, uri, body).await
+    }
+}
+
+/// An answer of the 2xx kind.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The body. One that does not read is an outage: what was done is not known.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| ForgeError::Outage { message: format!("an answer that does not read: {error}") })
+    }
+
+    /// The page number of a `Link`, `next` or `last`; the outer `None` when there is no
+    /// `Link` header at all. Only the number is taken: the address stays ours.
+    pub(crate) fn linked_page(&self, relation: &str) -> Option<Option<u32>> {
+        let links = self.headers.get(header::LINK)?.to_str().ok()?;
+        let relation = format!("rel=\"{relation}\"");
+        let link = links.split(',').find(|link| link.split(';').skip(1).any(|part| part.trim() == relation));
+        Some(link.and_then(|link| {
+            let address = link.split(';').next()?.trim().trim_start_matches('<').trim_end_matches('>');
+            let (_, query) = address.split_once('?')?;
+            query.split('&').find_map(|pair| pair.strip_prefix("page="))?.parse().ok()
+        }))
+    }
+}
+
+/// The whole chain of causes on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        // octocrab repeats its cause in its own words.
+        if !words.ends_with(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forge::tests::{noon, settings};
+
+    fn path(base: &str, segments: &[&str], query: &[(&str, &str)]) -> String {
+        let client = Client::new(settings(base)).expect("a client");
+        let repository = "octocat/hello-world".parse().expect("a name");
+        client.uri(Some(&repository), segments, query).expect("a path").to_string()
+    }
+
+    #[tokio::test]
+    async fn segments_are_encoded_and_the_base_path_is_kept() {
+        let github = "https://api.github.com";
+        assert_eq!(path(github, &["issues", "1"], &[]), "/repos/octocat/hello-world/issues/1");
+        assert_eq!(
+            path(github, &["labels", "a/b c?#%ä\\"], &[]),
+            "/repos/octocat/hello-world/labels/a%2Fb%20c%3F%23%25%C3%A4%5C"
+        );
+        assert_eq!(
+            path(github, &["pulls"], &[("head", "o:a&b")]),
+            "/repos/octocat/hello-world/pulls?head=o%3Aa%26b"
+        );
+        for enterprise in ["https://ghe.example/api/v3", "https://ghe.example/api/v3/"] {
+            assert_eq!(path(enterprise, &["issues"], &[]), "/api/v3/repos/octocat/hello-world/issues");
+        }
+        // A base path that our own paths happen to begin with.
+        assert_eq!(
+            path("https://ghe.example/repos", &["issues"], &[]),
+            "/repos/repos/octocat/hello-world/issues"
+        );
+    }
+
+    #[tokio::test]
+    async fn settings_that_cannot_work_are_refused_without_showing_them() {
+        let with = |url: &str, token: &str| {
+            let api_url = url.parse().expect("a URL");
+            let credential = Credential::PersonalAccessToken(token.into());
+            Client::new(GithubSettings { api_url, credential, clock: noon() })
+        };
+        for url in ["ftp://host", "https://user:secret@host", "https://host/?a=b", "data:text"] {
+            let error = with(url, "ghp_token").expect_err(url);
+            assert!(matches!(error, SetupError::ApiUrl) && !error.to_string().contains("secret"), "{error}");
+        }
+        for token in ["", "  \n", "two words", "line\nbreak", "gehe\u{fc}m"] {
+            assert!(matches!(with("https://host", token), Err(SetupError::Token)), "{token}");
+        }
+        // The line break at the end of a token file is no part of the token.
+        let client = with("https://host", "ghp_token\n").expect("a client");
+        assert_eq!(client.token.expose_secret(), "ghp_token");
+        assert!(!format!("{client:?}").contains("ghp_token"));
+    }
+
+    #[test]
+    fn pages_are_read_from_links() {
+        let answer = |link: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(link) = link {
+                headers.insert(header::LINK, link.parse().expect("a header"));
+            }
+            Answer { headers, body: Bytes::new() }
+        };
+        let middle = answer(Some(
+            "<https://api.github.com/x?per_page=100&page=3>; rel=\"next\", <https://api.github.com/x?per_page=100&page=12>; rel=\"last\"",
+        ));
+        assert_eq!(middle.linked_page("next"), Some(Some(3)));
+        assert_eq!(middle.linked_page("last"), Some(Some(12)));
+        assert_eq!(middle.linked_page("prev"), Some(None));
+        assert_eq!(answer(None).linked_page("next"), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a refusal of GitHub's means, in our kinds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use forge::ForgeError;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+/// When the server does not say how long to wait.
+const WAIT: u64 = 60;
+/// GitHub's windows are an hour long; a clock that is wrong must not make us wait for more.
+const WINDOW: i64 = 3600;
+
+/// Sorts an answer that is not of the 2xx kind. `censored` takes our secrets out of the
+/// server's words.
+pub(crate) fn classify(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: DateTime<Utc>,
+    censored: impl Fn(&str) -> String,
+) -> ForgeError {
+    let refusal = Refusal::read(status, body, censored);
+    if is_limit(status, headers, &refusal) {
+        return ForgeError::Limited { retry_after: retry_after(headers, now) };
+    }
+    let conflict = refusal.is_conflict();
+    let message = refusal.words;
+    match status.as_u16() {
+        401 | 403 | 451 => ForgeError::Denied { message },
+        404 => ForgeError::Missing { message },
+        405 | 410 | 501 => ForgeError::Unsupported { message },
+        409 => ForgeError::Conflict { message },
+        422 if conflict => ForgeError::Conflict { message },
+        // A write to a repository that was renamed; reads are followed to the new name.
+        300..=399 => ForgeError::Missing { message: format!("it has moved: {message}") },
+        // 408 is the server's own timeout: nobody knows what was done.
+        408 | 500.. => ForgeError::Outage { message: format!("{message} ({})", status.as_u16()) },
+        _ => ForgeError::Invalid { message },
+    }
+}
+
+/// A header that holds a number.
+pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn is_limit(status: StatusCode, headers: &HeaderMap, refusal: &Refusal) -> bool {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::FORBIDDEN => {
+            headers.contains_key("retry-after")
+                || number(headers, "x-ratelimit-remaining") == Some(0)
+                || refusal.says(&["secondary rate limit", "abuse detection"])
+        }
+        _ => false,
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
+    let until_reset = || {
+        // With calls left, the limit was another one than the one that resets then.
+        let spent = number(headers, "x-ratelimit-remaining").is_none_or(|left| left == 0);
+        let reset = i64::try_from(number(headers, "x-ratelimit-reset").filter(|_| spent)?).ok()?;
+        u64::try_from(reset.saturating_sub(now.timestamp()).clamp(1, WINDOW)).ok()
+    };
+    Duration::from_secs(number(headers, "retry-after").or_else(until_reset).unwrap_or(WAIT))
+}
+
+/// The body of an error.
+struct Refusal {
+    words: String,
+    already_exists: bool,
+}
+
+impl Refusal {
+    fn read(status: StatusCode, body: &[u8], censored: impl Fn(&str) -> String) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let reason = status.canonical_reason().unwrap_or("an error");
+        let mut words = body["message"].as_str().unwrap_or(reason).to_owned();
+        let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let fields: Vec<String> = errors.iter().filter_map(field_words).collect();
+        if !fields.is_empty() {
+            words = format!("{words}: {}", fields.join("; "));
+        }
+        // Before it is cut: half a secret is one too.
+        let words =
+            censored(&words).chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
+        Self { words, already_exists: errors.iter().any(|e| e["code"] == "already_exists") }
+    }
+
+    fn says(&self, phrases: &[&str]) -> bool {
+        let words = self.words.to_lowercase();
+        phrases.iter().any(|phrase| words.contains(phrase))
+    }
+
+    fn is_conflict(&self) -> bool {
+        self.already_exists
+            || self.says(&[
+                "already exists",
+                "not a fast forward",
+                "not a fast-forward",
+                "reference update failed",
+            ])
+    }
+}
+
+/// `{"resource":"PullRequest","field":"head","code":"invalid"}` in words; some errors are
+/// plain text.
+fn field_words(error: &Value) -> Option<String> {
+    if let Some(words) = error.as_str().or_else(|| error["message"].as_str()) {
+        return Some(words.to_owned());
+    }
+    let field = error["field"].as_str()?;
+    let code = error["code"].as_str().unwrap_or("invalid").replace('_', " ");
+    Some(match error["resource"].as_str() {
+        Some(resource) => format!("{resource}.{field} is {code}"),
+        None => format!("{field} is {code}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(1_800_000_000)
+    }
+
+    fn classified(status: u16, headers: &[(&'static str, &str)], body: &str) -> ForgeError {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let headers =
+            headers.iter().map(|(k, v)| (k.parse().expect("a name"), v.parse().expect("a value"))).collect();
+        classify(status, &headers, body.as_bytes(), now(), str::to_owned)
+    }
+
+    fn wait(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<u64> {
+        let error = classified(status, headers, body);
+        if let ForgeError::Limited { retry_after } = error {
+            return Some(retry_after.as_secs());
+        }
+        assert!(matches!(error, ForgeError::Denied { .. }), "{error}");
+        None
+    }
+
+    #[test]
+    fn every_status_has_its_kind() {
+        let kind = |status| {
+            let text = classified(status, &[], r#"{"message":"words"}"#).to_string();
+            assert!(text.contains("words"), "{text}");
+            text.split(':').next().map(str::to_owned)
+        };
+        let table: Vec<String> =
+            [307, 400, 401, 403, 404, 405, 408, 409, 410, 415, 422, 451, 500, 501, 502, 503, 504]
+                .map(|status| format!("{status} {}", kind(status).expect("a kind")))
+                .to_vec();
+        assert_eq!(
+            table,
+            [
+                "307 not found",
+                "400 refused as invalid",
+                "401 not allowed",
+                "403 not allowed",
+                "404 not found",
+                "405 not offered by this server",
+                "408 no usable answer",
+                "409 conflict",
+                "410 not offered by this server",
+                "415 refused as invalid",
+                "422 refused as invalid",
+                "451 not allowed",
+                "500 no usable answer",
+                "501 not offered by this server",
+                "502 no usable answer",
+                "503 no usable answer",
+                "504 no usable answer",
+            ]
+        );
+    }
+
+    #[test]
+    fn limits_say_how_long() {
+        let reset = (now().timestamp() + 90).to_string();
+        let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", reset.as_str())];
+        assert_eq!(wait(429, &[], ""), Some(60));
+        assert_eq!(wait(429, &[("retry-after", "7")], ""), Some(7));
+        assert_eq!(wait(403, &[("retry-after", "7")], ""), Some(7));
+        assert_eq!(wait(403, &spent, ""), Some(90));
+        // The reset is past, or a clock is wrong.
+        assert_eq!(wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "5")], ""), Some(1));
+        assert_eq!(
+            wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "18446744073709551615")], ""),
+            Some(60)
+        );
+        assert_eq!(
+            wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99999999999")], ""),
+            Some(3600)
+        );
+        // A secondary limit has nothing to do with the reset of the primary one.
+        let secondary = r#"{"message":"You have exceeded a secondary rate limit. Please wait."}"#;
+        assert_eq!(
+            wait(403, &[("x-ratelimit-remaining", "4000"), ("x-ratelimit-reset", reset.as_str())], secondary),
+            Some(60)
+        );
+        // A plain refusal is none.
+        assert_eq!(
+            wait(403, &[("x-ratelimit-remaining", "4000")], r#"{"message":"Must have admin rights"}"#),
+            None
+        );
+    }
+
+    #[test]
+    fn a_422_is_a_conflict_when_it_says_so() {
+        for body in [
+            r#"{"message":"Reference already exists"}"#,
+            r#"{"message":"Update is not a fast forward"}"#,
+            r#"{"message":"Reference update failed"}"#,
+            r#"{"message":"Validation Failed","errors":[{"resource":"Label","field":"name","code":"already_exists"}]}"#,
+            r#"{"message":"Validation Failed","errors":[{"resource":"PullRequest","code":"custom","message":"A pull request already exists for octocat:x."}]}"#,
+        ] {
+            assert!(matches!(classified(422, &[], body), ForgeError::Conflict { .. }), "{body}");
+        }
+        let body = r#"{"message":"Validation Failed","errors":[{"resource":"PullRequest","field":"head","code":"invalid"},"No commits between a and b"]}"#;
+        assert_eq!(
+            classified(422, &[], body).to_string(),
+            "refused as invalid: Validation Failed: PullRequest.head is invalid; No commits between a and b"
+        );
+    }
+
+    #[test]
+    fn words_are_bounded_and_on_one_line() {
+        let body = format!(r#"{{"message":"a\nb{}"}}"#, "x".repeat(10_000));
+        let text = classified(404, &[], &body).to_string();
+        assert!(text.len() < 700 && text.starts_with("not found: a bx"), "{text}");
+        assert_eq!(
+            classified(502, &[], "<html>Unicorn</html>").to_string(),
+            "no usable answer: Bad Gateway (502)"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! GitHub's way to say no: status, message and, for 422, a list of errors.
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+/// An error answer of the REST API.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{status}: {message}")]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    message: String,
+    errors: Vec<Value>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), errors: Vec::new() }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not Found")
+    }
+
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Requires authentication")
+    }
+
+    pub(crate) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    /// 422 with nothing but a message, as the Git data endpoints answer.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    /// 422 about one field; `code` is `missing`, `missing_field`, `invalid` or `already_exists`.
+    pub(crate) fn invalid(resource: &str, field: &str, code: &str) -> Self {
+        Self::validation(json!({ "resource": resource, "field": field, "code": code }))
+    }
+
+    /// 422 with a sentence of its own.
+    pub(crate) fn custom(resource: &str, message: &str) -> Self {
+        Self::validation(json!({ "resource": resource, "code": "custom", "message": message }))
+    }
+
+    /// 422 with one error object.
+    pub(crate) fn validation(error: Value) -> Self {
+        Self { errors: vec![error], ..Self::unprocessable("Validation Failed") }
+    }
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        tracing::error!(error = format!("{error:#}"), "the stand-in itself failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Server Error")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "message": self.message,
+            "documentation_url": "https://docs.github.com/rest",
+            "status": self.status.as_str(),
+        });
+        if !self.errors.is_empty() {
+            body["errors"] = Value::Array(self.errors);
+        }
+        let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+        (self.status, kind, body.to_string()).into_response()
+    }
+}

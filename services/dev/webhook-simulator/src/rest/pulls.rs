@@ -1,0 +1,178 @@
+//! Pull requests.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use domain::rights::Permission;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    issues::{directed, in_state, is_open},
+    request::{Answer, Fields, Page, Scope, created, ok},
+};
+use crate::{
+    Simulator,
+    actions::Edit,
+    payload::{code, issue as payload},
+    refusal::Refusal,
+    world::{Pull, World},
+};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NewPull {
+    #[serde(default)]
+    title: String,
+    body: Option<String>,
+    head: String,
+    base: String,
+    #[serde(default)]
+    draft: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Changes {
+    title: Option<String>,
+    body: Option<String>,
+    state: Option<String>,
+    base: Option<String>,
+}
+
+fn found(world: &World, scope: &Scope, number: u64) -> Result<Pull, Refusal> {
+    world.issue(&scope.key, number)?.1.pull.clone().ok_or_else(Refusal::not_found)
+}
+
+fn show(world: &World, scope: &Scope, number: u64) -> Result<Value, Refusal> {
+    let (repository, issue) = world.issue(&scope.key, number)?;
+    let pull = issue.pull.as_ref().ok_or_else(Refusal::not_found)?;
+    Ok(payload::pull(world, repository, issue, pull, true))
+}
+
+pub(super) async fn list(State(simulator): State<Simulator>, scope: Scope, page: Page) -> Answer {
+    let items = simulator.read(|world| {
+        let repository = world.repository(&scope.key)?;
+        let wanted = |p: &Pull| {
+            let label = format!("{}:{}", repository.name.owner(), p.head);
+            // GitHub ignores a head without an owner.
+            page.query("head").is_none_or(|h| !h.contains(':') || h.eq_ignore_ascii_case(&label))
+                && page.query("base").is_none_or(|b| b == p.base)
+        };
+        let chosen = repository.issues.values().filter(|i| in_state(&page, i)).filter_map(|i| {
+            let pull = i.pull.as_ref().filter(|p| wanted(p))?;
+            Some(payload::pull(world, repository, i, pull, false))
+        });
+        Ok::<_, Refusal>(chosen.collect())
+    })?;
+    Ok(page.of(&simulator, directed(&page, items)))
+}
+
+pub(super) async fn create(
+    State(simulator): State<Simulator>,
+    scope: Scope,
+    Fields(new): Fields<NewPull>,
+) -> Answer {
+    let actor = scope.actor()?;
+    scope.require(Permission::Write, Refusal::custom("PullRequest", "must be a collaborator"))?;
+    if new.title.trim().is_empty() {
+        return Err(Refusal::invalid("PullRequest", "title", "missing_field"));
+    }
+    // Forks do not exist here: another owner's branch is no branch.
+    let owner = scope.name.owner();
+    let head = match new.head.split_once(':') {
+        Some((of, branch)) if of.eq_ignore_ascii_case(owner) => branch,
+        Some(_) => "",
+        None => &new.head,
+    };
+    let missing = |field: &str| Refusal::invalid("PullRequest", field, "invalid");
+    let base_sha = scope.bare.branch(&new.base).await?.ok_or_else(|| missing("base"))?;
+    let head_sha = scope.bare.branch(head).await?.ok_or_else(|| missing("head"))?;
+    let Some(from) = scope.bare.merge_base(&base_sha, &head_sha).await? else {
+        let message = format!("The {head} branch has no history in common with {}", new.base);
+        return Err(Refusal::custom("PullRequest", &message));
+    };
+    if from == head_sha {
+        let message = format!("No commits between {owner}:{} and {owner}:{head}", new.base);
+        return Err(Refusal::custom("PullRequest", &message));
+    }
+    let pull = Pull {
+        head: head.to_owned(),
+        base: new.base,
+        stat: scope.bare.stat(&from, &head_sha).await?,
+        head_sha: head_sha.clone(),
+        base_sha,
+        draft: new.draft,
+    };
+    let (number, value) = simulator.change(|world| {
+        let body = new.body.as_deref();
+        let number = world.open_issue(&scope.key, actor, &new.title, body, Some(pull))?;
+        show(world, &scope, number).map(|value| (number, value))
+    })?;
+    scope.bare.set_ref(&format!("refs/pull/{number}/head"), &head_sha).await?;
+    Ok(created(value))
+}
+
+pub(super) async fn get(State(simulator): State<Simulator>, scope: Scope, headers: HeaderMap) -> Answer {
+    let number = scope.number("number")?;
+    let pull = simulator.read(|world| found(world, &scope, number))?;
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let (diff, patch) = (accept.contains(".diff"), accept.contains(".patch"));
+    if diff || patch {
+        let from = merge_base(&scope, &pull).await?;
+        let (text, kind) = if diff {
+            (scope.bare.diff(&from, &pull.head_sha).await?, "diff")
+        } else {
+            (scope.bare.patch(&from, &pull.head_sha).await?, "patch")
+        };
+        return Ok(as_text(text, kind));
+    }
+    simulator.read(|world| show(world, &scope, number)).map(ok)
+}
+
+fn as_text(text: String, kind: &str) -> Response {
+    let kind = format!("application/vnd.github.{kind}; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn merge_base(scope: &Scope, pull: &Pull) -> Result<String, Refusal> {
+    let found = scope.bare.merge_base(&pull.base_sha, &pull.head_sha).await?;
+    Ok(found.unwrap_or_else(|| pull.base_sha.clone()))
+}
+
+pub(super) async fn update(
+    State(simulator): State<Simulator>,
+    scope: Scope,
+    Fields(changes): Fields<Changes>,
+) -> Answer {
+    let (actor, number) = (scope.actor()?, scope.number("number")?);
+    let base = match changes.base {
+        Some(branch) => {
+            let sha = scope.bare.branch(&branch).await?;
+            Some((branch, sha.ok_or_else(|| Refusal::invalid("PullRequest", "base", "invalid"))?))
+        }
+        None => None,
+    };
+    simulator.change(|world| {
+        let (_, issue) = world.issue(&scope.key, number)?;
+        if issue.pull.is_none() {
+            return Err(Refusal::not_found());
+        }
+        if issue.author != actor {
+            scope.require_push()?;
+        }
+        let open = is_open(changes.state.as_deref(), "PullRequest")?;
+        let edit = Edit { title: changes.title, body: changes.body, open, state_reason: None, base };
+        world.edit_issue(&scope.key, number, edit, actor)?;
+        show(world, &scope, number).map(ok)
+    })
+}
+
+pub(super) async fn files(State(simulator): State<Simulator>, scope: Scope, page: Page) -> Answer {
+    let number = scope.number("number")?;
+    let pull = simulator.read(|world| found(world, &scope, number))?;
+    let from = merge_base(&scope, &pull).await?;
+    let files = scope.bare.changed_files(&from, &pull.head_sha).await?;
+    let show = |file| code::changed_file(simulator.urls(), &scope.name, &pull.head_sha, file);
+    Ok(page.of(&simulator, files.iter().map(show).collect()))
+}

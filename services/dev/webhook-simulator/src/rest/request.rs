@@ -1,0 +1,205 @@
+//! What handlers take from a request: the repository and the right to it, a JSON body, a
+//! page of a list.
+
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request},
+    response::{IntoResponse, Response},
+};
+use domain::{names::RepositoryName, rights::Permission};
+use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Simulator, gate::Caller, git::Bare, refusal::Refusal};
+
+pub(super) type Answer = Result<Response, Refusal>;
+
+/// A repository the caller may see, and what else the caller may do with it.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) key: String,
+    pub(super) name: RepositoryName,
+    pub(super) bare: Bare,
+    pub(super) refs: Arc<tokio::sync::Mutex<()>>,
+    pub(super) permission: Permission,
+    login: Option<String>,
+    parts: HashMap<String, String>,
+}
+
+impl FromRequestParts<Simulator> for Scope {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, simulator: &Simulator) -> Result<Self, Refusal> {
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, simulator)
+            .await
+            .map_err(|_| Refusal::not_found())?;
+        let part = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
+        let name: RepositoryName =
+            format!("{}/{}", part("owner"), part("repo")).parse().map_err(|_| Refusal::not_found())?;
+        let login = parts.extensions.get::<Caller>().and_then(|c| c.login().map(str::to_owned));
+        let writes = parts.method != Method::GET;
+        simulator.read(|world| {
+            let repository = world.repository(&name.key())?;
+            let permission = world.permission(repository, login.as_deref());
+            if permission < Permission::Read {
+                return Err(Refusal::not_found());
+            }
+            if writes && login.is_none() {
+                return Err(Refusal::unauthenticated());
+            }
+            if writes && repository.archived {
+                return Err(Refusal::forbidden("Repository was archived so is read-only."));
+            }
+            Ok(Self {
+                key: name.key(),
+                name: repository.name.clone(),
+                bare: repository.bare.clone(),
+                refs: repository.refs.clone(),
+                permission,
+                login,
+                parts: path,
+            })
+        })
+    }
+}
+
+impl Scope {
+    /// Who is asking; refused when nobody is.
+    pub(super) fn actor(&self) -> Result<&str, Refusal> {
+        self.login.as_deref().ok_or_else(Refusal::unauthenticated)
+    }
+
+    /// A part of the path.
+    pub(super) fn part(&self, name: &str) -> &str {
+        self.parts.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// A part of the path that is a number.
+    pub(super) fn number(&self, name: &str) -> Result<u64, Refusal> {
+        self.part(name).parse().map_err(|_| Refusal::not_found())
+    }
+
+    /// Refuses who has less; GitHub hides what one may not change, or says so, depending on
+    /// the endpoint.
+    pub(super) fn require(&self, least: Permission, otherwise: Refusal) -> Result<(), Refusal> {
+        if self.permission >= least { Ok(()) } else { Err(otherwise) }
+    }
+
+    /// For what GitHub hides from those who may not push.
+    pub(super) fn require_push(&self) -> Result<(), Refusal> {
+        self.require(Permission::Write, Refusal::not_found())
+    }
+}
+
+/// The fields of a JSON body.
+#[derive(Debug)]
+pub(super) struct Fields<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Simulator> for Fields<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, simulator: &Simulator) -> Result<Self, Refusal> {
+        let bytes = Bytes::from_request(request, simulator)
+            .await
+            .map_err(|e| Refusal::new(e.status(), "Payload too large"))?;
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "Problems parsing JSON"))?;
+        serde_json::from_value(value).map(Self).map_err(|error| {
+            let words = error.to_string();
+            let missing = words.strip_prefix("missing field `").and_then(|w| w.split('`').next());
+            Refusal::unprocessable(match missing {
+                Some(field) => format!("Invalid request.\n\n\"{field}\" wasn't supplied."),
+                None => format!("Invalid request.\n\n{words}."),
+            })
+        })
+    }
+}
+
+/// Which part of a list was asked for, and where its other parts are.
+#[derive(Debug)]
+pub(super) struct Page {
+    uri: Uri,
+    pub(super) per_page: usize,
+    page: usize,
+    query: Vec<(String, String)>,
+}
+
+impl FromRequestParts<Simulator> for Page {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, simulator: &Simulator) -> Result<Self, Infallible> {
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, simulator).await?;
+        let query: Vec<(String, String)> =
+            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        let number = |name: &str, otherwise: usize| {
+            let found = query.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.parse().ok());
+            found.filter(|n| *n > 0).unwrap_or(otherwise)
+        };
+        Ok(Self { per_page: number("per_page", 30).min(100), page: number("page", 1), uri, query })
+    }
+}
+
+impl Page {
+    /// A parameter of the query.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// The part of the list that was asked for, with the addresses of its neighbours.
+    pub(super) fn of(&self, simulator: &Simulator, items: Vec<Value>) -> Response {
+        let last = items.len().div_ceil(self.per_page).max(1);
+        let start = (self.page - 1).saturating_mul(self.per_page);
+        let shown: Vec<Value> = items.into_iter().skip(start).take(self.per_page).collect();
+        let mut links = Vec::new();
+        if self.page > 1 {
+            links.push(("prev", self.page.min(last + 1) - 1));
+            links.push(("first", 1));
+        }
+        if self.page < last {
+            links.insert(0, ("next", self.page + 1));
+            links.insert(1, ("last", last));
+        }
+        let link = |(rel, page): &(&str, usize)| self.link(simulator, rel, "page", &page.to_string());
+        self.respond(shown, &links.iter().map(link).collect::<Vec<_>>())
+    }
+
+    /// An address of the same list with one parameter replaced.
+    pub(super) fn link(&self, simulator: &Simulator, rel: &str, parameter: &str, value: &str) -> String {
+        let kept = self.query.iter().filter(|(name, _)| name != parameter);
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(kept)
+            .append_pair(parameter, value)
+            .finish();
+        format!("<{}{}?{query}>; rel=\"{rel}\"", simulator.urls().web(), self.uri.path())
+    }
+
+    pub(super) fn respond(&self, items: Vec<Value>, links: &[String]) -> Response {
+        let mut response = Json(Value::Array(items)).into_response();
+        if let Ok(value) = HeaderValue::from_str(&links.join(", "))
+            && !links.is_empty()
+        {
+            response.headers_mut().insert(header::LINK, value);
+        }
+        response
+    }
+}
+
+/// 201 with a body.
+pub(super) fn created(value: Value) -> Response {
+    (StatusCode::CREATED, Json(value)).into_response()
+}
+
+/// 200 with a body.
+pub(super) fn ok(value: Value) -> Response {
+    Json(value).into_response()
+}
+
+/// 204.
+pub(super) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

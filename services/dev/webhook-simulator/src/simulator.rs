@@ -1,0 +1,492 @@
+//! The running stand-in, and what a test says to it in the field's terms.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::serve::ListenerExt;
+use chrono::Utc;
+use domain::{names::RepositoryName, rights::Permission};
+use telemetry::shutdown::Shutdown;
+use tokio::sync::watch;
+
+use crate::{
+    Options,
+    actions::Edit,
+    control,
+    delivery::{self, Delivery},
+    gate::{self, Feature, LoggedRequest},
+    git::{
+        Bare, ZERO,
+        commit::{NewCommit, Signature},
+        tree::Change,
+    },
+    pages,
+    payload::{Urls, code::Push},
+    refusal::Refusal,
+    rest, smart_http,
+    world::{Comment, CommitStatus, PullRequest, Reaction, Repository, World},
+};
+
+/// Running requests get this long to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Commits a `push` delivery lists at most.
+const COMMITS_IN_PUSH: usize = 20;
+
+/// Events a hook made in a test gets.
+const EVENTS: [&str; 4] = ["issue_comment", "issues", "pull_request", "push"];
+
+/// A running stand-in. Clones are the same one. Methods that change something make the
+/// deliveries GitHub would make; they do not check anybody's rights, the REST API does.
+/// Call them inside the tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    urls: Urls,
+    git_http_backend: PathBuf,
+    data: PathBuf,
+    world: Mutex<World>,
+    /// Counts changes, so that a test can wait for one.
+    version: watch::Sender<u64>,
+    client: reqwest::Client,
+    shutdown: Shutdown,
+}
+
+impl Simulator {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// When the address is taken, the folder cannot be made, or git is missing.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let Options { listen, data, clock, ids } = options;
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        let data = data.canonicalize().with_context(|| format!("cannot open {}", data.display()))?;
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}; is it in use?"))?;
+        let urls = Urls::new(listener.local_addr()?);
+        let client = reqwest::Client::builder()
+            .timeout(delivery::TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        let shared = Shared {
+            git_http_backend: smart_http::backend(&data).await?,
+            world: Mutex::new(World::new(clock, ids, urls.clone())),
+            version: watch::Sender::new(0),
+            shutdown: Shutdown::new(),
+            urls,
+            data,
+            client,
+        };
+        let simulator = Self { shared: Arc::new(shared) };
+        simulator.serve(listener);
+        Ok(simulator)
+    }
+
+    fn serve(&self, listener: tokio::net::TcpListener) {
+        let router = axum::Router::new()
+            .nest("/api/v3", rest::routes())
+            .nest("/_stand-in", control::routes())
+            .merge(smart_http::routes())
+            .merge(pages::routes())
+            .fallback(gate::unknown)
+            .method_not_allowed_fallback(gate::unknown)
+            .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+            .with_state(self.clone());
+        let token = self.shared.shutdown.token();
+        let listener = listener.tap_io(|stream| {
+            // Only costs latency when it fails.
+            stream.set_nodelay(true).ok();
+        });
+        self.shared.shutdown.spawn(async move {
+            let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+            let server = axum::serve(listener, service).with_graceful_shutdown(token.cancelled_owned());
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the stand-in stopped listening");
+            }
+        });
+    }
+
+    /// Stops listening, cuts deliveries and clones under way, and waits a few seconds for
+    /// the other requests.
+    pub async fn shutdown(&self) {
+        self.shared.shutdown.finish(PATIENCE).await;
+    }
+
+    /// Base address of the REST API, as for GitHub Enterprise Server.
+    pub fn api_url(&self) -> String {
+        self.shared.urls.api()
+    }
+
+    /// Where repositories are cloned from: `{git_url}/{owner}/{name}.git`.
+    pub fn git_url(&self) -> String {
+        self.shared.urls.web().to_owned()
+    }
+
+    /// Where the pages for people are.
+    pub fn web_url(&self) -> String {
+        self.git_url()
+    }
+
+    pub(crate) fn urls(&self) -> &Urls {
+        &self.shared.urls
+    }
+
+    pub(crate) fn git_http_backend(&self) -> &std::path::Path {
+        &self.shared.git_http_backend
+    }
+
+    /// A task that [`Self::shutdown`] ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.shared.shutdown.token();
+        self.shared.shutdown.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = token.cancelled() => {}
+            }
+        });
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.shared.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state, then sends the deliveries this made and wakes who waits.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let (result, outgoing) = {
+            let mut world = self.shared.world.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = change(&mut world);
+            (result, std::mem::take(&mut world.outgoing))
+        };
+        for id in outgoing {
+            self.spawn(delivery::send(self.clone(), self.shared.client.clone(), id));
+        }
+        self.shared.version.send_modify(|version| *version += 1);
+        result
+    }
+
+    /// Waits until `probe` gives something, looking again after every change. Has no time
+    /// limit of its own.
+    pub async fn wait_until<T>(&self, mut probe: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut changes = self.shared.version.subscribe();
+        loop {
+            if let Some(found) = probe(self) {
+                return found;
+            }
+            changes.changed().await.expect("the sender lives in self");
+        }
+    }
+
+    /// Adds an account; one that is there stays as it is.
+    pub fn add_user(&self, login: &str, is_bot: bool) {
+        self.change(|world| world.add_user(login, is_bot));
+    }
+
+    /// A new personal access token of an account, good for all it may do.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub fn add_token(&self, login: &str) -> anyhow::Result<String> {
+        self.change(|world| world.add_token(login)).with_context(|| format!("there is no user {login}"))
+    }
+
+    /// Adds a repository with one commit on `main`, and its owner when missing. A file
+    /// that starts with `#!` is executable.
+    ///
+    /// # Errors
+    /// When there is one of that name, or git fails.
+    pub async fn create_repository(
+        &self,
+        name: &str,
+        private: bool,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let name: RepositoryName = name.parse()?;
+        let path = self.shared.data.join(format!("{}.git", name.key()));
+        let bare = Bare::create(path, "main").await?;
+        let mut changes = Vec::new();
+        for (path, content) in files {
+            let mode = if content.starts_with("#!") { "100755" } else { "100644" };
+            let sha = bare.write_blob(content.as_bytes()).await?;
+            changes.push(Change { path: (*path).to_owned(), content: Some((mode.to_owned(), sha)) });
+        }
+        let now = self.read(World::now);
+        let author = Signature {
+            name: name.owner().to_owned(),
+            email: format!("{}@users.noreply.github.com", name.owner()),
+            date: now.with_timezone(&Utc).fixed_offset(),
+        };
+        let tree = bare.write_tree(None, &changes).await?.context("git refused one of the paths")?;
+        let message = "Initial commit".to_owned();
+        let (parents, committer) = (Vec::new(), author.clone());
+        let commit = NewCommit { tree, parents, message, author, committer };
+        let sha = bare.write_commit(&commit).await?.context("git refused the commit")?;
+        bare.set_ref("refs/heads/main", &sha).await?;
+        self.change(|world| {
+            world.add_user(name.owner(), false);
+            let repository = Repository {
+                id: world.next_id(),
+                private,
+                archived: false,
+                default_branch: "main".to_owned(),
+                created_at: now,
+                pushed_at: now,
+                permissions: BTreeMap::new(),
+                labels: Vec::new(),
+                issues: BTreeMap::new(),
+                hooks: Vec::new(),
+                statuses: Vec::new(),
+                bare,
+                refs: Arc::default(),
+                name,
+            };
+            world.repositories.insert(repository.name.key(), repository);
+        });
+        Ok(())
+    }
+
+    /// What an account may do with a repository. The owner may everything, always; a public
+    /// repository can be read by everybody.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub fn set_permission(
+        &self,
+        repository: &str,
+        login: &str,
+        permission: Permission,
+    ) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        self.change(|world| {
+            world.repository_mut(&key)?.permissions.insert(login.to_lowercase(), permission);
+            Ok(())
+        })
+    }
+
+    /// Archives a repository: it can be read and not written.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub fn archive(&self, repository: &str) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        self.change(|world| {
+            world.repository_mut(&key)?.archived = true;
+            Ok(())
+        })
+    }
+
+    /// Adds a hook for issues, comments, pull requests and pushes, and pings it. Gives its id.
+    ///
+    /// # Errors
+    /// When there is no such repository, or it has this hook.
+    pub fn add_hook(&self, repository: &str, url: &str, secret: &str) -> anyhow::Result<u64> {
+        let key = key(repository)?;
+        let owner = key.split('/').next().unwrap_or_default();
+        let events = EVENTS.map(str::to_owned).to_vec();
+        Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
+    }
+
+    /// Opens an issue and gives its number.
+    ///
+    /// # Errors
+    /// When there is no such repository, or the title is empty.
+    pub fn open_issue(&self, repository: &str, author: &str, title: &str, body: &str) -> anyhow::Result<u64> {
+        let key = key(repository)?;
+        Ok(self.change(|world| world.open_issue(&key, author, title, Some(body), None))?)
+    }
+
+    /// Puts a label on an issue or pull request; putting it on twice is one event.
+    ///
+    /// # Errors
+    /// When there is no such issue.
+    pub fn add_label(&self, repository: &str, number: u64, label: &str, actor: &str) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        Ok(self.change(|world| world.add_labels(&key, number, &[label.to_owned()], actor))?)
+    }
+
+    /// Takes a label off.
+    ///
+    /// # Errors
+    /// When it is not on, or there is no such issue.
+    pub fn remove_label(
+        &self,
+        repository: &str,
+        number: u64,
+        label: &str,
+        actor: &str,
+    ) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        Ok(self.change(|world| world.remove_label(&key, number, label, actor))?)
+    }
+
+    /// Closes an issue or pull request.
+    ///
+    /// # Errors
+    /// When there is no such issue.
+    pub fn close_issue(&self, repository: &str, number: u64, actor: &str) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        let edit = Edit { open: Some(false), ..Edit::default() };
+        Ok(self.change(|world| world.edit_issue(&key, number, edit, actor))?)
+    }
+
+    /// Writes a comment and gives its id.
+    ///
+    /// # Errors
+    /// When there is no such issue, or the text is empty or too long.
+    pub fn add_comment(
+        &self,
+        repository: &str,
+        number: u64,
+        author: &str,
+        body: &str,
+    ) -> anyhow::Result<u64> {
+        let key = key(repository)?;
+        Ok(self.change(|world| world.add_comment(&key, number, author, body))?)
+    }
+
+    /// Comments of an issue, oldest first; none when there is no such issue.
+    pub fn comments(&self, repository: &str, number: u64) -> Vec<Comment> {
+        self.with_issue(repository, number, |issue| issue.comments.clone())
+    }
+
+    /// Names of the labels on an issue; none when there is no such issue.
+    pub fn labels(&self, repository: &str, number: u64) -> Vec<String> {
+        self.with_issue(repository, number, |issue| issue.labels.clone())
+    }
+
+    /// Reactions to an issue; none when there is no such issue.
+    pub fn reactions(&self, repository: &str, number: u64) -> Vec<Reaction> {
+        self.with_issue(repository, number, |issue| issue.reactions.clone())
+    }
+
+    fn with_issue<T>(
+        &self,
+        repository: &str,
+        number: u64,
+        look: impl FnOnce(&crate::world::Issue) -> Vec<T>,
+    ) -> Vec<T> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| world.issue(&key, number).map(|(_, issue)| look(issue)).unwrap_or_default())
+    }
+
+    /// Pull requests, oldest first; none when there is no such repository.
+    pub fn pull_requests(&self, repository: &str) -> Vec<PullRequest> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let found = world.repositories.get(&key);
+            let view = |r: &Repository| {
+                r.issues.values().filter_map(|i| i.pull_request(&world.urls, &r.name)).collect()
+            };
+            found.map(view).unwrap_or_default()
+        })
+    }
+
+    /// What a pull request changes, as `git diff` prints it.
+    ///
+    /// # Errors
+    /// When there is no such pull request, or git fails.
+    pub async fn pull_request_diff(&self, repository: &str, number: u64) -> anyhow::Result<String> {
+        let key = key(repository)?;
+        let (bare, pull) = self.read(|world| {
+            let (repository, issue) = world.issue(&key, number)?;
+            let pull = issue.pull.clone().ok_or_else(Refusal::not_found)?;
+            Ok::<_, Refusal>((repository.bare.clone(), pull))
+        })?;
+        let from = bare.merge_base(&pull.base_sha, &pull.head_sha).await?.unwrap_or(pull.base_sha);
+        bare.diff(&from, &pull.head_sha).await
+    }
+
+    /// Statuses of a commit, newest first.
+    pub fn statuses(&self, repository: &str, sha: &str) -> Vec<CommitStatus> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let all = world.repositories.get(&key).map(|r| r.statuses.as_slice()).unwrap_or_default();
+            all.iter().rev().filter(|s| s.sha == sha).cloned().collect()
+        })
+    }
+
+    /// Requests to the API, to git and to the pages, oldest first. The program's own control
+    /// requests are not among them.
+    pub fn request_log(&self) -> Vec<LoggedRequest> {
+        self.read(|world| world.log.clone())
+    }
+
+    /// Requests by method and template, such as `POST /repos/{owner}/{repo}/pulls`.
+    pub fn request_counts(&self) -> BTreeMap<String, usize> {
+        self.read(|world| gate::counts(&world.log))
+    }
+
+    /// Deliveries of a hook, oldest first, also those under way.
+    pub fn deliveries(&self, hook: u64) -> Vec<Delivery> {
+        self.read(|world| world.deliveries.values().filter(|d| d.hook == hook).cloned().collect())
+    }
+
+    /// Sends a delivery again, with the same GUID and body. Gives the new delivery's id.
+    ///
+    /// # Errors
+    /// When there is no such delivery, or its hook is gone.
+    pub fn redeliver(&self, delivery: u64) -> anyhow::Result<u64> {
+        Ok(self.change(|world| world.redeliver(delivery))?)
+    }
+
+    /// From now on the server does not offer this.
+    pub fn switch_off(&self, feature: Feature) {
+        self.change(|world| world.switched_off.insert(feature));
+    }
+
+    /// Reports refs that moved: deliveries, and pull requests that follow.
+    pub(crate) async fn refs_moved(
+        &self,
+        key: &str,
+        moves: Vec<(String, String, String)>,
+        actor: &str,
+    ) -> anyhow::Result<()> {
+        let bare = self.read(|world| world.repository(key).map(|r| r.bare.clone()))?;
+        for (name, before, after) in moves {
+            let mut push = Push { name, before, after, forced: false, commits: Vec::new() };
+            let mut stats = Vec::new();
+            if push.after != ZERO {
+                let created = push.before == ZERO;
+                push.forced = !created && !bare.is_ancestor(&push.before, &push.after).await?;
+                let default = self.read(|w| w.repository(key).map(|r| r.default_branch.clone()))?;
+                let base = if created { bare.branch(&default).await? } else { Some(push.before.clone()) };
+                for sha in bare.commits_between(base.as_deref(), &push.after, COMMITS_IN_PUSH).await? {
+                    let Some(commit) = bare.commit(&sha).await? else { continue };
+                    let files = match commit.content.parents.first() {
+                        Some(parent) => bare.changed_files(parent, &sha).await?,
+                        None => Vec::new(),
+                    };
+                    push.commits.push((commit, files));
+                }
+                for number in self.read(|w| w.pulls_of(key, &push.name))? {
+                    let base = self.read(|w| {
+                        w.issue(key, number).map(|(_, i)| i.pull.as_ref().map(|p| p.base_sha.clone()))
+                    })?;
+                    if let Some(base) = base {
+                        let from = bare.merge_base(&base, &push.after).await?.unwrap_or(base);
+                        stats.push((number, bare.stat(&from, &push.after).await?));
+                        bare.set_ref(&format!("refs/pull/{number}/head"), &push.after).await?;
+                    }
+                }
+            }
+            self.change(|world| world.pushed(key, &push, &stats, actor))?;
+        }
+        Ok(())
+    }
+}
+
+/// How the state names a repository.
+fn key(repository: &str) -> anyhow::Result<String> {
+    Ok(repository.parse::<RepositoryName>()?.key())
+}

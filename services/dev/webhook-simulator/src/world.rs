@@ -1,0 +1,323 @@
+//! What exists on the stand-in, and how it is looked up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use domain::{clock::Clock, ids::Ids, names::RepositoryName, rights::Permission};
+use secrecy::SecretString;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    delivery::Delivery,
+    gate::{Feature, LoggedRequest, Spending},
+    git::{Bare, diff::DiffStat},
+    payload::Urls,
+    refusal::Refusal,
+};
+
+/// Everything there is. Only [`crate::Simulator`] holds one, behind its lock.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Ids,
+    pub(crate) urls: Urls,
+    last_id: u64,
+    /// By login in lower case.
+    users: BTreeMap<String, User>,
+    /// SHA-256 of each token, so that no token can be printed; and whose it is.
+    tokens: HashMap<[u8; 32], String>,
+    /// By `owner/name` in lower case.
+    pub(crate) repositories: BTreeMap<String, Repository>,
+    pub(crate) deliveries: BTreeMap<u64, Delivery>,
+    /// Deliveries made by the change under way, sent once the lock is free.
+    pub(crate) outgoing: Vec<u64>,
+    pub(crate) switched_off: BTreeSet<Feature>,
+    pub(crate) log: Vec<LoggedRequest>,
+    pub(crate) spending: HashMap<String, Spending>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub(crate) id: u64,
+    pub(crate) login: String,
+    pub(crate) bot: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Repository {
+    pub(crate) id: u64,
+    pub(crate) name: RepositoryName,
+    pub(crate) private: bool,
+    pub(crate) archived: bool,
+    pub(crate) default_branch: String,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) pushed_at: DateTime<Utc>,
+    /// What was granted, by login in lower case; the owner needs no entry.
+    pub(crate) permissions: BTreeMap<String, Permission>,
+    pub(crate) labels: Vec<Label>,
+    /// Issues and pull requests, which share their numbers.
+    pub(crate) issues: BTreeMap<u64, Issue>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) statuses: Vec<CommitStatus>,
+    pub(crate) bare: Bare,
+    /// Held while refs change, so that each change is reported once.
+    pub(crate) refs: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) color: String,
+    pub(crate) description: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Issue {
+    pub(crate) id: u64,
+    pub(crate) number: u64,
+    pub(crate) title: String,
+    pub(crate) body: Option<String>,
+    pub(crate) author: String,
+    pub(crate) open: bool,
+    pub(crate) state_reason: Option<String>,
+    pub(crate) labels: Vec<String>,
+    pub(crate) comments: Vec<Comment>,
+    pub(crate) reactions: Vec<Reaction>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+    pub(crate) closed_at: Option<DateTime<Utc>>,
+    /// What makes it a pull request.
+    pub(crate) pull: Option<Pull>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pull {
+    pub(crate) head: String,
+    pub(crate) base: String,
+    pub(crate) head_sha: String,
+    pub(crate) base_sha: String,
+    pub(crate) draft: bool,
+    pub(crate) stat: DiffStat,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Hook {
+    pub(crate) id: u64,
+    pub(crate) url: String,
+    pub(crate) secret: Option<SecretString>,
+    /// Event names, or `*`.
+    pub(crate) events: Vec<String>,
+    pub(crate) active: bool,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+    /// Status code and words of the last delivery.
+    pub(crate) last_response: Option<(u16, String)>,
+}
+
+/// A comment on an issue or pull request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comment {
+    /// Id, unique on the stand-in.
+    pub id: u64,
+    /// Login of who wrote it.
+    pub author: String,
+    /// Markdown.
+    pub body: String,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A reaction to an issue or pull request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reaction {
+    /// Id, unique on the stand-in.
+    pub id: u64,
+    /// Login of who reacted.
+    pub login: String,
+    /// `eyes`, `+1`, …
+    pub content: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A status of a commit.
+#[derive(Clone, Debug, Serialize)]
+pub struct CommitStatus {
+    /// Id, unique on the stand-in.
+    pub id: u64,
+    /// The commit.
+    pub sha: String,
+    /// `pending`, `success`, `failure` or `error`.
+    pub state: String,
+    /// What the status is about.
+    pub context: String,
+    /// One line for people.
+    pub description: Option<String>,
+    /// Where to read on.
+    pub target_url: Option<String>,
+    /// Login of who set it.
+    pub creator: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A pull request as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct PullRequest {
+    /// Number.
+    pub number: u64,
+    /// Title.
+    pub title: String,
+    /// Markdown; empty when there is none.
+    pub body: String,
+    /// Login of who opened it.
+    pub author: String,
+    /// Branch with the changes.
+    pub head: String,
+    /// Branch to merge into.
+    pub base: String,
+    /// Head commit.
+    pub head_sha: String,
+    /// Commit of the base branch when it was opened.
+    pub base_sha: String,
+    /// True while it is open.
+    pub open: bool,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Address for people.
+    pub html_url: String,
+}
+
+impl World {
+    pub(crate) fn new(clock: Arc<dyn Clock>, ids: Ids, urls: Urls) -> Self {
+        Self {
+            clock,
+            ids,
+            urls,
+            last_id: 1000,
+            users: BTreeMap::new(),
+            tokens: HashMap::new(),
+            repositories: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            outgoing: Vec::new(),
+            switched_off: BTreeSet::new(),
+            log: Vec::new(),
+            spending: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// A number no other thing has.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Adds an account; one that is there stays as it is.
+    pub(crate) fn add_user(&mut self, login: &str, bot: bool) {
+        let id = self.next_id();
+        self.users.entry(login.to_lowercase()).or_insert_with(|| User { id, login: login.to_owned(), bot });
+    }
+
+    /// The account, or `None`.
+    pub(crate) fn find_user(&self, login: &str) -> Option<&User> {
+        self.users.get(&login.to_lowercase())
+    }
+
+    /// The account, or GitHub's `ghost` for one that is not there.
+    pub(crate) fn user(&self, login: &str) -> User {
+        self.find_user(login).cloned().unwrap_or_else(|| User {
+            id: 10_137,
+            login: "ghost".to_owned(),
+            bot: false,
+        })
+    }
+
+    /// A new personal access token of an account.
+    pub(crate) fn add_token(&mut self, login: &str) -> Result<String, Refusal> {
+        let login = self.find_user(login).ok_or_else(Refusal::not_found)?.login.clone();
+        let token = format!("ghp_{}", hex::encode(self.ids.bytes::<18>()));
+        self.tokens.insert(Sha256::digest(&token).into(), login);
+        Ok(token)
+    }
+
+    /// Whose token it is.
+    pub(crate) fn token_login(&self, token: &str) -> Option<&String> {
+        self.tokens.get(&<[u8; 32]>::from(Sha256::digest(token)))
+    }
+
+    pub(crate) fn repository(&self, key: &str) -> Result<&Repository, Refusal> {
+        self.repositories.get(key).ok_or_else(Refusal::not_found)
+    }
+
+    pub(crate) fn repository_mut(&mut self, key: &str) -> Result<&mut Repository, Refusal> {
+        self.repositories.get_mut(key).ok_or_else(Refusal::not_found)
+    }
+
+    pub(crate) fn issue(&self, key: &str, number: u64) -> Result<(&Repository, &Issue), Refusal> {
+        let repository = self.repository(key)?;
+        Ok((repository, repository.issues.get(&number).ok_or_else(Refusal::not_found)?))
+    }
+
+    pub(crate) fn issue_mut(&mut self, key: &str, number: u64) -> Result<&mut Issue, Refusal> {
+        self.repository_mut(key)?.issues.get_mut(&number).ok_or_else(Refusal::not_found)
+    }
+
+    /// What an account, or nobody in particular, may do with a repository.
+    pub(crate) fn permission(&self, repository: &Repository, login: Option<&str>) -> Permission {
+        let granted = match login {
+            Some(login) if login.eq_ignore_ascii_case(repository.name.owner()) => Permission::Admin,
+            Some(login) => {
+                repository.permissions.get(&login.to_lowercase()).copied().unwrap_or(Permission::None)
+            }
+            None => Permission::None,
+        };
+        if repository.private { granted } else { granted.max(Permission::Read) }
+    }
+}
+
+impl Repository {
+    /// Numbers are given once, to issues and pull requests alike.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.issues.keys().next_back().map_or(1, |last| last + 1)
+    }
+
+    pub(crate) fn label(&self, name: &str) -> Option<&Label> {
+        self.labels.iter().find(|l| l.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The issue a comment is on, and the comment.
+    pub(crate) fn comment(&self, id: u64) -> Option<(&Issue, &Comment)> {
+        self.issues.values().find_map(|i| i.comments.iter().find(|c| c.id == id).map(|c| (i, c)))
+    }
+}
+
+impl Issue {
+    /// The view for tests; `None` for a plain issue.
+    pub(crate) fn pull_request(&self, urls: &Urls, repository: &RepositoryName) -> Option<PullRequest> {
+        let pull = self.pull.as_ref()?;
+        Some(PullRequest {
+            number: self.number,
+            title: self.title.clone(),
+            body: self.body.clone().unwrap_or_default(),
+            author: self.author.clone(),
+            head: pull.head.clone(),
+            base: pull.base.clone(),
+            head_sha: pull.head_sha.clone(),
+            base_sha: pull.base_sha.clone(),
+            open: self.open,
+            labels: self.labels.clone(),
+            html_url: urls.issue_web(repository, self),
+        })
+    }
+}

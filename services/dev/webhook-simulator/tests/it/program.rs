@@ -1,0 +1,58 @@
+//! The program: a server and the commands that talk to it.
+
+use std::{os::unix::fs::PermissionsExt, process::Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+fn program(folder: &std::path::Path, server: &str, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = subprocess::command(env!("CARGO_BIN_EXE_webhook-simulator"), folder);
+    command.args(arguments).env("WEBHOOK_SIMULATOR_URL", server);
+    let mut command = tokio::process::Command::from(command);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn serve_seed_issue_label_show() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("secret"), "hush\n").unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data", "data", "--token-file", "token"];
+    let mut server = program(path, "", &serve).env_remove("WEBHOOK_SIMULATOR_URL").spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let url = first["git_url"].as_str().unwrap().to_owned();
+    let run = async |arguments: &[&str]| {
+        let output = program(path, &url, arguments).output().await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    };
+
+    let mode = std::fs::metadata(path.join("token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let token = std::fs::read_to_string(path.join("token")).unwrap();
+    assert!(token.starts_with("ghp_"));
+
+    let seed = ["seed", "--hook-url", "http://127.0.0.1:1/x", "--hook-secret-file", "secret"];
+    let (done, made) = run(&seed).await;
+    assert!(done && made.contains("hook_id") && !made.contains("hush"), "{made}");
+    assert_eq!(run(&seed).await.1, made, "a second time changes nothing");
+    assert_eq!(run(&["issue", "--title", "Hello", "--body", "Please"]).await, (true, "1".to_owned()));
+    assert!(run(&["label", "octocat/hello-world", "1", "run:dev"]).await.0);
+    let issue: Value =
+        serde_json::from_str(&run(&["show", "issue", "octocat/hello-world", "1"]).await.1).unwrap();
+    assert_eq!(issue["labels"][0]["name"], "run:dev");
+    assert_eq!(run(&["show", "comments", "octocat/hello-world", "1"]).await.1, "[]");
+    assert_eq!(run(&["show", "pull", "octocat/hello-world"]).await.1, "[]");
+    let sent: Value =
+        serde_json::from_str(&run(&["show", "deliveries", "octocat/hello-world"]).await.1).unwrap();
+    assert_eq!(sent[2]["action"], "labeled");
+    let id = sent[2]["id"].to_string();
+    assert!(run(&["redeliver", &id]).await.0);
+    let (done, words) = run(&["redeliver", "1"]).await;
+    assert!(!done && words.contains("there is no delivery 1"), "{words}");
+    assert!(!run(&["label", "octocat/hello-world", "9", "x"]).await.0);
+    assert!(run(&["show", "log"]).await.0);
+    assert!(run(&["--help"]).await.0);
+}

@@ -1,0 +1,282 @@
+//! The CLI's calls: whoever the kernel says is at the other end of the socket.
+
+mod check;
+mod views;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use domain::{
+    decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_retry},
+    ids::{Id, RunId},
+    rights::{Action, Principal, authorise},
+};
+use futures::Stream;
+use proto::admin::{
+    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, ExplainRequest, ExplainResponse, GetRunRequest, ListRunsRequest,
+    ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine, LogsRequest, RunActionRequest, RunActionResponse, RunDetail,
+    admin_service_server::AdminService,
+};
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+
+use crate::{
+    App,
+    projects::store::by_id,
+    runs::{self, NewRun, Run, RunError},
+    serving::internal,
+    triggers,
+    wake::{Topic, news},
+    workers,
+};
+
+/// The admin service.
+#[derive(Debug)]
+pub(crate) struct AdminCalls {
+    app: Arc<App>,
+    ended: CancellationToken,
+}
+
+impl AdminCalls {
+    pub(crate) fn new(app: Arc<App>, ended: CancellationToken) -> Self {
+        Self { app, ended }
+    }
+}
+
+/// Lets in the user this process runs as, and root; the kernel says who is calling.
+pub(crate) fn prove_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let credentials = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    let uid = credentials.map(|c| c.uid()).ok_or_else(|| Status::unauthenticated("the kernel did not say who is calling"))?;
+    if !may_operate(uid, rustix::process::geteuid().as_raw()) {
+        tracing::warn!(uid, "admin call refused");
+        return Err(Status::permission_denied("only the user this platform runs as may do this"));
+    }
+    request.extensions_mut().insert(Operator(Principal::PlatformOperator { uid }));
+    Ok(request)
+}
+
+fn may_operate(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0
+}
+
+#[derive(Clone, Debug)]
+struct Operator(Principal);
+
+/// The caller, allowed to do `action`.
+fn operator<T>(request: &Request<T>, action: Action) -> Result<Principal, Status> {
+    let Operator(principal) = request.extensions().get::<Operator>().cloned().ok_or_else(|| Status::unauthenticated("no caller"))?;
+    authorise(&principal, action).map_err(|_| Status::permission_denied("you may not do this"))?;
+    Ok(principal)
+}
+
+fn failed(error: &RunError) -> Status {
+    internal("admin", error)
+}
+
+fn run_id(text: &str) -> Result<RunId, Status> {
+    text.parse().map_err(|e| Status::invalid_argument(format!("{e}; `callboard run list` shows the ids")))
+}
+
+/// A refusal in words, with what to do next.
+fn refusal(decided: &Decided) -> Status {
+    Status::failed_precondition(format!("{} {}", decided.rule, decided.remedy).trim().to_owned())
+}
+
+impl AdminCalls {
+    async fn cancel(&self, principal: &Principal, id: RunId, reason: &str) -> Result<RunActionResponse, CommandError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
+        let decided = decide_cancel(principal, run.state.is_final());
+        let repository = by_id(&mut *tx, run.repository_id).await?;
+        triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run cancel", &decided).await?;
+        let message = match decided.decision {
+            Decision::Cancel => Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message),
+            Decision::Start { .. } | Decision::Ignore | Decision::Reject { .. } => None,
+        };
+        tx.commit().await?;
+        match message {
+            Some(message) => Ok(RunActionResponse { run_id: id.to_string(), message }),
+            None => Err(CommandError::Refused(decided)),
+        }
+    }
+
+    async fn retry(&self, principal: &Principal, id: RunId) -> Result<RunActionResponse, CommandError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
+        let repository = by_id(&mut *tx, run.repository_id).await?;
+        let issue = u64::try_from(run.issue_number).unwrap_or_default();
+        triggers::store::lock_issue(&mut tx, run.repository_id, issue).await?;
+        let other = runs::under_way(&mut tx, run.repository_id, run.issue_number).await?;
+        let facts = Facts {
+            stages: &app.stages,
+            permission: None,
+            run_under_way: other.map(|r| RunUnderWay { id: r.id.to_string(), stage: r.stage, since: r.created_at }),
+            own_effect: false,
+        };
+        let decided = decide_retry(principal, &facts, run.state.is_final(), issue, &run.stage);
+        let decision = triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run retry", &decided).await?;
+        let started = match &decided.decision {
+            Decision::Start { stage, .. } => {
+                let new = NewRun {
+                    repository: &repository,
+                    issue_number: run.issue_number,
+                    stage,
+                    priority: app.stages.get(stage).map_or(0, |s| s.priority),
+                    decision,
+                    actor: &principal.name(),
+                    retry_of: Some(run.id),
+                    // Read again: a retry is asked for now, about the issue as it is now.
+                    issue: None,
+                    trace_id: &app.ids.trace_id(),
+                    received_at: app.clock.now(),
+                    label: None,
+                };
+                Some(runs::start(&mut tx, app, &new).await?)
+            }
+            Decision::Cancel | Decision::Ignore | Decision::Reject { .. } => None,
+        };
+        tx.commit().await?;
+        match started {
+            Some(new) => Ok(RunActionResponse { run_id: new.id.to_string(), message: format!("Queued as run {}.", new.id) }),
+            None => Err(CommandError::Refused(decided)),
+        }
+    }
+
+    async fn find(&self, id: &str) -> Result<Run, Status> {
+        let id = run_id(id)?;
+        runs::get(&self.app.db, id).await.map_err(|e| failed(&e))?.ok_or_else(|| CommandError::NoSuchRun(id).into())
+    }
+}
+
+/// Why a command did not happen.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("there is no run {0}; `callboard run list` shows the newest")]
+    NoSuchRun(RunId),
+    #[error("refused")]
+    Refused(Decided),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<CommandError> for Status {
+    fn from(error: CommandError) -> Self {
+        match &error {
+            CommandError::NoSuchRun(_) => Self::not_found(error.to_string()),
+            CommandError::Refused(decided) => refusal(decided),
+            CommandError::Run(inner) => failed(inner),
+            CommandError::Database(inner) => internal("admin", inner),
+        }
+    }
+}
+
+type Logs = Pin<Box<dyn Stream<Item = Result<LogLine, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AdminService for AdminCalls {
+    type LogsStream = Logs;
+
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+        operator(&request, Action::View)?;
+        let asked = request.into_inner();
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let (project, state) = (some(asked.project), some(asked.state));
+        let limit = if asked.limit == 0 { 20 } else { i64::from(asked.limit.min(1000)) };
+        let runs = runs::list(&self.app.db, project.as_deref(), state.as_deref(), limit).await.map_err(|e| failed(&e))?;
+        Ok(Response::new(ListRunsResponse { runs: views::runs(&self.app, &runs).await.map_err(|e| failed(&e))? }))
+    }
+
+    async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<RunDetail>, Status> {
+        operator(&request, Action::View)?;
+        let run = self.find(&request.get_ref().id).await?;
+        Ok(Response::new(views::detail(&self.app, &run).await.map_err(|e| failed(&e))?))
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Logs>, Status> {
+        operator(&request, Action::View)?;
+        let LogsRequest { run_id, follow } = request.into_inner();
+        let run = self.find(&run_id).await?.id;
+        let app = Arc::clone(&self.app);
+        let wake = app.wake.subscribe(Topic::Runs);
+        let state = (app, wake, self.ended.clone(), views::LogCursor::default(), std::collections::VecDeque::new(), false);
+        let stream = futures::stream::unfold(state, move |(app, mut wake, ended, mut cursor, mut ready, mut last)| async move {
+            loop {
+                if let Some(line) = ready.pop_front() {
+                    return Some((Ok(line), (app, wake, ended, cursor, ready, last)));
+                }
+                if last || ended.is_cancelled() {
+                    return None;
+                }
+                wake.mark_unchanged();
+                // The state is read before the lines: what comes with the end is not missed.
+                let over = match runs::get(&app.db, run).await {
+                    Ok(run) => run.is_none_or(|r| r.state.is_final()),
+                    Err(error) => return Some((Err(failed(&error)), (app, wake, ended, cursor, ready, true))),
+                };
+                match views::log_lines(&app, run, &mut cursor).await {
+                    Ok(lines) => ready.extend(lines),
+                    Err(error) => return Some((Err(internal("admin.logs", &error)), (app, wake, ended, cursor, ready, true))),
+                }
+                last = over || !follow;
+                if ready.is_empty() && !last {
+                    tokio::select! {
+                        () = ended.cancelled() => {}
+                        () = news(&mut wake, Duration::from_secs(5)) => {}
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn cancel_run(&self, request: Request<RunActionRequest>) -> Result<Response<RunActionResponse>, Status> {
+        let principal = operator(&request, Action::Cancel)?;
+        let asked = request.into_inner();
+        Ok(Response::new(self.cancel(&principal, run_id(&asked.id)?, &asked.reason).await?))
+    }
+
+    async fn retry_run(&self, request: Request<RunActionRequest>) -> Result<Response<RunActionResponse>, Status> {
+        let principal = operator(&request, Action::Start)?;
+        let asked = request.into_inner();
+        Ok(Response::new(self.retry(&principal, run_id(&asked.id)?).await?))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        operator(&request, Action::View)?;
+        let explanations = views::explain(&self.app, request.get_ref().subject.trim()).await?;
+        Ok(Response::new(ExplainResponse { explanations }))
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        operator(&request, Action::View)?;
+        Ok(Response::new(CheckResponse { findings: check::findings(&self.app).await }))
+    }
+
+    async fn enroll_worker(&self, request: Request<EnrollWorkerRequest>) -> Result<Response<EnrollWorkerResponse>, Status> {
+        let principal = operator(&request, Action::ManageWorkers)?;
+        let asked = request.into_inner();
+        let (id, identity) = workers::enroll(&self.app, &asked.name, &asked.projects, &principal.name()).await?;
+        Ok(Response::new(EnrollWorkerResponse { worker_id: id.uuid().to_string(), identity: identity.to_json().expose_secret().to_owned() }))
+    }
+
+    async fn list_workers(&self, request: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+        operator(&request, Action::ManageWorkers)?;
+        let workers = workers::list(&self.app).await.map_err(|e| internal("admin.workers", &e))?;
+        Ok(Response::new(ListWorkersResponse { workers }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_platforms_user_and_root_operate_it() {
+        assert!(may_operate(1000, 1000) && may_operate(0, 1000) && may_operate(0, 0));
+        assert!(!may_operate(1001, 1000) && !may_operate(64200, 0));
+    }
+}

@@ -1,0 +1,208 @@
+//! Runs, logs and explanations as the CLI shows them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ids::{Id, RunId};
+use proto::admin::{self, Explanation, LogLine, RunDetail, Timings};
+use serde::Deserialize;
+use sqlx::types::Json;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::{App, publishing, runs::{self, Run, RunError}, serving::internal, triggers};
+
+fn text(at: Option<DateTime<Utc>>) -> String {
+    at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
+}
+
+fn view(app: &App, run: &Run, pull_request_url: String) -> admin::Run {
+    let (state, kind) = run.state.columns();
+    let issue_url = run
+        .issue
+        .as_ref()
+        .map_or_else(|| format!("{}/{}/issues/{}", app.upstream.web_url.as_str().trim_end_matches('/'), run.repository, run.issue_number), |i| i.url.clone());
+    admin::Run {
+        id: run.id.to_string(),
+        project: run.project_name.clone(),
+        repository: run.repository.to_string(),
+        issue: u64::try_from(run.issue_number).unwrap_or_default(),
+        stage: run.stage.clone(),
+        state: state.to_owned(),
+        class: kind.unwrap_or_default().to_owned(),
+        message: run.message.clone(),
+        actor: run.actor.clone(),
+        created_at: text(Some(run.created_at)),
+        finished_at: text(run.finished_at),
+        pull_request_url,
+        issue_url,
+    }
+}
+
+/// Runs for a list.
+pub(super) async fn runs(app: &App, runs: &[Run]) -> Result<Vec<admin::Run>, RunError> {
+    let ids: Vec<Uuid> = runs.iter().map(|r| r.id.uuid()).collect();
+    let urls: std::collections::HashMap<Uuid, String> = sqlx::query!(
+        r#"select run_id, pull_request_url as "url!" from publications where run_id = any($1) and pull_request_url is not null"#,
+        &ids
+    )
+    .fetch_all(&app.db)
+    .await?
+    .into_iter()
+    .map(|r| (r.run_id, r.url))
+    .collect();
+    Ok(runs.iter().map(|run| view(app, run, urls.get(&run.id.uuid()).cloned().unwrap_or_default())).collect())
+}
+
+fn since(start: DateTime<Utc>, at: Option<DateTime<Utc>>) -> Option<f64> {
+    at.map(|at| (at - start).max(TimeDelta::zero()).as_seconds_f64() * 1000.0)
+}
+
+/// Everything about one run.
+pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> {
+    let attempts = runs::attempts(&app.db, run.id).await?;
+    let publication = publishing::publication(&app.db, run.id).await?;
+    let effects = publishing::of_run(&app.db, run.id).await?;
+    let comment = sqlx::query!("select url, created_at from status_comments where run_id = $1", run.id.uuid()).fetch_optional(&app.db).await?;
+    let decided_at = sqlx::query_scalar!("select d.decided_at from decisions d join runs r using (decision_id) where r.run_id = $1", run.id.uuid())
+        .fetch_one(&app.db)
+        .await?;
+    let events = sqlx::query!("select happened_at, kind, text from run_events where run_id = $1 order by happened_at, run_event_id", run.id.uuid())
+        .fetch_all(&app.db)
+        .await?;
+    let timings = Timings {
+        received_to_decided: since(run.received_at, Some(decided_at)),
+        received_to_leased: since(run.received_at, attempts.first().map(|a| a.leased_at)),
+        received_to_comment: since(run.received_at, comment.as_ref().map(|c| c.created_at)),
+        received_to_running: since(run.received_at, attempts.last().and_then(|a| a.running_at)),
+        received_to_returned: since(run.received_at, attempts.last().and_then(|a| a.returned_at)),
+        received_to_pull_request: since(run.received_at, publication.as_ref().and_then(|p| p.published_at)),
+        received_to_finished: since(run.received_at, run.finished_at),
+    };
+    Ok(RunDetail {
+        run: Some(view(app, run, publication.as_ref().and_then(|p| p.pull_request_url.clone()).unwrap_or_default())),
+        summary: attempts.last().and_then(|a| a.summary.clone()).unwrap_or_default(),
+        attempts: attempts
+            .into_iter()
+            .map(|a| admin::Attempt {
+                id: a.id.to_string(),
+                number: u32::try_from(a.number).unwrap_or_default(),
+                state: a.state.to_string(),
+                worker: a.worker_name,
+                isolation: a.isolation.unwrap_or_default(),
+                message: a.message,
+                leased_at: text(Some(a.leased_at)),
+                ended_at: text(a.ended_at),
+            })
+            .collect(),
+        events: events.into_iter().map(|e| admin::Event { at: text(Some(e.happened_at)), kind: e.kind, text: e.text }).collect(),
+        comment_url: comment.map(|c| c.url).unwrap_or_default(),
+        publication_state: publication.as_ref().map(|p| p.state.to_string()).unwrap_or_default(),
+        findings: publication.map(|p| p.findings.into_iter().map(|f| f.sentence).collect()).unwrap_or_default(),
+        prompt_digest: run.prompt_digest.as_deref().and_then(|k| k.rsplit('/').next()).unwrap_or_default().to_owned(),
+        base_sha: run.base_sha.as_ref().map(ToString::to_string).unwrap_or_default(),
+        trace_id: run.trace_id.clone(),
+        retry_of: run.retry_of.map(|r| r.to_string()).unwrap_or_default(),
+        timings_ms: Some(timings),
+        effects: effects
+            .into_iter()
+            .map(|e| admin::Effect {
+                kind: e.kind,
+                state: e.state,
+                attempts: u32::try_from(e.tries).unwrap_or_default(),
+                last_error: e.last_error.unwrap_or_default(),
+                result_url: e.result_url.unwrap_or_default(),
+            })
+            .collect(),
+    })
+}
+
+/// How far a follower has read.
+#[derive(Debug, Default)]
+pub(super) struct LogCursor {
+    attempt: i32,
+    sequence: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct StoredLine {
+    stream: String,
+    text: String,
+    at_ms: i64,
+}
+
+/// The lines after the cursor, which moves on.
+pub(super) async fn log_lines(app: &App, run: RunId, cursor: &mut LogCursor) -> sqlx::Result<Vec<LogLine>> {
+    let rows = sqlx::query!(
+        r#"select a.number, c.sequence, c.lines as "lines: Json<Vec<StoredLine>>"
+           from transcript_chunks c join attempts a using (attempt_id)
+           where a.run_id = $1 and (a.number, c.sequence) > ($2, $3) order by a.number, c.sequence limit 200"#,
+        run.uuid(),
+        cursor.attempt,
+        cursor.sequence
+    )
+    .fetch_all(&app.db)
+    .await?;
+    if let Some(last) = rows.last() {
+        *cursor = LogCursor { attempt: last.number, sequence: last.sequence };
+    }
+    Ok(rows
+        .into_iter()
+        .flat_map(|row| {
+            let attempt = u32::try_from(row.number).unwrap_or_default();
+            row.lines.0.into_iter().map(move |line| LogLine {
+                attempt,
+                stream: line.stream,
+                text: line.text,
+                at: text(DateTime::from_timestamp_millis(line.at_ms)),
+            })
+        })
+        .collect())
+}
+
+/// What a delivery, an issue or a run led to, newest first.
+pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>, Status> {
+    let id = Uuid::parse_str(subject).ok();
+    let (repository, issue) = match subject.split_once('#') {
+        Some((repository, number)) => {
+            let number: i64 = number.parse().map_err(|_| Status::invalid_argument(format!("`{subject}` is not an issue: write owner/name#7 or #7")))?;
+            ((!repository.is_empty()).then(|| repository.to_lowercase()), Some(number))
+        }
+        None => (None, None),
+    };
+    let guid = issue.is_none().then_some(subject);
+    let error = |e: sqlx::Error| internal("admin.explain", &e);
+    let mut found: Vec<Explanation> = triggers::store::explain(&app.db, id, guid, repository.as_deref(), issue)
+        .await
+        .map_err(error)?
+        .into_iter()
+        .map(|d| Explanation {
+            at: text(Some(d.decided_at)),
+            kind: "decision".to_owned(),
+            subject: match (d.repository, d.issue_number) {
+                (Some(repository), Some(number)) => format!("{} on {repository}#{number} by {}", d.subject, d.actor.unwrap_or_default()),
+                (_, _) => d.subject,
+            },
+            outcome: d.decision,
+            reason: d.reason,
+            rule: d.rule,
+            remedy: d.remedy,
+            run_id: d.run_id.map(|r| r.to_string()).unwrap_or_default(),
+            delivery_id: d.delivery_id.map(|r| r.to_string()).unwrap_or_default(),
+        })
+        .collect();
+    for pending in triggers::store::pending(&app.db, id, guid).await.map_err(error)? {
+        found.push(Explanation {
+            at: text(Some(pending.stored_at)),
+            kind: "delivery".to_owned(),
+            subject: pending.event,
+            outcome: "undecided".to_owned(),
+            reason: "waiting".to_owned(),
+            rule: pending.retry_at.map_or_else(|| "It is being looked at.".to_owned(), |t| format!("The code host did not answer; asked again at {}.", text(Some(t)))),
+            delivery_id: pending.delivery_id.to_string(),
+            ..Explanation::default()
+        });
+    }
+    if found.is_empty() {
+        return Err(Status::not_found(format!("nothing is known about `{subject}`; write a delivery's id or GUID, owner/name#7, #7, or a run's id")));
+    }
+    Ok(found)
+}

@@ -1,0 +1,53 @@
+//! Deliveries: stored before the code host gets its 2xx, once per (source, GUID).
+
+pub(crate) mod store;
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use domain::ids::{DeliveryId, Id};
+use proto::v1::{
+    Source, SourcesRequest, SourcesResponse, StoreDeliveryRequest, StoreDeliveryResponse, ingest_service_server::IngestService,
+};
+use secrecy::ExposeSecret;
+use tonic::{Request, Response, Status};
+
+use crate::{App, serving::internal};
+
+/// What the API gateway may call.
+#[derive(Debug)]
+pub(crate) struct Ingest(pub(crate) Arc<App>);
+
+#[tonic::async_trait]
+impl IngestService for Ingest {
+    async fn sources(&self, _: Request<SourcesRequest>) -> Result<Response<SourcesResponse>, Status> {
+        let app = &self.0;
+        let rows = store::sources(&app.db).await.map_err(|e| internal("deliveries.sources", &e))?;
+        let mut sources = Vec::with_capacity(rows.len());
+        for row in rows {
+            let read = async |id| -> Result<Vec<u8>, Status> {
+                let secret = app.envelope.read(&app.db, id).await.map_err(|e| internal("deliveries.secret", &e))?;
+                Ok(secret.expose_secret().clone())
+            };
+            sources.push(Source {
+                name: row.source,
+                current_secret: read(row.current_secret_id).await?,
+                previous_secret: match row.previous_secret_id {
+                    Some(id) => read(id).await?,
+                    None => Vec::new(),
+                },
+            });
+        }
+        Ok(Response::new(SourcesResponse { sources }))
+    }
+
+    async fn store_delivery(&self, request: Request<StoreDeliveryRequest>) -> Result<Response<StoreDeliveryResponse>, Status> {
+        let app = &self.0;
+        let new = request.into_inner();
+        let received_at = DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());
+        let (id, duplicate) = store::insert(&app.db, app.ids.next::<DeliveryId>(), &new, received_at, app.clock.now())
+            .await
+            .map_err(|e| internal("deliveries.store", &e))?;
+        Ok(Response::new(StoreDeliveryResponse { delivery_id: id.uuid().to_string(), duplicate }))
+    }
+}

@@ -1,0 +1,113 @@
+//! SQL of deliveries.
+
+use chrono::{DateTime, Utc};
+use domain::ids::{DeliveryId, Id};
+use proto::v1::StoreDeliveryRequest;
+use sqlx::{PgConnection, PgPool, types::Json};
+use uuid::Uuid;
+
+use crate::wake::Topic;
+
+/// Secrets of a source.
+pub(crate) struct SourceRow {
+    pub(crate) source: String,
+    pub(crate) current_secret_id: Uuid,
+    pub(crate) previous_secret_id: Option<Uuid>,
+}
+
+/// Every enabled source.
+pub(crate) async fn sources(db: &PgPool) -> sqlx::Result<Vec<SourceRow>> {
+    sqlx::query_as!(SourceRow, "select source, current_secret_id, previous_secret_id from repositories where enabled order by source")
+        .fetch_all(db)
+        .await
+}
+
+/// Stores a delivery; the second result says that it was there before.
+pub(crate) async fn insert(
+    db: &PgPool,
+    id: DeliveryId,
+    new: &StoreDeliveryRequest,
+    received_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<(DeliveryId, bool)> {
+    let mut tx = db.begin().await?;
+    let inserted = sqlx::query!(
+        "insert into deliveries (delivery_id, source, guid, event, headers, body, trace_id, received_at, stored_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (source, guid) do nothing",
+        id.uuid(),
+        new.source,
+        new.guid,
+        new.event,
+        Json(&new.headers) as _,
+        new.body,
+        new.trace_id,
+        received_at,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    if inserted == 0 {
+        let stored = sqlx::query_scalar!("select delivery_id from deliveries where source = $1 and guid = $2", new.source, new.guid)
+            .fetch_one(&mut *tx)
+            .await?;
+        return Ok((DeliveryId::from_uuid(stored), true));
+    }
+    Topic::Deliveries.notify(&mut tx).await?;
+    tx.commit().await?;
+    Ok((id, false))
+}
+
+/// A delivery to decide on.
+#[derive(Clone, Debug)]
+pub(crate) struct Undecided {
+    pub(crate) id: DeliveryId,
+    pub(crate) source: String,
+    pub(crate) guid: String,
+    pub(crate) event: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trace_id: String,
+    pub(crate) received_at: DateTime<Utc>,
+    pub(crate) tries: i32,
+}
+
+/// The oldest deliveries without a decision.
+pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Undecided>> {
+    let rows = sqlx::query!(
+        "select delivery_id, source, guid, event, body, trace_id, received_at, tries from deliveries
+         where decided_at is null and (retry_at is null or retry_at <= $1) order by received_at limit $2",
+        now,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|r| Undecided {
+            id: DeliveryId::from_uuid(r.delivery_id),
+            source: r.source,
+            guid: r.guid,
+            event: r.event,
+            body: r.body,
+            trace_id: r.trace_id,
+            received_at: r.received_at,
+            tries: r.tries,
+        })
+        .collect())
+}
+
+/// Marks a delivery as decided. False when somebody else was first.
+pub(crate) async fn mark_decided(tx: &mut PgConnection, id: DeliveryId, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let marked = sqlx::query!("update deliveries set decided_at = $2 where delivery_id = $1 and decided_at is null", id.uuid(), now)
+        .execute(tx)
+        .await?;
+    Ok(marked.rows_affected() == 1)
+}
+
+/// Puts a decision off.
+pub(crate) async fn put_off(db: &PgPool, id: DeliveryId, until: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("update deliveries set retry_at = $2, tries = tries + 1 where delivery_id = $1 and decided_at is null", id.uuid(), until)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! The object store: prompts, changesets and sessions, by digest within a project.
+
+use std::path::Path;
+
+use domain::ids::ProjectId;
+use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
+use sha2::{Digest, Sha256};
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Prompt,
+    Changeset,
+    Session,
+}
+
+impl Kind {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompts",
+            Self::Changeset => "changesets",
+            Self::Session => "sessions",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Objects {
+    store: LocalFileSystem,
+}
+
+impl Objects {
+    /// Opens the folder, which exists.
+    pub(crate) fn open(folder: &Path) -> object_store::Result<Self> {
+        Ok(Self { store: LocalFileSystem::new_with_prefix(folder)? })
+    }
+
+    /// Stores bytes and returns their key. The same bytes have the same key, so a second
+    /// time changes nothing.
+    pub(crate) async fn put(&self, project: ProjectId, kind: Kind, bytes: Vec<u8>) -> object_store::Result<String> {
+        let digest = hex::encode(Sha256::digest(&bytes));
+        let key = format!("{project}/{}/{digest}", kind.folder());
+        self.store.put(&Key::from(key.as_str()), bytes.into()).await?;
+        Ok(key)
+    }
+
+    /// Reads bytes back.
+    pub(crate) async fn get(&self, key: &str) -> object_store::Result<Vec<u8>> {
+        Ok(self.store.get(&Key::from(key)).await?.bytes().await?.to_vec())
+    }
+}

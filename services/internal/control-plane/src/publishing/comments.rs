@@ -1,0 +1,199 @@
+//! Every text the platform writes on the code host, as pure functions.
+
+use domain::{
+    changeset::{Changeset, Change, Finding, Mode},
+    decision::Decided,
+    ids::{DecisionId, RunId},
+    neutralise::{neutralise, neutralise_line},
+    run::{FailureClass, RunState, Waiting},
+};
+
+use super::effects::Publication;
+use crate::runs::{Attempt, Run};
+
+/// Characters of an agent's summary that are posted.
+const SUMMARY_CHARS: usize = 20_000;
+/// Files listed in a report.
+const LISTED_FILES: usize = 50;
+
+/// Found again by it, never read back.
+pub(crate) fn mark_of_run(run: RunId) -> String {
+    format!("<!-- callboard:run={run} -->")
+}
+
+pub(super) fn mark_of_report(run: RunId) -> String {
+    format!("<!-- callboard:report={run} -->")
+}
+
+pub(super) fn mark_of_decision(decision: DecisionId) -> String {
+    format!("<!-- callboard:decision={decision} -->")
+}
+
+fn headline(run: &Run) -> &'static str {
+    match run.state {
+        RunState::Queued => "⏳ queued",
+        RunState::Active => "🏃 working",
+        RunState::Waiting(Waiting::Held) => "✋ held for a person",
+        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => "⏸ waiting",
+        RunState::Succeeded => "✅ done",
+        RunState::Failed(FailureClass::TimedOut) => "⌛ out of time",
+        RunState::Failed(FailureClass::Policy) => "🚫 refused",
+        RunState::Failed(
+            FailureClass::Infrastructure | FailureClass::Provider | FailureClass::Agent | FailureClass::User | FailureClass::RetriesSpent,
+        ) => "❌ failed",
+        RunState::Cancelled => "🛑 cancelled",
+    }
+}
+
+/// What to do next, for people in a hurry.
+fn next_step(run: &Run) -> Option<String> {
+    let again = || Some(format!("To start again, put `run:{}` back on this issue, or `callboard run retry {}`.", run.stage, run.id));
+    match run.state {
+        RunState::Queued | RunState::Active => {
+            Some(format!("Follow it with `callboard run logs -f {0}`, end it with `callboard run cancel {0}`.", run.id))
+        }
+        RunState::Waiting(_) => Some(format!("`callboard run get {}` shows it.", run.id)),
+        RunState::Succeeded => None,
+        RunState::Failed(_) | RunState::Cancelled => again(),
+    }
+}
+
+fn findings_list(findings: &[Finding]) -> String {
+    findings.iter().map(|f| format!("- {}\n", neutralise_line(&f.sentence, 300))).collect()
+}
+
+/// The one comment of a run on its issue.
+pub(super) fn status(run: &Run, attempt: Option<&Attempt>, publication: Option<&Publication>, notes: &[String]) -> String {
+    let mut text = format!("{}\n**Callboard** · `{}` · {}\n\n", mark_of_run(run.id), run.stage, headline(run));
+    text.push_str(&neutralise(&run.message, 2000));
+    text.push('\n');
+    if let Some(publication) = publication
+        && !publication.findings.is_empty()
+    {
+        text.push('\n');
+        text.push_str(&findings_list(&publication.findings));
+    }
+    if let Some(step) = next_step(run) {
+        text.push_str(&format!("\n{step}\n"));
+    }
+    if attempt.is_some_and(|a| a.unsandboxed) {
+        text.push_str("\n⚠️ The agent ran without a sandbox: `sandbox: none` is configured.\n");
+    }
+    for note in notes {
+        text.push_str(&format!("\n⚠️ {note}\n"));
+    }
+    let mut facts = vec![format!("asked for by `{}`", neutralise_line(&run.actor, 60)), format!("run `{}`", run.id)];
+    if let Some(sha) = &run.base_sha {
+        facts.push(format!("base `{}`", sha.short()));
+    }
+    if let Some(attempt) = attempt {
+        facts.push(format!("attempt {} on `{}`", attempt.number, neutralise_line(&attempt.worker_name, 60)));
+        if let Some(isolation) = &attempt.isolation {
+            facts.push(neutralise_line(isolation, 160));
+        }
+    }
+    if let Some(earlier) = run.retry_of {
+        facts.push(format!("retry of `{earlier}`"));
+    }
+    text.push_str(&format!("\n<sub>{}</sub>\n", facts.join(" · ")));
+    text
+}
+
+/// Why nothing was started.
+pub(super) fn rejection(decided: &Decided, mark: &str) -> String {
+    let remedy = if decided.remedy.is_empty() { String::new() } else { format!("\n\n{}", decided.remedy) };
+    format!("{mark}\n**Callboard** · nothing was started\n\n{}{remedy}\n\n<sub>reason `{}`</sub>\n", decided.rule, decided.reason.code())
+}
+
+fn issue_title(run: &Run) -> String {
+    run.issue.as_ref().map_or_else(|| format!("Work on issue {}", run.issue_number), |i| neutralise_line(&i.title, 200))
+}
+
+/// Title of the pull request and first line of the commit.
+pub(super) fn title(run: &Run) -> String {
+    let title = issue_title(run);
+    if title.trim().is_empty() { format!("Work on issue {}", run.issue_number) } else { title }
+}
+
+/// Commit message with the trailer that names the run.
+pub(super) fn commit_message(run: &Run) -> String {
+    format!("{}\n\nWork of stage {} on issue #{}.\n\nCallboard-Run: {}\n", title(run), run.stage, run.issue_number, run.id)
+}
+
+/// Branch of a run, before the number that makes it unique.
+pub(super) fn branch(run: &Run) -> String {
+    format!("callboard/{}-{}", run.issue_number, run.stage)
+}
+
+fn counts(changeset: &Changeset) -> String {
+    let deleted = changeset.files.iter().filter(|f| matches!(f.change, Change::Delete)).count();
+    let written = changeset.files.len() - deleted;
+    let files = |n: usize| if n == 1 { "1 file".to_owned() } else { format!("{n} files") };
+    match (written, deleted) {
+        (w, 0) => format!("{} written", files(w)),
+        (0, d) => format!("{} deleted", files(d)),
+        (w, d) => format!("{} written, {d} deleted", files(w)),
+    }
+}
+
+fn summary_or_nothing(summary: &str) -> String {
+    let text = neutralise(summary.trim(), SUMMARY_CHARS);
+    if text.trim().is_empty() { "_The agent left no summary._".to_owned() } else { text }
+}
+
+/// Body of the pull request: asked, done, checked.
+pub(super) fn pull_request(run: &Run, summary: &str, changeset: &Changeset) -> String {
+    format!(
+        "{mark}\n### Asked\n\n#{issue}: {title}\n\n### Done\n\n{summary}\n\n### Checked\n\n\
+         - against `{base}` on `{branch}`, which the run was pinned to\n\
+         - {counts}, all inside what stage `{stage}` may write\n\
+         - no protected paths, no hostile paths, no known secrets\n\n\
+         The platform checked where files may go, not whether the change is right: please review it.\n\n\
+         <sub>run `{run_id}` · asked for by `{actor}`</sub>\n",
+        mark = mark_of_run(run.id),
+        issue = run.issue_number,
+        title = title(run),
+        summary = summary_or_nothing(summary),
+        base = run.base_sha.as_ref().map_or("?", |s| s.short()),
+        branch = run.base_branch.as_deref().unwrap_or("?"),
+        counts = counts(changeset),
+        stage = run.stage,
+        run_id = run.id,
+        actor = neutralise_line(&run.actor, 60),
+    )
+}
+
+/// The report: a comment on the pull request with what happened and what changed.
+pub(super) fn report(run: &Run, attempt: &Attempt, changeset: &Changeset) -> String {
+    let mut text = format!("{}\n**Callboard** · report of run `{}`\n\n| | |\n|---|---|\n", mark_of_report(run.id), run.id);
+    let mut row = |name: &str, value: String| text.push_str(&format!("| {name} | {value} |\n"));
+    row("stage", format!("`{}`", run.stage));
+    row("attempt", format!("{} on `{}`", attempt.number, neutralise_line(&attempt.worker_name, 60)));
+    if let Some(isolation) = &attempt.isolation {
+        row("isolation", neutralise_line(isolation, 160));
+    }
+    if let (Some(running), Some(returned)) = (attempt.running_at, attempt.returned_at) {
+        row("agent's time", format!("{} s", (returned - running).num_seconds()));
+    }
+    if let Some(digest) = &run.prompt_digest {
+        row("prompt", format!("sha256 `{}…`", digest.get(..16).unwrap_or(digest)));
+    }
+    row("changes", counts(changeset));
+    text.push_str("\n<details><summary>Files</summary>\n\n");
+    for file in changeset.files.iter().take(LISTED_FILES) {
+        let path = neutralise_line(&String::from_utf8_lossy(&file.path), 300);
+        let what = match &file.change {
+            Change::Delete => "deleted".to_owned(),
+            Change::Submodule => "submodule".to_owned(),
+            Change::Put { mode: Mode::Symlink, .. } => "symbolic link".to_owned(),
+            Change::Put { mode: Mode::Executable, content } => format!("{} bytes, executable", content.len()),
+            Change::Put { mode: Mode::Regular, content } => format!("{} bytes", content.len()),
+        };
+        text.push_str(&format!("- `{path}` — {what}\n"));
+    }
+    if changeset.files.len() > LISTED_FILES {
+        text.push_str(&format!("- … and {} more\n", changeset.files.len() - LISTED_FILES));
+    }
+    text.push_str("\n</details>\n");
+    text
+}

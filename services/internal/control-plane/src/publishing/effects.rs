@@ -1,0 +1,279 @@
+//! The effects table: what is to change in the outside world.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    changeset::Finding,
+    ids::{EffectId, Id, RepositoryId, RunId},
+    names::CommitSha,
+    run::PublicationState,
+};
+use forge::Reaction;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
+use uuid::Uuid;
+
+use crate::{App, runs::RunError, wake::Topic};
+
+/// One change in the outside world.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Effect {
+    /// The run's one comment on its issue: written, then edited.
+    StatusComment { issue: i64, body: String },
+    /// A comment that stays as it is.
+    Comment { number: i64, body: String, mark: String },
+    /// A label comes off.
+    RemoveLabel { number: i64, label: String },
+    /// Labels go on.
+    AddLabels { number: i64, labels: Vec<String> },
+    /// A small sign.
+    React { number: i64, reaction: Reaction },
+    /// Blobs, tree and commit of the run's changeset.
+    Commit { message: String },
+    /// A branch at that commit; the first free of `name`, `name-2`, ….
+    Branch { name: String },
+    /// The pull request of that branch.
+    PullRequest { title: String, body: String },
+}
+
+impl Effect {
+    /// The stable name.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::StatusComment { .. } => "status_comment",
+            Self::Comment { .. } => "comment",
+            Self::RemoveLabel { .. } => "remove_label",
+            Self::AddLabels { .. } => "add_labels",
+            Self::React { .. } => "react",
+            Self::Commit { .. } => "commit",
+            Self::Branch { .. } => "branch",
+            Self::PullRequest { .. } => "pull_request",
+        }
+    }
+
+    /// Nice to have: a server that does not offer it, or a right that is missing, is said
+    /// and does not stop the run.
+    pub(crate) fn is_nicety(&self) -> bool {
+        match self {
+            Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } | Self::Comment { .. } => true,
+            Self::StatusComment { .. } | Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => false,
+        }
+    }
+
+    /// Without it there is no pull request.
+    pub(crate) fn is_publication(&self) -> bool {
+        match self {
+            Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => true,
+            Self::StatusComment { .. } | Self::Comment { .. } | Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } => false,
+        }
+    }
+}
+
+/// An effect to be stored.
+#[derive(Debug)]
+pub(crate) struct NewEffect<'a> {
+    pub(crate) run: Option<RunId>,
+    pub(crate) repository: RepositoryId,
+    pub(crate) trace_id: &'a str,
+    pub(crate) effect: &'a Effect,
+}
+
+/// Stores an effect in the caller's transaction. A newer status comment replaces one that
+/// was not sent yet.
+pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>) -> sqlx::Result<()> {
+    let now = app.clock.now();
+    if let (Effect::StatusComment { .. }, Some(run)) = (new.effect, new.run) {
+        sqlx::query!(
+            "update effects set state = 'skipped', last_error = 'a newer one replaced it', finished_at = $2
+             where run_id = $1 and kind = 'status_comment' and state = 'pending' and tried_at is null",
+            run.uuid(),
+            now,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    sqlx::query!(
+        "insert into effects (effect_id, run_id, repository_id, kind, payload, state, available_at, trace_id, created_at)
+         values ($1, $2, $3, $4, $5, 'pending', $6, $7, $6)",
+        app.ids.next::<EffectId>().uuid(),
+        new.run.map(Id::uuid),
+        new.repository.uuid(),
+        new.effect.kind(),
+        Json(new.effect) as _,
+        now,
+        new.trace_id,
+    )
+    .execute(&mut *tx)
+    .await?;
+    Topic::Effects.notify(tx).await
+}
+
+/// An effect that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) id: EffectId,
+    pub(crate) run: Option<RunId>,
+    pub(crate) repository: RepositoryId,
+    pub(crate) effect: Effect,
+    pub(crate) tries: i32,
+    pub(crate) tried_at: Option<DateTime<Utc>>,
+    pub(crate) trace_id: String,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// The next effect of every run (and every effect without one) that may be applied now.
+pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
+    let rows = sqlx::query!(
+        r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!: Json<Effect>",
+                  tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
+           from (select distinct on (coalesce(run_id, effect_id)) * from effects where state = 'pending'
+                 order by coalesce(run_id, effect_id), ordinal) first
+           where available_at <= $1 order by ordinal limit 100"#,
+        now
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|r| Pending {
+            id: EffectId::from_uuid(r.effect_id),
+            run: r.run_id.map(RunId::from_uuid),
+            repository: RepositoryId::from_uuid(r.repository_id),
+            effect: r.payload.0,
+            tries: r.tries,
+            tried_at: r.tried_at,
+            trace_id: r.trace_id,
+            created_at: r.created_at,
+        })
+        .collect())
+}
+
+/// Notes that a call is about to go out. False when the effect is not pending any more.
+pub(crate) async fn mark_tried(db: &PgPool, id: EffectId, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let marked = sqlx::query!("update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending'", id.uuid(), now)
+        .execute(db)
+        .await?;
+    Ok(marked.rows_affected() == 1)
+}
+
+/// Tries again later; a wait the code host asked for does not count as a try.
+pub(crate) async fn put_off(db: &PgPool, id: EffectId, until: DateTime<Utc>, error: &str, counts: bool) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update effects set available_at = $2, last_error = $3, tries = tries - $4 where effect_id = $1 and state = 'pending'",
+        id.uuid(),
+        until,
+        error,
+        i32::from(!counts),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How an effect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    Skipped,
+    Dead,
+}
+
+impl End {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Ends an effect. False when somebody else did.
+pub(crate) async fn end(tx: &mut PgConnection, id: EffectId, end: End, now: DateTime<Utc>, url: Option<&str>, error: Option<&str>) -> sqlx::Result<bool> {
+    let ended = sqlx::query!(
+        "update effects set state = $2, finished_at = $3, result_url = $4, last_error = $5 where effect_id = $1 and state = 'pending'",
+        id.uuid(),
+        end.name(),
+        now,
+        url,
+        error,
+    )
+    .execute(&mut *tx)
+    .await?;
+    Topic::Effects.notify(tx).await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// An effect as people see it.
+pub(crate) struct EffectView {
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) tries: i32,
+    pub(crate) last_error: Option<String>,
+    pub(crate) result_url: Option<String>,
+}
+
+/// Effects of a run in their order.
+pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectView>> {
+    sqlx::query_as!(EffectView, "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal", run.uuid())
+        .fetch_all(db)
+        .await
+}
+
+/// A run's way to the code host.
+#[derive(Clone, Debug)]
+pub(crate) struct Publication {
+    pub(crate) state: PublicationState,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) branch: Option<String>,
+    pub(crate) commit: Option<CommitSha>,
+    pub(crate) pull_request_url: Option<String>,
+    pub(crate) published_at: Option<DateTime<Utc>>,
+    pub(crate) changeset_key: Option<String>,
+}
+
+/// The publication of a run, when there is one.
+pub(crate) async fn publication(db: impl PgExecutor<'_>, run: RunId) -> Result<Option<Publication>, RunError> {
+    let row = sqlx::query!(
+        r#"select p.state, p.findings as "findings: Json<Vec<Finding>>", p.branch, p.commit_sha, p.pull_request_url, p.published_at,
+                  a.changeset_key
+           from publications p join attempts a using (attempt_id) where p.run_id = $1"#,
+        run.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    let damaged = |problem: String| RunError::Damaged { table: "publications", id: run.uuid(), problem };
+    row.map(|r| {
+        Ok(Publication {
+            state: PublicationState::parse(&r.state).ok_or_else(|| damaged(format!("state {} is not one", r.state)))?,
+            findings: r.findings.0,
+            branch: r.branch,
+            commit: r.commit_sha.as_deref().map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))?,
+            pull_request_url: r.pull_request_url,
+            published_at: r.published_at,
+            changeset_key: r.changeset_key,
+        })
+    })
+    .transpose()
+}
+
+/// A new publication, in its first state.
+pub(crate) async fn insert_publication(tx: &mut PgConnection, id: Uuid, run: RunId, attempt: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into publications (publication_id, run_id, attempt_id, state, created_at) values ($1, $2, $3, 'checking', $4)",
+        id,
+        run.uuid(),
+        attempt,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What the checks found.
+pub(crate) async fn set_findings(tx: &mut PgConnection, run: RunId, findings: &Value) -> sqlx::Result<()> {
+    sqlx::query!("update publications set findings = $2 where run_id = $1", run.uuid(), findings).execute(tx).await?;
+    Ok(())
+}

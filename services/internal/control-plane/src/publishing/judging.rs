@@ -1,0 +1,84 @@
+//! A returned changeset is judged, and what follows from it is committed.
+
+use domain::{
+    changeset::{Changeset, Finding, Rules, Verdict, judge},
+    ids::{Id, PublicationId},
+    run::{FailureClass, PublicationState, RunState, Waiting},
+};
+use sqlx::PgConnection;
+
+use super::{
+    comments,
+    effects::{Effect, NewEffect, insert, insert_publication, set_findings},
+    move_publication, say_status,
+};
+use crate::{App, runs::{self, Attempt, Run, RunError}};
+
+/// Judges what an attempt returned; the run is locked and active, the attempt has returned.
+pub(crate) async fn publish(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    changeset: &Changeset,
+    secrets: &domain::censor::Censor,
+) -> Result<(), RunError> {
+    let Some(stage) = app.stages.get(&run.stage) else {
+        let message = format!("There is no stage `{}` any more.", run.stage);
+        let run = runs::move_run(tx, app, run, RunState::Failed(FailureClass::User), "platform", &message).await?;
+        return say_status(tx, app, &run).await;
+    };
+    // Without a pin nothing was handed out, so nothing can have been returned.
+    let pin = run.base_sha.as_ref().ok_or_else(|| RunError::Damaged {
+        table: "runs",
+        id: run.id.uuid(),
+        problem: "a result without a pinned commit".to_owned(),
+    })?;
+    let rules = Rules { pin, write_scope: &stage.write_scope, max_bytes: stage.max_changeset_bytes, max_files: stage.max_changeset_files, secrets };
+    let verdict = judge(changeset, &rules);
+    if let Verdict::Empty = verdict {
+        let message = match attempt.summary.as_deref().map(str::trim) {
+            Some(summary) if !summary.is_empty() => format!("Finished without changes. The agent says:\n\n{summary}"),
+            Some(_) | None => "Finished without changes.".to_owned(),
+        };
+        let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
+        return say_status(tx, app, &run).await;
+    }
+    insert_publication(tx, app.ids.next::<PublicationId>().uuid(), run.id, attempt.id.uuid(), app.clock.now()).await?;
+    match verdict {
+        Verdict::Empty => Ok(()),
+        Verdict::Publish => {
+            move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
+            runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
+            let summary = attempt.summary.as_deref().unwrap_or_default();
+            for effect in [
+                Effect::Commit { message: comments::commit_message(run) },
+                Effect::Branch { name: comments::branch(run) },
+                Effect::PullRequest { title: comments::title(run), body: comments::pull_request(run, summary, changeset) },
+            ] {
+                insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect: &effect }).await?;
+            }
+            Ok(())
+        }
+        Verdict::Hold(findings) => {
+            keep_findings(tx, run, &findings).await?;
+            move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
+            let message = "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at.";
+            let run = runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
+            say_status(tx, app, &run).await
+        }
+        Verdict::Refuse(findings) => {
+            keep_findings(tx, run, &findings).await?;
+            move_publication(tx, app, run, PublicationState::Checking, PublicationState::Refused).await?;
+            let message = "The changeset was refused, and nothing was published.";
+            let run = runs::move_run(tx, app, run, RunState::Failed(FailureClass::Policy), "platform", message).await?;
+            say_status(tx, app, &run).await
+        }
+    }
+}
+
+async fn keep_findings(tx: &mut PgConnection, run: &Run, findings: &[Finding]) -> Result<(), RunError> {
+    let json = serde_json::to_value(findings).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
+    set_findings(tx, run.id, &json).await?;
+    Ok(())
+}

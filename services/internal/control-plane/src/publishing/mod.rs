@@ -1,0 +1,134 @@
+//! Publishing: everything that reaches the code host. A changeset is judged, then published;
+//! every change in the outside world is an effect row, committed together with the state
+//! that wants it and applied by the publisher.
+
+mod comments;
+mod effects;
+mod judging;
+mod publisher;
+
+use domain::{
+    decision::Decided,
+    ids::{DecisionId, Id, RepositoryId, RunId},
+    run::PublicationState,
+};
+use forge::Reaction;
+use serde_json::json;
+use sqlx::PgConnection;
+
+pub(crate) use self::{
+    effects::{of_run, publication},
+    judging::publish,
+    publisher::spawn,
+};
+use self::effects::{Effect, NewEffect, insert};
+use crate::{App, audit, projects::store::Repository, runs::{self, Run, RunError}};
+
+/// Brings a run's status comment up to date with the run as it is in this transaction.
+pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> Result<(), RunError> {
+    let attempts = runs::attempts(&mut *tx, run.id).await?;
+    let publication = publication(&mut *tx, run.id).await?;
+    let body = comments::status(run, attempts.last(), publication.as_ref(), &app.notes);
+    let effect = Effect::StatusComment { issue: run.issue_number, body };
+    insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect: &effect }).await?;
+    Ok(())
+}
+
+/// 👀, and the trigger label comes off.
+pub(crate) async fn acknowledge(tx: &mut PgConnection, app: &App, run: &Run, label: Option<&str>) -> sqlx::Result<()> {
+    let mut effects = Vec::new();
+    if let Some(label) = label {
+        effects.push(Effect::RemoveLabel { number: run.issue_number, label: label.to_owned() });
+        effects.push(Effect::React { number: run.issue_number, reaction: Reaction::Eyes });
+    }
+    for effect in &effects {
+        insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect }).await?;
+    }
+    Ok(())
+}
+
+/// Tells the person who asked why nothing happened, and takes the label off.
+#[expect(clippy::too_many_arguments, reason = "each is one fact of the decision; a struct would be used once")]
+pub(crate) async fn say_rejection(
+    tx: &mut PgConnection,
+    app: &App,
+    repository: &Repository,
+    decision: DecisionId,
+    decided: &Decided,
+    tell_on: Option<u64>,
+    label: Option<(u64, &str)>,
+    trace_id: &str,
+) -> sqlx::Result<()> {
+    let mut effects = Vec::new();
+    if let Some(number) = tell_on.and_then(|n| i64::try_from(n).ok()) {
+        let mark = comments::mark_of_decision(decision);
+        effects.push(Effect::Comment { number, body: comments::rejection(decided, &mark), mark });
+    }
+    if let Some((number, label)) = label.and_then(|(n, l)| Some((i64::try_from(n).ok()?, l))) {
+        effects.push(Effect::RemoveLabel { number, label: label.to_owned() });
+    }
+    for effect in &effects {
+        insert(tx, app, &NewEffect { run: None, repository: repository.id, trace_id, effect }).await?;
+    }
+    Ok(())
+}
+
+/// Was this label put there by an effect of ours? Recognised by the effect's row.
+pub(crate) async fn is_own_label(tx: &mut PgConnection, repository: RepositoryId, issue: u64, label: &str) -> sqlx::Result<bool> {
+    let labels = json!([label]);
+    sqlx::query_scalar!(
+        r#"select exists (select from effects where repository_id = $1 and kind = 'add_labels'
+             and (payload ->> 'number')::bigint = $2 and payload -> 'labels' @> $3) as "own!""#,
+        repository.uuid(),
+        i64::try_from(issue).unwrap_or(i64::MAX),
+        labels,
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// Moves a publication; the only way it changes state.
+pub(crate) async fn move_publication(tx: &mut PgConnection, app: &App, run: &Run, from: PublicationState, next: PublicationState) -> Result<(), RunError> {
+    let state = from.to(next)?;
+    let published_at = (state == PublicationState::Published).then(|| app.clock.now());
+    let moved = sqlx::query!(
+        "update publications set state = $2, published_at = $3 where run_id = $1 and state = $4",
+        run.id.uuid(),
+        state.as_str(),
+        published_at,
+        from.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() != 1 {
+        return Err(RunError::Damaged { table: "publications", id: run.id.uuid(), problem: format!("is not {from} any more") });
+    }
+    audit::record(
+        tx,
+        &*app.clock,
+        &app.ids,
+        audit::Entry {
+            project: Some(run.project),
+            actor: "platform",
+            action: &format!("publication.{state}"),
+            subject: format!("run:{}", run.id),
+            detail: json!({ "from": from.as_str() }),
+            trace_id: Some(&run.trace_id),
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Effects of a run that are still to come are dropped: the run is over for another reason.
+pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update effects set state = 'skipped', last_error = 'the run ended first', finished_at = $2
+         where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request')",
+        run.uuid(),
+        app.clock.now(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! What the agent gateway asks and passes on for one attempt. What it carries is a claim.
+
+use std::{pin::Pin, sync::Arc};
+
+use domain::{
+    censor::Censor,
+    changeset::{Change, Changeset, FileChange, Mode},
+    ids::{AttemptId, Id, RunId},
+    retry,
+    run::{AttemptState, FailureClass, RunState},
+};
+use futures::{Stream, StreamExt};
+use proto::v1::{
+    AgentSpec, Assignment, AttemptRef, AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse,
+    GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse, ReturnOutcome, ReturnResponse, TranscriptChunk, agent_spec,
+    attempt_service_server::AttemptService, file_change, return_outcome, return_part, transcript_line,
+};
+use serde_json::json;
+use sqlx::PgConnection;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    ending::{again, end},
+    prepare::prepare,
+    store::{self, Attempt, Run, RunError, move_attempt},
+    worker_calls::hello,
+};
+use crate::{App, AgentKind, git_upstream::FetchStep, objects::Kind, publishing, serving::internal, wake::Topic};
+
+/// Bytes of a session that are kept.
+const MAX_SESSION_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a summary that are kept.
+const MAX_SUMMARY_BYTES: usize = 64 * 1024;
+/// Bytes of one transcript line that are kept.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Files beyond this are not even read; the checks refuse far fewer.
+const MAX_FILES: usize = 20_000;
+
+/// The attempt service.
+#[derive(Debug)]
+pub(crate) struct AttemptCalls(pub(crate) Arc<App>);
+
+fn over() -> Status {
+    Status::permission_denied("the attempt is over")
+}
+
+fn ids(reference: Option<&AttemptRef>) -> Result<(AttemptId, RunId), Status> {
+    let reference = reference.ok_or_else(|| Status::invalid_argument("an attempt is required"))?;
+    let bad = |e: domain::ids::InvalidId| Status::invalid_argument(e.to_string());
+    Ok((reference.attempt_id.parse().map_err(bad)?, reference.run_id.parse().map_err(bad)?))
+}
+
+impl AttemptCalls {
+    /// The attempt, while it lives and belongs to that run.
+    async fn live(&self, reference: Option<&AttemptRef>) -> Result<Attempt, Status> {
+        let (attempt, run) = ids(reference)?;
+        let attempt = store::attempt(&self.0.db, attempt).await.map_err(|e| internal("attempts.live", &e))?;
+        attempt.filter(|a| a.run == run && a.state.is_live() && a.deadline_at > self.0.clock.now()).ok_or_else(over)
+    }
+
+    async fn run(&self, id: RunId) -> Result<Run, Status> {
+        store::get(&self.0.db, id).await.map_err(|e| internal("attempts.run", &e))?.ok_or_else(over)
+    }
+
+    /// Everything that must not be stored or posted, this attempt's token included.
+    fn censor(&self, attempt: &Attempt) -> Censor {
+        let token = self.0.run_tokens.mint(attempt.run, attempt.id, attempt.leased_at, attempt.deadline_at);
+        self.0.censor.with(token)
+    }
+}
+
+type GitStream = Pin<Box<dyn Stream<Item = Result<GitFetchPart, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AttemptService for AttemptCalls {
+    type GitFetchStream = GitStream;
+
+    async fn keys(&self, _: Request<KeysRequest>) -> Result<Response<KeysResponse>, Status> {
+        Ok(Response::new(KeysResponse { ed25519: vec![self.0.run_tokens.public()] }))
+    }
+
+    async fn authorize(&self, request: Request<AuthorizeRequest>) -> Result<Response<AuthorizeResponse>, Status> {
+        match self.live(request.get_ref().attempt.as_ref()).await {
+            Ok(attempt) => {
+                let run = self.run(attempt.run).await?;
+                Ok(Response::new(AuthorizeResponse {
+                    live: true,
+                    repository: run.repository.to_string(),
+                    trace_id: run.trace_id,
+                    model: self.0.agents.model.clone(),
+                }))
+            }
+            Err(status) if status.code() == tonic::Code::PermissionDenied => Ok(Response::new(AuthorizeResponse::default())),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn assignment(&self, request: Request<AttemptRef>) -> Result<Response<Assignment>, Status> {
+        let app = &self.0;
+        self.live(Some(request.get_ref())).await?;
+        let (id, _) = ids(Some(request.get_ref()))?;
+        let (run, attempt) = hello(app, id).await.map_err(|e| internal("attempts.hello", &e))?.ok_or_else(over)?;
+        let prepared = prepare(app, &run).await.map_err(|e| internal("attempts.prepare", &e))?;
+        let stage = app.stages.get(&run.stage).ok_or_else(over)?;
+        Ok(Response::new(Assignment {
+            run_id: run.id.to_string(),
+            attempt_id: attempt.id.to_string(),
+            repository: run.repository.to_string(),
+            base_sha: prepared.base_sha.to_string(),
+            base_branch: prepared.base_branch,
+            prompt: prepared.prompt,
+            agent: Some(AgentSpec {
+                kind: match app.agents.kind {
+                    AgentKind::Command => agent_spec::Kind::Command,
+                    AgentKind::Codex => agent_spec::Kind::Codex,
+                }
+                .into(),
+                argv: app.agents.argv.clone(),
+                model: app.agents.model.clone(),
+            }),
+            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1)).unwrap_or(u32::MAX),
+            max_processes: app.agents.processes,
+            max_file_bytes: app.agents.file_bytes,
+            max_memory_bytes: app.agents.memory_bytes,
+            max_changeset_bytes: stage.max_changeset_bytes,
+            session: Vec::new(),
+            max_output_bytes: app.agents.output_bytes,
+        }))
+    }
+
+    async fn transcript(&self, request: Request<AttemptTranscript>) -> Result<Response<AttemptTranscriptResponse>, Status> {
+        let request = request.into_inner();
+        let attempt = self.live(request.attempt.as_ref()).await?;
+        let chunk = request.chunk.unwrap_or_default();
+        let over_limit = store_chunk(&self.0, &attempt, &self.censor(&attempt), &chunk).await.map_err(|e| internal("attempts.transcript", &e))?;
+        Ok(Response::new(AttemptTranscriptResponse { over_limit }))
+    }
+
+    async fn r#return(&self, request: Request<Streaming<AttemptReturnPart>>) -> Result<Response<ReturnResponse>, Status> {
+        let app = &self.0;
+        let mut parts = request.into_inner();
+        let mut first = parts.message().await?.ok_or_else(|| Status::invalid_argument("nothing was returned"))?;
+        let attempt = self.live(first.attempt.as_ref()).await?;
+        let run = self.run(attempt.run).await?;
+        let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
+        let mut returned = Returned::default();
+        if let Some(part) = first.part.take().and_then(|p| p.part) {
+            returned.take(part, limit)?;
+        }
+        while let Some(next) = parts.message().await? {
+            if let Some(part) = next.part.and_then(|p| p.part) {
+                returned.take(part, limit)?;
+            }
+        }
+        let message = settle(app, &run, &attempt, &self.censor(&attempt), returned).await.map_err(|e| internal("attempts.return", &e))?;
+        Ok(Response::new(ReturnResponse { message: message.ok_or_else(over)? }))
+    }
+
+    async fn git_fetch(&self, request: Request<GitFetchRequest>) -> Result<Response<GitStream>, Status> {
+        let request = request.into_inner();
+        let attempt = self.live(request.attempt.as_ref()).await?;
+        let run = self.run(attempt.run).await?;
+        let step = match request.path.as_str() {
+            "info/refs" => FetchStep::Refs,
+            "git-upload-pack" => FetchStep::UploadPack(request.body),
+            _ => return Err(Status::permission_denied("only fetching is allowed")),
+        };
+        let stream = self.0.git.fetch(&run.repository, step, &request.headers).await?;
+        Ok(Response::new(stream.boxed()))
+    }
+}
+
+/// Stores a chunk once; true when the attempt has said more than it may.
+async fn store_chunk(app: &App, attempt: &Attempt, censor: &Censor, chunk: &TranscriptChunk) -> Result<bool, RunError> {
+    let lines: Vec<_> = chunk
+        .lines
+        .iter()
+        .map(|line| {
+            let text = censor.censor(cut(&line.text, MAX_LINE_BYTES)).replace('\0', "\u{fffd}");
+            json!({ "stream": stream_name(line.stream()), "text": text, "at_ms": line.at_ms })
+        })
+        .collect();
+    let bytes: usize = chunk.lines.iter().map(|l| l.text.len() + 1).sum();
+    let size = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let sequence = i64::try_from(chunk.sequence).unwrap_or(i64::MAX);
+    let mut tx = app.db.begin().await?;
+    let stored = sqlx::query!(
+        "insert into transcript_chunks (attempt_id, sequence, lines, bytes, stored_at) values ($1, $2, $3, $4, $5)
+         on conflict (attempt_id, sequence) do nothing",
+        attempt.id.uuid(),
+        sequence,
+        serde_json::Value::Array(lines),
+        size,
+        app.clock.now(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if stored.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let total = sqlx::query_scalar!(
+        "update attempts set output_bytes = output_bytes + $2 where attempt_id = $1 returning output_bytes",
+        attempt.id.uuid(),
+        i64::from(size)
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let over_limit = u64::try_from(total).unwrap_or_default() > app.agents.output_bytes;
+    if over_limit
+        && let Some(run) = store::lock(&mut tx, attempt.run).await?
+        && run.state == RunState::Active
+    {
+        let message = format!("The agent wrote more than the {} bytes of output it may, and was ended.", app.agents.output_bytes);
+        end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", &message).await?;
+    }
+    Topic::Runs.notify(&mut tx).await?;
+    tx.commit().await?;
+    Ok(over_limit)
+}
+
+fn stream_name(stream: transcript_line::Stream) -> &'static str {
+    match stream {
+        transcript_line::Stream::Unspecified | transcript_line::Stream::Runner => "runner",
+        transcript_line::Stream::Stdout => "stdout",
+        transcript_line::Stream::Stderr => "stderr",
+        transcript_line::Stream::Agent => "agent",
+    }
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// What came back, bounded while it is read.
+#[derive(Debug, Default)]
+struct Returned {
+    outcome: Option<ReturnOutcome>,
+    files: Vec<FileChange>,
+    bytes: u64,
+    session: Vec<u8>,
+}
+
+impl Returned {
+    /// Adds a part.
+    fn take(&mut self, part: return_part::Part, limit: u64) -> Result<(), Status> {
+        match part {
+            return_part::Part::Outcome(outcome) => self.outcome = Some(outcome),
+            return_part::Part::File(file) => {
+                self.bytes += file.content.len() as u64 + file.path.len() as u64;
+                let put = |mode, content| Change::Put { mode, content };
+                let change = match file.mode() {
+                    file_change::Mode::File => put(Mode::Regular, file.content),
+                    file_change::Mode::Executable => put(Mode::Executable, file.content),
+                    file_change::Mode::Symlink => put(Mode::Symlink, file.content),
+                    file_change::Mode::Deleted => Change::Delete,
+                    file_change::Mode::Submodule => Change::Submodule,
+                    file_change::Mode::Unspecified => return Err(Status::invalid_argument("a file without a mode")),
+                };
+                self.files.push(FileChange { path: file.path, change });
+            }
+            return_part::Part::MoreContent(more) => {
+                self.bytes += more.len() as u64;
+                match self.files.last_mut().map(|f| &mut f.change) {
+                    Some(Change::Put { content, .. }) => content.extend(more),
+                    Some(Change::Delete | Change::Submodule) | None => return Err(Status::invalid_argument("content without a file")),
+                }
+            }
+            return_part::Part::Session(session) => {
+                self.session.extend(session);
+                if self.session.len() > MAX_SESSION_BYTES {
+                    return Err(Status::resource_exhausted("the session is too large"));
+                }
+            }
+        }
+        // Twice the limit is still read, so that the sentence can name the real size.
+        if self.bytes > limit.saturating_mul(2).saturating_add(1024 * 1024) || self.files.len() > MAX_FILES {
+            return Err(Status::resource_exhausted(format!("the changeset is larger than {limit} bytes or {MAX_FILES} files")));
+        }
+        Ok(())
+    }
+}
+
+/// Records what an attempt returned, and what follows. `None` when the attempt is over.
+async fn settle(app: &App, run: &Run, attempt: &Attempt, censor: &Censor, returned: Returned) -> Result<Option<String>, RunError> {
+    let store_error = |e: object_store::Error| RunError::Damaged { table: "objects", id: run.id.uuid(), problem: e.to_string() };
+    let outcome = returned.outcome.unwrap_or_default();
+    let base = match outcome.base_sha.parse() {
+        Ok(sha) => sha,
+        // A claim we cannot read is a failed attempt, not a broken platform.
+        Err(_) => match &run.base_sha {
+            Some(pin) if returned.files.is_empty() => pin.clone(),
+            Some(_) | None => return failed(app, attempt, "The runner returned no base commit.").await,
+        },
+    };
+    let changeset = Changeset { base, files: returned.files };
+    let done = outcome.status() == return_outcome::Status::Done;
+    // Objects first: what the rows point at exists before they do.
+    let changeset_key = if done && !changeset.files.is_empty() {
+        Some(app.objects.put(run.project, Kind::Changeset, changeset.to_bytes()).await.map_err(store_error)?)
+    } else {
+        None
+    };
+    let session_key = if returned.session.is_empty() {
+        None
+    } else {
+        Some(app.objects.put(run.project, Kind::Session, returned.session).await.map_err(store_error)?)
+    };
+    let summary = censor.censor(cut(&outcome.summary, MAX_SUMMARY_BYTES)).replace('\0', "");
+    let message = censor.censor(cut(&outcome.message, MAX_SUMMARY_BYTES)).replace('\0', "");
+
+    let mut tx = app.db.begin().await?;
+    let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else { return Ok(None) };
+    let Some(live) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Running) else { return Ok(None) };
+    let updated = sqlx::query!(
+        "update attempts set summary = $2, changeset_key = $3, session_key = $4 where attempt_id = $1",
+        live.id.uuid(),
+        summary,
+        changeset_key,
+        session_key,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if updated.rows_affected() != 1 {
+        return Err(RunError::Database(sqlx::Error::RowNotFound));
+    }
+    let attempt = move_attempt(&mut tx, app, &run, &live, AttemptState::Returned, &message).await?;
+    let attempt = Attempt { summary: Some(summary), ..attempt };
+    follow(&mut tx, app, &run, &attempt, &changeset, censor, outcome.status(), &message).await?;
+    tx.commit().await?;
+    let said = store::get(&app.db, run.id).await?.map(|r| r.message).unwrap_or_default();
+    Ok(Some(said))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call site; the arguments are the facts it decides on")]
+async fn follow(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    changeset: &Changeset,
+    censor: &Censor,
+    status: return_outcome::Status,
+    message: &str,
+) -> Result<(), RunError> {
+    match status {
+        return_outcome::Status::Done => publishing::publish(tx, app, run, attempt, changeset, censor).await,
+        return_outcome::Status::AgentFailed | return_outcome::Status::Unspecified => {
+            end(tx, app, run, RunState::Failed(FailureClass::Agent), "platform", &format!("The agent failed: {message}")).await?;
+            Ok(())
+        }
+        return_outcome::Status::RunnerFailed => again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, message).await,
+        return_outcome::Status::ProviderFailed => again(tx, app, run, attempt.number, retry::PROVIDER, message).await,
+    }
+}
+
+/// The attempt returned something that cannot be used.
+async fn failed(app: &App, attempt: &Attempt, message: &str) -> Result<Option<String>, RunError> {
+    let mut tx = app.db.begin().await?;
+    let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| r.state == RunState::Active) else { return Ok(None) };
+    end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
+    tx.commit().await?;
+    Ok(Some(message.to_owned()))
+}

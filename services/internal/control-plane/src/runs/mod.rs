@@ -1,0 +1,19 @@
+//! Runs: queue, leases, attempts, deadlines, and how they end.
+
+mod attempt_calls;
+mod ending;
+mod lease;
+mod prepare;
+mod start;
+mod store;
+mod watchdog;
+mod worker_calls;
+
+pub(crate) use self::{
+    attempt_calls::AttemptCalls,
+    ending::cancel,
+    start::{NewRun, start},
+    store::{Attempt, IssueSnapshot, Run, RunError, attempts, event, get, list, lock, move_run, under_way},
+    watchdog::spawn,
+    worker_calls::WorkerCalls,
+};

@@ -1,0 +1,151 @@
+//! What a run may read is fixed before anything starts: commit, issue, comments, prompt.
+
+use std::collections::HashMap;
+
+use domain::{
+    ids::Id,
+    names::CommitSha,
+    rights::Permission,
+};
+use forge::ForgeError;
+use prompts::{CommentText, IssueText, PromptContext};
+use sqlx::types::Json;
+
+use super::store::{self, IssueSnapshot, Run, RunError};
+use crate::{App, objects::Kind, projects::store::by_id};
+
+/// People whose permission is asked for, at most.
+const ASKED_AUTHORS: usize = 20;
+
+/// Why a run cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotPrepared {
+    /// May pass: try again.
+    #[error("{0}")]
+    Later(String),
+    /// Will not pass by waiting; a sentence for people.
+    #[error("{0}")]
+    Never(String),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl From<sqlx::Error> for NotPrepared {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
+    match error {
+        ForgeError::Limited { .. } | ForgeError::Outage { .. } => NotPrepared::Later(format!("{what}: {error}")),
+        ForgeError::Denied { .. } | ForgeError::Missing { .. } | ForgeError::Conflict { .. } | ForgeError::Invalid { .. } | ForgeError::Unsupported { .. } => {
+            NotPrepared::Never(format!("{what}: {error}"))
+        }
+    }
+}
+
+/// The prompt of a run, prepared once and stored by digest; later attempts get the same.
+pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepared> {
+    if let (Some(digest), Some(sha), Some(branch)) = (&run.prompt_digest, &run.base_sha, &run.base_branch) {
+        let text = app.objects.get(digest).await.map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
+        return Ok(Prepared { base_sha: sha.clone(), base_branch: branch.clone(), prompt: String::from_utf8_lossy(&text).into_owned() });
+    }
+    let repository = by_id(&app.db, run.repository_id).await?;
+    let name = &repository.name;
+    let number = u64::try_from(run.issue_number).unwrap_or_default();
+    let stage = app.stages.get(&run.stage).ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}` any more.", run.stage)))?;
+    let branch = async {
+        match &repository.default_branch {
+            Some(branch) => Ok(branch.clone()),
+            None => app.forge.repository(name).await.map(|r| r.default_branch),
+        }
+    };
+    let issue = async {
+        match &run.issue {
+            Some(issue) => Ok(issue.clone()),
+            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot { title: i.title, body: i.body, author: i.author, url: i.html_url }),
+        }
+    };
+    let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
+    let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
+    let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
+    let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
+    let head = app
+        .forge
+        .branch_head(name, &branch)
+        .await
+        .map_err(|e| of_forge("The branch cannot be read", &e))?
+        .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?;
+
+    let identity = app.forge.identity().await.unwrap_or_default();
+    let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
+    let mut texts = Vec::new();
+    for comment in comments {
+        // Only what stood there when the run was asked for, and not what we wrote ourselves.
+        let ours = comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
+        if ours || comment.created_at > run.received_at || comment.updated_at > run.received_at {
+            continue;
+        }
+        let author = comment.author.to_lowercase();
+        if !permissions.contains_key(&author) && permissions.len() < ASKED_AUTHORS {
+            // Not knowing leaves the comment out; it does not stop the run.
+            permissions.insert(author.clone(), app.forge.permission(name, &comment.author).await.ok());
+        }
+        let permission = permissions.get(&author).copied().flatten();
+        let by_author_of_issue = comment.author.eq_ignore_ascii_case(&issue.author);
+        if by_author_of_issue || permission.is_some_and(|p| p >= Permission::Write) {
+            texts.push(CommentText {
+                author: comment.author,
+                permission: permission.map(|p| p.to_string()),
+                created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+                body: comment.body,
+            });
+        }
+    }
+    let author_permission = permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
+    let delimiter: [u8; 8] = app.ids.bytes();
+    let context = PromptContext {
+        repository: name.to_string(),
+        base_branch: branch.clone(),
+        base_sha: head.to_string(),
+        issue: IssueText { number, title: issue.title.clone(), body: issue.body.clone(), author: issue.author.clone(), author_permission },
+        comments: texts,
+        stage_role: stage.role.clone(),
+        write_scope: stage.write_scope.clone(),
+        delimiter: hex::encode(delimiter),
+        run_id: run.id.to_string(),
+    };
+    let rendered = prompts::render(&stage.template, &context).map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    let key = app
+        .objects
+        .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
+        .await
+        .map_err(|e| NotPrepared::Later(format!("the prompt cannot be stored: {e}")))?;
+    let mut tx = app.db.begin().await?;
+    let stored = sqlx::query!(
+        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_digest = $5
+         where run_id = $1 and state = 'active' and prompt_digest is null",
+        run.id.uuid(),
+        branch,
+        head.as_str(),
+        Json(&issue) as _,
+        key,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if stored.rows_affected() == 1 {
+        let text = format!("Pinned to {} on `{branch}`; prompt sha256 {}.", head.short(), rendered.digest.get(..16).unwrap_or_default());
+        store::event(&mut tx, app, run.id, "prepared", &text).await?;
+    }
+    tx.commit().await?;
+    Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
+}
+
+/// What an attempt starts from.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) base_sha: CommitSha,
+    pub(super) base_branch: String,
+    pub(super) prompt: String,
+}

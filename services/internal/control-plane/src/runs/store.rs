@@ -1,0 +1,391 @@
+//! SQL of runs and attempts, and the only functions that change their state.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::{AttemptId, Id, ProjectId, RepositoryId, RunEventId, RunId, WorkerId},
+    names::{CommitSha, RepositoryName},
+    run::{AttemptState, IllegalMove, RunState},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::{PgConnection, PgExecutor, types::Json};
+use uuid::Uuid;
+
+use crate::{App, audit, wake::Topic};
+
+/// Why a change of state did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
+    /// A row says something that cannot be.
+    #[error("{table} {id}: {problem}")]
+    Damaged { table: &'static str, id: Uuid, problem: String },
+}
+
+/// The issue as it was when the run was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IssueSnapshot {
+    pub(crate) title: String,
+    pub(crate) body: String,
+    pub(crate) author: String,
+    pub(crate) url: String,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) project: ProjectId,
+    pub(crate) project_name: String,
+    pub(crate) repository_id: RepositoryId,
+    pub(crate) repository: RepositoryName,
+    pub(crate) issue_number: i64,
+    pub(crate) stage: String,
+    pub(crate) state: RunState,
+    pub(crate) message: String,
+    pub(crate) actor: String,
+    pub(crate) trace_id: String,
+    pub(crate) retry_of: Option<RunId>,
+    pub(crate) base_branch: Option<String>,
+    pub(crate) base_sha: Option<CommitSha>,
+    pub(crate) issue: Option<IssueSnapshot>,
+    pub(crate) prompt_digest: Option<String>,
+    pub(crate) received_at: DateTime<Utc>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+struct RunRow {
+    run_id: Uuid,
+    project_id: Uuid,
+    project_name: String,
+    repository_id: Uuid,
+    full_name: String,
+    issue_number: i64,
+    stage: String,
+    state: String,
+    state_kind: Option<String>,
+    message: String,
+    actor: String,
+    trace_id: String,
+    retry_of: Option<Uuid>,
+    base_branch: Option<String>,
+    base_sha: Option<String>,
+    issue: Option<Json<IssueSnapshot>>,
+    prompt_digest: Option<String>,
+    received_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<RunRow> for Run {
+    type Error = RunError;
+    fn try_from(row: RunRow) -> Result<Self, RunError> {
+        let damaged = |problem: String| RunError::Damaged { table: "runs", id: row.run_id, problem };
+        Ok(Self {
+            id: RunId::from_uuid(row.run_id),
+            project: ProjectId::from_uuid(row.project_id),
+            repository_id: RepositoryId::from_uuid(row.repository_id),
+            repository: row.full_name.parse().map_err(|e| damaged(format!("{e}")))?,
+            state: RunState::from_columns(&row.state, row.state_kind.as_deref())
+                .ok_or_else(|| damaged(format!("state {} {:?} is not one", row.state, row.state_kind)))?,
+            base_sha: row.base_sha.as_deref().map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))?,
+            retry_of: row.retry_of.map(RunId::from_uuid),
+            issue: row.issue.map(|Json(issue)| issue),
+            project_name: row.project_name,
+            issue_number: row.issue_number,
+            stage: row.stage,
+            message: row.message,
+            actor: row.actor,
+            trace_id: row.trace_id,
+            base_branch: row.base_branch,
+            prompt_digest: row.prompt_digest,
+            received_at: row.received_at,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+/// The run, locked until the transaction ends.
+pub(crate) async fn lock(tx: &mut PgConnection, id: RunId) -> Result<Option<Run>, RunError> {
+    sqlx::query_scalar!("select run_id from runs where run_id = $1 for update", id.uuid()).fetch_optional(&mut *tx).await?;
+    get(tx, id).await
+}
+
+/// The run as it is.
+pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run>, RunError> {
+    sqlx::query_as!(
+        RunRow,
+        r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
+                  r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_digest, r.received_at, r.created_at, r.finished_at
+           from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
+           where r.run_id = $1"#,
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Run::try_from)
+    .transpose()
+}
+
+/// The newest runs, of a project and in a state where that is asked.
+pub(crate) async fn list(db: impl PgExecutor<'_>, project: Option<&str>, state: Option<&str>, limit: i64) -> Result<Vec<Run>, RunError> {
+    sqlx::query_as!(
+        RunRow,
+        r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
+                  r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_digest, r.received_at, r.created_at, r.finished_at
+           from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
+           where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
+           order by r.created_at desc, r.run_id desc limit $3"#,
+        project,
+        state,
+        limit
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Run::try_from)
+    .collect()
+}
+
+/// The run of an issue that is not over.
+pub(crate) async fn under_way(tx: &mut PgConnection, repository: RepositoryId, issue: i64) -> Result<Option<Run>, RunError> {
+    let id = sqlx::query_scalar!(
+        "select run_id from runs where repository_id = $1 and issue_number = $2 and state in ('queued', 'active', 'waiting')",
+        repository.uuid(),
+        issue
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    match id {
+        Some(id) => get(tx, RunId::from_uuid(id)).await,
+        None => Ok(None),
+    }
+}
+
+/// Moves a locked run, with its event and its audit row. The only way a run changes state.
+pub(crate) async fn move_run(tx: &mut PgConnection, app: &App, run: &Run, next: RunState, actor: &str, message: &str) -> Result<Run, RunError> {
+    let state = run.state.to(next)?;
+    let (name, kind) = state.columns();
+    let (was, was_kind) = run.state.columns();
+    let now = app.clock.now();
+    let finished_at = state.is_final().then_some(now);
+    let moved = sqlx::query!(
+        "update runs set state = $2, state_kind = $3, message = $4, finished_at = $5
+         where run_id = $1 and state = $6 and state_kind is not distinct from $7",
+        run.id.uuid(),
+        name,
+        kind,
+        message,
+        finished_at,
+        was,
+        was_kind,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() != 1 {
+        return Err(RunError::Damaged { table: "runs", id: run.id.uuid(), problem: "changed although it was locked".to_owned() });
+    }
+    event(tx, app, run.id, name, message).await?;
+    audit::record(
+        tx,
+        &*app.clock,
+        &app.ids,
+        audit::Entry {
+            project: Some(run.project),
+            actor,
+            action: &format!("run.{name}"),
+            subject: format!("run:{}", run.id),
+            detail: json!({ "from": run.state.to_string(), "to": state.to_string(), "message": message }),
+            trace_id: Some(&run.trace_id),
+        },
+    )
+    .await?;
+    Topic::Runs.notify(tx).await?;
+    tracing::info!(run_id = %run.id, trace_id = %run.trace_id, from = %run.state, to = %state, message, "run moved");
+    Ok(Run { state, message: message.to_owned(), finished_at, ..run.clone() })
+}
+
+/// Notes something that happened to a run.
+pub(crate) async fn event(tx: &mut PgConnection, app: &App, run: RunId, kind: &str, text: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into run_events (run_event_id, run_id, kind, text, happened_at) values ($1, $2, $3, $4, $5)",
+        app.ids.next::<RunEventId>().uuid(),
+        run.uuid(),
+        kind,
+        text,
+        app.clock.now(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// An attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) id: AttemptId,
+    pub(crate) run: RunId,
+    pub(crate) number: i32,
+    pub(crate) worker: WorkerId,
+    pub(crate) worker_name: String,
+    pub(crate) state: AttemptState,
+    pub(crate) fence: i64,
+    pub(crate) deadline_at: DateTime<Utc>,
+    pub(crate) isolation: Option<String>,
+    pub(crate) unsandboxed: bool,
+    pub(crate) message: String,
+    pub(crate) summary: Option<String>,
+    pub(crate) leased_at: DateTime<Utc>,
+    pub(crate) running_at: Option<DateTime<Utc>>,
+    pub(crate) returned_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+}
+
+struct AttemptRow {
+    attempt_id: Uuid,
+    run_id: Uuid,
+    number: i32,
+    worker_id: Uuid,
+    worker_name: String,
+    state: String,
+    fence: i64,
+    deadline_at: DateTime<Utc>,
+    isolation: Option<String>,
+    unsandboxed: bool,
+    message: String,
+    summary: Option<String>,
+    leased_at: DateTime<Utc>,
+    running_at: Option<DateTime<Utc>>,
+    returned_at: Option<DateTime<Utc>>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<AttemptRow> for Attempt {
+    type Error = RunError;
+    fn try_from(row: AttemptRow) -> Result<Self, RunError> {
+        let state = AttemptState::parse(&row.state).ok_or_else(|| RunError::Damaged {
+            table: "attempts",
+            id: row.attempt_id,
+            problem: format!("state {} is not one", row.state),
+        })?;
+        Ok(Self {
+            id: AttemptId::from_uuid(row.attempt_id),
+            run: RunId::from_uuid(row.run_id),
+            number: row.number,
+            worker: WorkerId::from_uuid(row.worker_id),
+            worker_name: row.worker_name,
+            state,
+            fence: row.fence,
+            deadline_at: row.deadline_at,
+            isolation: row.isolation,
+            unsandboxed: row.unsandboxed,
+            message: row.message,
+            summary: row.summary,
+            leased_at: row.leased_at,
+            running_at: row.running_at,
+            returned_at: row.returned_at,
+            ended_at: row.ended_at,
+        })
+    }
+}
+
+/// All attempts of a run, oldest first.
+pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<Attempt>, RunError> {
+    sqlx::query_as!(
+        AttemptRow,
+        "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
+                a.unsandboxed, a.message, a.summary, a.leased_at, a.running_at, a.returned_at, a.ended_at
+         from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number",
+        run.uuid()
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Attempt::try_from)
+    .collect()
+}
+
+/// One attempt.
+pub(crate) async fn attempt(db: impl PgExecutor<'_>, id: AttemptId) -> Result<Option<Attempt>, RunError> {
+    sqlx::query_as!(
+        AttemptRow,
+        "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
+                a.unsandboxed, a.message, a.summary, a.leased_at, a.running_at, a.returned_at, a.ended_at
+         from attempts a join workers w using (worker_id) where a.attempt_id = $1",
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Attempt::try_from)
+    .transpose()
+}
+
+/// The attempt of a run that may still have a process.
+pub(crate) async fn live_attempt(tx: &mut PgConnection, run: RunId) -> Result<Option<Attempt>, RunError> {
+    let id = sqlx::query_scalar!(
+        "select attempt_id from attempts where run_id = $1 and state in ('leased', 'preparing', 'running')",
+        run.uuid()
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    match id {
+        Some(id) => attempt(tx, AttemptId::from_uuid(id)).await,
+        None => Ok(None),
+    }
+}
+
+/// Moves an attempt whose run is locked. The only way an attempt changes state.
+pub(crate) async fn move_attempt(tx: &mut PgConnection, app: &App, run: &Run, attempt: &Attempt, next: AttemptState, message: &str) -> Result<Attempt, RunError> {
+    let state = attempt.state.to(next)?;
+    let now = app.clock.now();
+    let (running_at, returned_at, ended_at) = match state {
+        AttemptState::Leased | AttemptState::Preparing => (attempt.running_at, None, None),
+        AttemptState::Running => (Some(now), None, None),
+        AttemptState::Returned => (attempt.running_at, Some(now), Some(now)),
+        AttemptState::Lost | AttemptState::Stopped => (attempt.running_at, None, Some(now)),
+    };
+    let moved = sqlx::query!(
+        "update attempts set state = $2, message = $3, running_at = $4, returned_at = $5, ended_at = $6
+         where attempt_id = $1 and state = $7",
+        attempt.id.uuid(),
+        state.as_str(),
+        message,
+        running_at,
+        returned_at,
+        ended_at,
+        attempt.state.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() != 1 {
+        return Err(RunError::Damaged { table: "attempts", id: attempt.id.uuid(), problem: "changed although its run was locked".to_owned() });
+    }
+    event(tx, app, run.id, &format!("attempt_{state}"), &format!("Attempt {}: {}", attempt.number, if message.is_empty() { state.as_str() } else { message })).await?;
+    audit::record(
+        tx,
+        &*app.clock,
+        &app.ids,
+        audit::Entry {
+            project: Some(run.project),
+            actor: &format!("worker:{}", attempt.worker_name),
+            action: &format!("attempt.{state}"),
+            subject: format!("attempt:{}", attempt.id),
+            detail: json!({ "run": run.id, "number": attempt.number, "from": attempt.state.as_str(), "message": message }),
+            trace_id: Some(&run.trace_id),
+        },
+    )
+    .await?;
+    if matches!(state, AttemptState::Stopped | AttemptState::Lost) {
+        Topic::Stops.notify(tx).await?;
+    }
+    Topic::Runs.notify(tx).await?;
+    tracing::info!(run_id = %run.id, attempt_id = %attempt.id, trace_id = %run.trace_id, from = %attempt.state, to = %state, message, "attempt moved");
+    Ok(Attempt { state, message: message.to_owned(), running_at, returned_at, ended_at, ..attempt.clone() })
+}

@@ -1,0 +1,93 @@
+//! Deadlines and leases: what ran out of time is ended, what went silent is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    ids::{AttemptId, Id},
+    run::{FailureClass, RunState},
+};
+use telemetry::shutdown::Shutdown;
+
+use super::{
+    ending::{end, lose},
+    store::{self, RunError},
+};
+use crate::App;
+
+/// How often it looks.
+const TICK: Duration = Duration::from_millis(250);
+/// How often gauges are set.
+const GAUGES_EVERY: u32 = 20;
+
+/// Looks until the process ends. Every control plane may: a row is locked before it is changed.
+pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
+    let (app, ended) = (Arc::clone(app), shutdown.token());
+    shutdown.spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut round = 0_u32;
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = look(&app).await {
+                tracing::warn!(error = %telemetry::logging::chain(&error), "watchdog interrupted; looking again");
+            }
+            if round.is_multiple_of(GAUGES_EVERY)
+                && let Err(error) = gauges(&app).await
+            {
+                tracing::warn!(error = %telemetry::logging::chain(&error), "gauges not set");
+            }
+            round = round.wrapping_add(1);
+        }
+    });
+}
+
+async fn look(app: &App) -> Result<(), RunError> {
+    let over = sqlx::query_scalar!(
+        "select attempt_id from attempts where state in ('leased', 'preparing', 'running') and (deadline_at <= $1 or lease_expires_at < now())",
+        app.clock.now()
+    )
+    .fetch_all(&app.db)
+    .await?;
+    for id in over {
+        let mut tx = app.db.begin().await?;
+        let Some(attempt) = store::attempt(&mut *tx, AttemptId::from_uuid(id)).await? else { continue };
+        let Some(run) = store::lock(&mut tx, attempt.run).await? else { continue };
+        // Read again under the lock: it may have ended meanwhile.
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else { continue };
+        if attempt.deadline_at <= app.clock.now() {
+            let minutes = (attempt.deadline_at - attempt.leased_at).num_minutes();
+            let message = format!("The attempt took longer than the {minutes} minutes it had, and was ended.");
+            end(&mut tx, app, &run, RunState::Failed(FailureClass::TimedOut), "platform", &message).await?;
+        } else {
+            let silent = sqlx::query_scalar!(r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#, id)
+                .fetch_one(&mut *tx)
+                .await?;
+            if !silent {
+                continue;
+            }
+            lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name)).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+async fn gauges(app: &App) -> sqlx::Result<()> {
+    let states = sqlx::query!(
+        r#"select s.state as "state!", count(r.run_id) as "n!" from unnest(array['queued', 'active', 'waiting', 'succeeded', 'failed', 'cancelled']) s(state)
+           left join runs r on r.state = s.state group by s.state"#
+    )
+    .fetch_all(&app.db)
+    .await?;
+    for row in states {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; nobody has 2^52 runs")]
+        metrics::gauge!("callboard_runs", "state" => row.state).set(row.n as f64);
+    }
+    let pending = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'pending'"#).fetch_one(&app.db).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!("callboard_effects_pending").set(pending as f64);
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! What a worker may say and ask.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use domain::{
+    ids::{AttemptId, Id, WorkerId},
+    run::{AttemptState, FailureClass, RunState},
+};
+use futures::Stream;
+use proto::v1::{
+    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest, HeartbeatResponse, LeaseRequest,
+    LeaseResponse, Limits, ReportRequest, ReportResponse, attempt_ended::Outcome, report_request::What, worker_service_server::WorkerService,
+};
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{
+    ending::{end, lose},
+    lease::{self, LEASE_SECONDS},
+    prepare::{NotPrepared, prepare},
+    store::{self, Attempt, Run, RunError, move_attempt},
+};
+use crate::{App, access::Caller, publishing, serving::internal, wake::{Topic, news}};
+
+/// The worker service.
+#[derive(Debug)]
+pub(crate) struct WorkerCalls {
+    app: Arc<App>,
+    /// Long polls end with the process, so that shutdown does not wait for them.
+    ended: CancellationToken,
+}
+
+impl WorkerCalls {
+    pub(crate) fn new(app: Arc<App>, ended: CancellationToken) -> Self {
+        Self { app, ended }
+    }
+
+    async fn next(&self, worker: WorkerId) -> Result<Option<AttemptLease>, Status> {
+        let Some((run, attempt)) = lease::lease(&self.app, worker).await.map_err(|e| internal("runs.lease", &e))? else {
+            return Ok(None);
+        };
+        match prepare(&self.app, &run).await {
+            Ok(_) => Ok(Some(self.describe(&run, &attempt))),
+            Err(error) => {
+                self.not_prepared(&attempt, error).await.map_err(|e| internal("runs.not_prepared", &e))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The run cannot start: it is tried again, or ends with a sentence.
+    async fn not_prepared(&self, attempt: &Attempt, error: NotPrepared) -> Result<(), RunError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| !r.state.is_final()) else { return Ok(()) };
+        let Some(attempt) = store::live_attempt(&mut tx, run.id).await? else { return Ok(()) };
+        match error {
+            NotPrepared::Later(why) => lose(&mut tx, app, &run, &attempt, &why).await?,
+            NotPrepared::Run(error) => {
+                tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "run not prepared");
+                lose(&mut tx, app, &run, &attempt, "the run could not be prepared").await?;
+            }
+            NotPrepared::Never(why) => {
+                end(&mut tx, app, &run, RunState::Failed(FailureClass::User), "platform", &why).await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    fn describe(&self, run: &Run, attempt: &Attempt) -> AttemptLease {
+        let app = &self.app;
+        let token = app.run_tokens.mint(run.id, attempt.id, attempt.leased_at, attempt.deadline_at);
+        AttemptLease {
+            attempt_id: attempt.id.to_string(),
+            run_id: run.id.to_string(),
+            project: run.project_name.clone(),
+            stage: run.stage.clone(),
+            number: u32::try_from(attempt.number).unwrap_or_default(),
+            fence: attempt.fence,
+            run_token: token.expose_secret().to_owned(),
+            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1)).unwrap_or(u32::MAX),
+            limits: Some(Limits {
+                memory_bytes: app.agents.memory_bytes,
+                processes: app.agents.processes,
+                output_bytes: app.agents.output_bytes,
+                file_bytes: app.agents.file_bytes,
+            }),
+            trace_id: run.trace_id.clone(),
+            lease_seconds: LEASE_SECONDS,
+        }
+    }
+
+    async fn started(&self, run: &Run, attempt: &Attempt, started: &AttemptStarted) -> Result<(), RunError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        sqlx::query!(
+            "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
+            attempt.id.uuid(),
+            started.isolation,
+            started.unsandboxed
+        )
+        .execute(&mut *tx)
+        .await?;
+        let _locked = store::lock(&mut tx, run.id).await?;
+        // The runner's hello may have been faster than this report.
+        if let Some(now) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Leased) {
+            move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &started.isolation).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn ended(&self, attempt: &Attempt, ended: &AttemptEnded) -> Result<(), RunError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
+        // Under the lock: a result or a stop may have come first, and then this changes nothing.
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else { return Ok(()) };
+        let message = app.censor.censor(&ended.message).into_owned();
+        match ended.outcome() {
+            Outcome::NotStarted => {
+                end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message).await?;
+            }
+            Outcome::Exited => lose(&mut tx, app, &run, &attempt, &format!("the runner ended without a result: {message}")).await?,
+            Outcome::Shutdown => lose(&mut tx, app, &run, &attempt, "the worker was shut down").await?,
+            Outcome::Died | Outcome::Stopped | Outcome::Unspecified => lose(&mut tx, app, &run, &attempt, &message).await?,
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Attempts of a worker that ended a short while ago and whose process must go.
+async fn stops(app: &App, worker: WorkerId) -> sqlx::Result<Vec<Directive>> {
+    let rows = sqlx::query!(
+        r#"select attempt_id, state as "state!", message from attempts
+           where worker_id = $1 and state in ('stopped', 'lost') and ended_at > $2"#,
+        worker.uuid(),
+        app.clock.now() - chrono::TimeDelta::minutes(5)
+    )
+    .fetch_all(&app.db)
+    .await?;
+    Ok(rows.into_iter().map(|r| Directive { attempt_id: r.attempt_id.to_string(), reason: format!("{}: {}", r.state, r.message) }).collect())
+}
+
+fn attempt_id(text: &str) -> Result<AttemptId, Status> {
+    text.parse().map_err(|e| Status::invalid_argument(format!("{e}")))
+}
+
+type Directives = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl WorkerService for WorkerCalls {
+    type DirectivesStream = Directives;
+
+    async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
+        let worker = Caller::worker(&request)?;
+        let wait = Duration::from_millis(u64::from(request.get_ref().wait_ms.min(60_000)));
+        let until = tokio::time::Instant::now() + wait;
+        let mut wake = self.app.wake.subscribe(Topic::Queue);
+        lease::seen(&self.app, worker).await.map_err(|e| internal("runs.seen", &e))?;
+        loop {
+            wake.mark_unchanged();
+            if self.ended.is_cancelled() {
+                return Err(Status::unavailable("shutting down"));
+            }
+            if let Some(lease) = self.next(worker).await? {
+                return Ok(Response::new(LeaseResponse { lease: Some(lease) }));
+            }
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Ok(Response::new(LeaseResponse { lease: None }));
+            }
+            // A run whose backoff ends is found by looking again every second.
+            tokio::select! {
+                () = self.ended.cancelled() => {}
+                () = news(&mut wake, left.min(Duration::from_secs(1))) => {}
+            }
+        }
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let worker = Caller::worker(&request)?;
+        lease::seen(&self.app, worker).await.map_err(|e| internal("runs.seen", &e))?;
+        let mut stop = Vec::new();
+        for held in request.into_inner().held {
+            let id = attempt_id(&held.attempt_id)?;
+            if !lease::renew(&self.app, worker, id, held.fence).await.map_err(|e| internal("runs.renew", &e))? {
+                stop.push(Directive { attempt_id: held.attempt_id, reason: "the attempt is over".to_owned() });
+            }
+        }
+        Ok(Response::new(HeartbeatResponse { stop }))
+    }
+
+    async fn directives(&self, request: Request<DirectivesRequest>) -> Result<Response<Directives>, Status> {
+        let worker = Caller::worker(&request)?;
+        let (app, ended) = (Arc::clone(&self.app), self.ended.clone());
+        let wake = app.wake.subscribe(Topic::Stops);
+        let stream = futures::stream::unfold((app, wake, ended, Vec::<Directive>::new(), std::collections::HashSet::new()), move |state| async move {
+            let (app, mut wake, ended, mut ready, mut told) = state;
+            loop {
+                if let Some(directive) = ready.pop() {
+                    return Some((Ok(directive), (app, wake, ended, ready, told)));
+                }
+                if ended.is_cancelled() {
+                    return None;
+                }
+                wake.mark_unchanged();
+                match stops(&app, worker).await {
+                    Ok(all) => ready.extend(all.into_iter().filter(|d| told.insert(d.attempt_id.clone()))),
+                    Err(error) => return Some((Err(internal("runs.directives", &error)), (app, wake, ended, ready, told))),
+                }
+                if ready.is_empty() {
+                    tokio::select! {
+                        () = ended.cancelled() => {}
+                        () = news(&mut wake, Duration::from_secs(10)) => {}
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let worker = Caller::worker(&request)?;
+        let report = request.into_inner();
+        let id = attempt_id(&report.attempt_id)?;
+        let attempt = store::attempt(&self.app.db, id).await.map_err(|e| internal("runs.report", &e))?;
+        let Some(attempt) = attempt.filter(|a| a.worker == worker && a.fence == report.fence) else {
+            tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
+            return Ok(Response::new(ReportResponse { accepted: false }));
+        };
+        let run = store::get(&self.app.db, attempt.run).await.map_err(|e| internal("runs.report", &e))?.ok_or_else(|| Status::not_found("no such run"))?;
+        match &report.what {
+            Some(What::Started(started)) => self.started(&run, &attempt, started).await,
+            Some(What::Ended(ended)) => self.ended(&attempt, ended).await,
+            None => return Err(Status::invalid_argument("a report says what happened")),
+        }
+        .map_err(|e| internal("runs.report", &e))?;
+        Ok(Response::new(ReportResponse { accepted: true }))
+    }
+}
+
+/// The runner said hello: the attempt runs, and people are told.
+pub(super) async fn hello(app: &App, id: AttemptId) -> Result<Option<(Run, Attempt)>, RunError> {
+    let mut tx = app.db.begin().await?;
+    let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(None) };
+    let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(None) };
+    let Some(mut attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else { return Ok(None) };
+    if attempt.state == AttemptState::Leased {
+        attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Preparing, "").await?;
+    }
+    if attempt.state == AttemptState::Preparing {
+        attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Running, "").await?;
+        publishing::say_status(&mut tx, app, &run).await?;
+    }
+    tx.commit().await?;
+    Ok(Some((run, attempt)))
+}

@@ -1,0 +1,105 @@
+//! Listeners: internal calls, and the CLI's socket.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use anyhow::Context;
+use proto::{
+    MAX_MESSAGE_BYTES,
+    admin::admin_service_server::AdminServiceServer,
+    v1::{
+        attempt_service_server::AttemptServiceServer, ingest_service_server::IngestServiceServer,
+        worker_service_server::WorkerServiceServer,
+    },
+};
+use secrecy::ExposeSecret;
+use telemetry::{address::Address, shutdown::Shutdown};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::{
+    Status,
+    service::Routes,
+    transport::{Identity as TlsIdentity, Server, ServerTlsConfig},
+};
+
+use crate::{App, access::{Access, check}, admin, deliveries, runs, settings::InternalListener};
+
+/// Our mistake: an opaque id for the caller, the whole chain in one log line.
+pub(crate) fn internal(place: &'static str, error: &(dyn std::error::Error + 'static)) -> Status {
+    let chain = telemetry::logging::chain(error);
+    // Unavailable rather than internal: the caller may try again, and for the gateways it means 503.
+    if chain.contains("pool timed out") || chain.contains("Connection refused") || chain.contains("terminating connection") {
+        tracing::warn!(place, error = %chain, "Postgres does not answer");
+        return Status::unavailable("the database does not answer");
+    }
+    let incident = format!("{:08x}", crc(&chain));
+    tracing::error!(place, incident, error = %chain, "internal error");
+    Status::internal(format!("internal error {incident}"))
+}
+
+/// The same failure gets the same id, which is what one greps for.
+fn crc(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Binds a Unix socket that only this process's user may open.
+fn bind_private(path: &Path) -> anyhow::Result<UnixListener> {
+    if path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Starts both listeners.
+pub(crate) async fn spawn(
+    app: &Arc<App>,
+    access: Access,
+    internal: InternalListener,
+    admin_socket: &Path,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let routes = Routes::new(
+        IngestServiceServer::new(deliveries::Ingest(Arc::clone(app)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES),
+    )
+    .add_service(WorkerServiceServer::new(runs::WorkerCalls::new(Arc::clone(app), shutdown.token())))
+    .add_service(AttemptServiceServer::new(runs::AttemptCalls(Arc::clone(app))).max_decoding_message_size(MAX_MESSAGE_BYTES));
+    let routes = Routes::from(routes.prepare().into_axum_router().layer(axum::middleware::from_fn_with_state(access, check)));
+    let mut server = Server::builder();
+    if let Some(tls) = internal.tls {
+        let identity = TlsIdentity::from_pem(tls.certificate, tls.key.expose_secret());
+        server = server.tls_config(ServerTlsConfig::new().identity(identity)).context("the TLS certificate or key cannot be used")?;
+    } else {
+        internal.address.allow_plain_listener()?;
+    }
+    let ended = shutdown.token();
+    match internal.address {
+        Address::Unix(path) => {
+            let incoming = UnixListenerStream::new(bind_private(&path)?);
+            let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
+            shutdown.spawn(async move { log_end("internal", served.await) });
+        }
+        Address::Tcp(address) => {
+            let incoming = TcpListenerStream::new(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
+            let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
+            shutdown.spawn(async move { log_end("internal", served.await) });
+        }
+        Address::Tls(url) => anyhow::bail!("`{url}` is an address to connect to, not one to listen on; write 0.0.0.0:8082 and a certificate"),
+    }
+
+    let incoming = UnixListenerStream::new(bind_private(admin_socket)?);
+    let ended = shutdown.token();
+    let served = Server::builder()
+        .add_service(AdminServiceServer::with_interceptor(admin::AdminCalls::new(Arc::clone(app), shutdown.token()), admin::prove_operator))
+        .serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
+    shutdown.spawn(async move { log_end("admin", served.await) });
+    Ok(())
+}
+
+fn log_end(listener: &str, result: Result<(), tonic::transport::Error>) {
+    if let Err(error) = result {
+        tracing::error!(listener, error = %telemetry::logging::chain(&error), "listener ended");
+    }
+}

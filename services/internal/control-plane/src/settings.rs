@@ -1,0 +1,143 @@
+//! What the control plane has to be told.
+
+use std::{path::PathBuf, sync::Arc};
+
+use domain::{
+    clock::Clock,
+    ids::Ids,
+    names::{ProjectName, RepositoryName},
+    rights::ProjectRole,
+};
+use forge::Forge;
+use secrecy::{SecretBox, SecretString};
+use telemetry::{address::Address, identity::Identity};
+use url::Url;
+
+/// Everything the control plane is told at start.
+#[derive(Debug)]
+pub struct Settings {
+    /// `postgres://…`
+    pub database_url: String,
+    /// Folder of the object store.
+    pub objects: PathBuf,
+    /// Key-encryption key, 32 bytes.
+    pub key: SecretBox<Vec<u8>>,
+    /// Where the other services reach it.
+    pub internal: InternalListener,
+    /// The CLI's socket.
+    pub admin_socket: PathBuf,
+    /// Folder with the identities of the gateways; made when absent.
+    pub identities: PathBuf,
+    /// Enrolled at start under the name `local`, for every project of the configuration.
+    pub local_worker: Option<Arc<Identity>>,
+    /// The code host.
+    pub forge: Arc<dyn Forge>,
+    /// Where its git lives and with what credential.
+    pub upstream: Upstream,
+    /// Projects of the configuration file.
+    pub projects: Vec<ProjectSeed>,
+    /// What an attempt runs.
+    pub agents: Agents,
+    /// Secrets of other parts (model keys) that must not be stored or posted either.
+    pub other_secrets: Vec<SecretString>,
+    /// Repeated by `check` and in comments: "sandbox: none is configured …".
+    pub notes: Vec<String>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and randomness.
+    pub ids: Ids,
+}
+
+impl Settings {
+    pub(crate) fn secrets(&self) -> Vec<SecretString> {
+        let hooks = self.projects.iter().flat_map(|p| &p.repositories).flat_map(|r| {
+            std::iter::once(r.webhook_secret.clone()).chain(r.previous_webhook_secret.clone())
+        });
+        std::iter::once(self.upstream.token.clone()).chain(hooks).chain(self.other_secrets.iter().cloned()).collect()
+    }
+}
+
+/// Where internal calls come in.
+#[derive(Debug)]
+pub struct InternalListener {
+    /// A Unix socket, loopback, or with TLS any TCP address.
+    pub address: Address,
+    /// Required beyond loopback.
+    pub tls: Option<Tls>,
+}
+
+/// A server certificate.
+#[derive(Debug)]
+pub struct Tls {
+    /// PEM, leaf first.
+    pub certificate: Vec<u8>,
+    /// PEM.
+    pub key: SecretBox<Vec<u8>>,
+}
+
+/// The code host's git, and the credential that reads it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Clone source, `https://github.com`.
+    pub git_url: Url,
+    /// What people open in a browser, `https://github.com`.
+    pub web_url: Url,
+    /// Personal access token; never leaves this process.
+    pub token: SecretString,
+}
+
+/// What an attempt runs.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    /// Which adapter.
+    pub kind: AgentKind,
+    /// Command line inside the sandbox; for codex the path of its binary.
+    pub argv: Vec<String>,
+    /// Model name, empty when the agent needs none.
+    pub model: String,
+    /// Bytes of memory an attempt may use.
+    pub memory_bytes: u64,
+    /// Processes an attempt may have.
+    pub processes: u32,
+    /// Bytes of transcript before an attempt is ended.
+    pub output_bytes: u64,
+    /// Bytes of one file the agent may write.
+    pub file_bytes: u64,
+    /// Shorter than the stage's limit, where the operator wants that.
+    pub time_limit: Option<std::time::Duration>,
+}
+
+/// Adapters the runner has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentKind {
+    /// Any program: prompt on standard input, workspace as directory.
+    Command,
+    /// The Codex CLI.
+    Codex,
+}
+
+/// A project of the configuration file.
+#[derive(Debug)]
+pub struct ProjectSeed {
+    /// Unique name.
+    pub name: ProjectName,
+    /// Its repositories.
+    pub repositories: Vec<RepositorySeed>,
+    /// Logins and roles.
+    pub members: Vec<(String, ProjectRole)>,
+}
+
+/// A repository of the configuration file.
+#[derive(Debug)]
+pub struct RepositorySeed {
+    /// `owner/name`
+    pub name: RepositoryName,
+    /// Last part of the webhook address.
+    pub source: String,
+    /// Proves deliveries.
+    pub webhook_secret: SecretString,
+    /// Still accepted while rotating.
+    pub previous_webhook_secret: Option<SecretString>,
+    /// Where work starts; asked of the code host when absent.
+    pub default_branch: Option<String>,
+}

@@ -1,0 +1,113 @@
+//! SQL of decisions.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    decision::Decided,
+    ids::{DecisionId, DeliveryId, Id, ProjectId, RepositoryId},
+};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// A decision to be written down.
+#[derive(Debug)]
+pub(crate) struct NewDecision<'a> {
+    pub(crate) id: DecisionId,
+    pub(crate) delivery: Option<DeliveryId>,
+    pub(crate) project: Option<ProjectId>,
+    pub(crate) repository: Option<RepositoryId>,
+    pub(crate) issue: Option<u64>,
+    pub(crate) channel: &'a str,
+    pub(crate) actor: Option<&'a str>,
+    pub(crate) subject: &'a str,
+    pub(crate) decided: &'a Decided,
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// Writes a decision down.
+pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into decisions (decision_id, delivery_id, project_id, repository_id, issue_number, channel, actor, subject,
+                                decision, reason, rule, remedy, decided_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        new.id.uuid(),
+        new.delivery.map(Id::uuid),
+        new.project.map(Id::uuid),
+        new.repository.map(Id::uuid),
+        new.issue.and_then(|n| i64::try_from(n).ok()),
+        new.channel,
+        new.actor,
+        new.subject,
+        new.decided.kind(),
+        new.decided.reason.code(),
+        new.decided.rule,
+        new.decided.remedy,
+        new.now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// One transaction at a time per issue.
+pub(crate) async fn lock_issue(tx: &mut PgConnection, repository: RepositoryId, issue: u64) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", format!("issue {repository} {issue}")).fetch_one(tx).await?;
+    Ok(())
+}
+
+/// A decision as `explain` shows it.
+pub(crate) struct Explained {
+    pub(crate) decided_at: DateTime<Utc>,
+    pub(crate) subject: String,
+    pub(crate) actor: Option<String>,
+    pub(crate) decision: String,
+    pub(crate) reason: String,
+    pub(crate) rule: String,
+    pub(crate) remedy: String,
+    pub(crate) repository: Option<String>,
+    pub(crate) issue_number: Option<i64>,
+    pub(crate) delivery_id: Option<Uuid>,
+    pub(crate) run_id: Option<Uuid>,
+}
+
+/// Decisions about a delivery (by id or GUID), a run, or an issue; newest first.
+pub(crate) async fn explain(db: &PgPool, id: Option<Uuid>, guid: Option<&str>, repository: Option<&str>, issue: Option<i64>) -> sqlx::Result<Vec<Explained>> {
+    sqlx::query_as!(
+        Explained,
+        r#"select d.decided_at, d.subject, d.actor, d.decision, d.reason, d.rule, d.remedy, r.full_name as "repository?",
+                  d.issue_number, d.delivery_id, u.run_id as "run_id?"
+           from decisions d
+           left join repositories r using (repository_id)
+           left join runs u on u.decision_id = d.decision_id
+           left join deliveries l on l.delivery_id = d.delivery_id
+           where d.delivery_id = $1 or u.run_id = $1 or d.decision_id = $1
+              or l.guid = $2
+              or (d.issue_number = $4 and ($3::text is null or r.full_name_key = $3))
+           order by d.decided_at desc, d.decision_id desc limit 100"#,
+        id,
+        guid,
+        repository,
+        issue
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A stored delivery that has no decision yet.
+pub(crate) struct Pending {
+    pub(crate) delivery_id: Uuid,
+    pub(crate) event: String,
+    pub(crate) stored_at: DateTime<Utc>,
+    pub(crate) retry_at: Option<DateTime<Utc>>,
+}
+
+/// Deliveries (by id or GUID) that wait for their decision.
+pub(crate) async fn pending(db: &PgPool, id: Option<Uuid>, guid: Option<&str>) -> sqlx::Result<Vec<Pending>> {
+    sqlx::query_as!(
+        Pending,
+        "select delivery_id, event, stored_at, retry_at from deliveries where decided_at is null and (delivery_id = $1 or guid = $2)",
+        id,
+        guid
+    )
+    .fetch_all(db)
+    .await
+}

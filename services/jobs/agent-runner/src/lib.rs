@@ -1,0 +1,147 @@
+//! What happens inside a sandbox: clone, run the agent, tell what it does, return what it
+//! changed. Knows nothing but the agent gateway; everything it returns is a claim.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use domain::clock::Clock;
+use proto::v1::{Assignment, return_outcome::Status};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+mod agent;
+mod changeset;
+mod codex;
+mod command;
+mod forward;
+mod gateway;
+mod git;
+mod limits;
+mod lines;
+mod processes;
+mod returned;
+mod session;
+mod transcript;
+
+use agent::Surroundings;
+use gateway::Gateway;
+use returned::Returned;
+use transcript::Transcript;
+
+/// How the runner was started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The agent gateway's Unix socket.
+    pub gateway: PathBuf,
+    /// The file with the run token.
+    pub token_file: PathBuf,
+    /// A folder that is ours alone; `repo`, `home` and `tmp` are made in it.
+    pub workspace: PathBuf,
+    /// Where the agent's files are when nothing is mounted (`sandbox: none`).
+    pub relocations: Vec<Relocation>,
+    /// False when the user has processes beside the attempt's, which a limit would count.
+    pub limit_processes: bool,
+}
+
+/// A file or folder that is on the host where it is, not where it would be mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Path it would have in a sandbox.
+    pub inside: PathBuf,
+    /// Path it has.
+    pub host: PathBuf,
+}
+
+/// Does the whole of one attempt. Returns what the platform answered to the result.
+///
+/// # Errors
+/// When no result could be returned. A failure of clone or agent is a result.
+pub async fn run(options: &Options, clock: Arc<dyn Clock>) -> anyhow::Result<String> {
+    processes::die_with_parent().context("cannot be tied to its parent")?;
+    processes::adopt_orphans().context("cannot look after orphaned processes")?;
+    let token = std::fs::read_to_string(&options.token_file)
+        .with_context(|| format!("the run token in {} cannot be read", options.token_file.display()))?;
+    let token = SecretString::from(token.trim().to_owned());
+    let gateway = Gateway::connect(&options.gateway, &token)?;
+    let assignment = gateway.hello().await.context("the agent gateway did not say what to do")?;
+
+    let stop = CancellationToken::new();
+    let (transcript, sending) = Transcript::start(gateway.clone(), clock, stop.clone());
+    let returned = match work(options, &assignment, token, &transcript, &stop).await {
+        Ok(returned) => returned,
+        Err(error) => {
+            let message = format!("{error:#}");
+            transcript.runner(&message).await;
+            Returned::failed(Status::RunnerFailed, message)
+        }
+    };
+    // What was said comes before what was done; nothing is listened to after that.
+    drop(transcript);
+    sending.await.context("the transcript")?;
+    gateway.give_back(&returned, &assignment.base_sha).await.context("the result could not be returned")
+}
+
+/// Clone, agent, changeset.
+async fn work(
+    options: &Options,
+    assignment: &Assignment,
+    token: SecretString,
+    transcript: &Transcript,
+    stop: &CancellationToken,
+) -> anyhow::Result<Returned> {
+    let folder = |name: &str| {
+        let folder = options.workspace.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        anyhow::Ok(folder)
+    };
+    let (repo, home) = (folder("repo")?, folder("home")?);
+    // In a sandbox /tmp is private already.
+    let tmp = std::env::var_os("TMPDIR").map_or_else(|| options.workspace.join("tmp"), PathBuf::from);
+    std::fs::create_dir_all(&tmp).with_context(|| format!("{} cannot be made", tmp.display()))?;
+    let port = forward::listen(options.gateway.clone()).await.context("no loopback port for git and the agent")?;
+
+    limits::before_cloning(assignment, options.limit_processes)?;
+    let git = git::Git::new(&options.workspace, &home);
+    let base = git.clone_pinned(assignment, &repo, port, &token).await?;
+    transcript
+        .runner(&format!(
+            "Cloned {} at {} ({} files).",
+            assignment.repository,
+            &assignment.base_sha[..7],
+            base.len()
+        ))
+        .await;
+    limits::before_the_agent(assignment)?;
+
+    let surroundings = Surroundings {
+        workspace: options.workspace.clone(),
+        repo: repo.clone(),
+        home,
+        tmp,
+        gateway: format!("http://127.0.0.1:{port}"),
+        token,
+        relocations: options.relocations.clone(),
+    };
+    let mut returned = agent::run(assignment, &surroundings, transcript, stop).await?;
+    if returned.status == Status::Done {
+        let found = changeset::compute(&git, &base, &repo, assignment.max_changeset_bytes).await;
+        match found {
+            Ok(changeset) => {
+                for note in &changeset.notes {
+                    transcript.runner(note).await;
+                }
+                transcript
+                    .runner(&format!("{} files changed, {} bytes.", changeset.changes.len(), changeset.bytes()))
+                    .await;
+                returned.changes = changeset.changes;
+            }
+            Err(changeset::Failure::Agent(message)) => {
+                transcript.runner(&message).await;
+                returned.status = Status::AgentFailed;
+                returned.message = message;
+            }
+            Err(changeset::Failure::Runner(error)) => return Err(error.context("the changes cannot be determined")),
+        }
+    }
+    Ok(returned)
+}

@@ -1,0 +1,139 @@
+//! The runner as a process, against an agent gateway of the test's own.
+
+use proto::v1::{file_change::Mode, return_outcome::Status, transcript_line::Stream};
+
+mod gateway;
+
+use gateway::Gateway;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_gets_the_prompt_and_its_changes_are_returned() {
+    let gateway = Gateway::with_agent(
+        r##"
+        cat > prompt.txt
+        echo "more" >> README.md
+        chmod +x a.crlf
+        head -c 2000000 /dev/zero > big.bin
+        env | sort > "$TMPDIR/../environment"
+        echo "working"; echo "a complaint" >&2
+        printf '# Summary\n\nDone.\n' > "$CALLBOARD_SUMMARY_FILE"
+        setsid sleep 86397 < /dev/null > /dev/null 2>&1 &
+        echo $! > "$TMPDIR/../left-running"
+        "##,
+        |assignment| assignment.max_changeset_bytes = 3_000_000,
+    )
+    .await
+    .fail_returns(&[tonic::Code::Unavailable, tonic::Code::Unavailable]);
+    let output = gateway.run().await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said, "agent-runner: returned: thank you\n");
+
+    let received = gateway.received();
+    assert_eq!(received.outcome.status(), Status::Done, "{}", received.outcome.message);
+    assert_eq!((received.outcome.summary.as_str(), received.outcome.agent_exit_code), ("# Summary\n\nDone.\n", Some(0)));
+    let files: Vec<_> = received
+        .files
+        .iter()
+        .map(|file| (String::from_utf8_lossy(&file.path).into_owned(), file.mode(), file.content.len() as u64 == file.size))
+        .collect();
+    let expected = [
+        ("README.md", Mode::File),
+        ("a.crlf", Mode::Executable),
+        ("big.bin", Mode::File),
+        ("prompt.txt", Mode::File),
+    ];
+    assert_eq!(files, expected.map(|(path, mode)| (path.to_owned(), mode, true)));
+    assert_eq!(received.files[0].content, b"# Hello\nmore\n");
+    assert_eq!(received.files[1].content, b"one\ntwo\n", "not converted");
+    assert_eq!(received.files[3].content, b"Do the thing.\n");
+
+    assert_eq!(gateway.lines(Stream::Stdout), ["working"]);
+    assert_eq!(gateway.lines(Stream::Stderr), ["a complaint"]);
+    let runner = gateway.lines(Stream::Runner);
+    assert!(runner[0].starts_with("Cloned octo/hello at ") && runner[0].ends_with("(4 files)."), "{runner:?}");
+
+    let work = gateway.folder.path().join("work");
+    let environment = std::fs::read_to_string(work.join("environment")).unwrap();
+    let names: Vec<_> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert_eq!(
+        names,
+        [
+            "CALLBOARD_ATTEMPT_ID",
+            "CALLBOARD_GATEWAY",
+            "CALLBOARD_RUN_ID",
+            "CALLBOARD_SUMMARY_FILE",
+            "HOME",
+            "LANG",
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "PATH",
+            "PWD",
+            "TMPDIR"
+        ]
+    );
+    let left = std::fs::read_to_string(work.join("left-running")).unwrap();
+    let command_line = std::fs::read_to_string(format!("/proc/{}/cmdline", left.trim())).unwrap_or_default();
+    assert!(!command_line.contains("86397"), "what the agent left running was ended");
+    let config = std::fs::read_to_string(work.join("repo/.git/config")).unwrap();
+    assert!(!config.contains("run-token"), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_fails_returns_no_changes() {
+    let gateway = Gateway::with_agent("echo last words; echo x > new; exit 3", |_| {}).await;
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!(received.outcome.status(), Status::AgentFailed);
+    assert_eq!(received.outcome.message, "The agent failed: exit status: 3.");
+    assert_eq!((received.outcome.summary.as_str(), received.outcome.agent_exit_code), ("last words", Some(3)));
+    assert!(received.files.is_empty() && received.session.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_changed_is_a_result() {
+    let gateway = Gateway::with_agent("true", |_| {}).await;
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!((received.outcome.status(), received.files.len()), (Status::Done, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_platform_can_stop_the_agent_through_the_transcript() {
+    let gateway = Gateway::with_agent("echo too much; sleep 86396 & sleep 86396", |_| {}).await.stop_at("too much");
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!(received.outcome.status(), Status::AgentFailed);
+    assert!(received.outcome.message.starts_with("The platform ended the agent"), "{}", received.outcome.message);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_cannot_be_cloned_is_said() {
+    let gateway = Gateway::with_agent("true", |assignment| assignment.repository = "octo/missing".into()).await;
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!(received.outcome.status(), Status::RunnerFailed);
+    assert!(received.outcome.message.starts_with("octo/missing could not be cloned at "), "{}", received.outcome.message);
+    assert!(!received.outcome.message.contains("run-token"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_large_a_change_is_the_agents_failure() {
+    let gateway = Gateway::with_agent("head -c 100 /dev/zero > big", |assignment| assignment.max_changeset_bytes = 99).await;
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!(received.outcome.status(), Status::AgentFailed);
+    assert!(received.outcome.message.contains("larger than 99 bytes"), "{}", received.outcome.message);
+    assert!(received.files.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_valid_token_nothing_is_done() {
+    let gateway = Gateway::with_agent("true", |_| {}).await.token("of-another-attempt");
+    let output = gateway.run().await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.starts_with("agent-runner: the agent gateway did not say what to do: "), "{said}");
+    assert_eq!(said.lines().count(), 1);
+    assert!(gateway.returned_nothing());
+}

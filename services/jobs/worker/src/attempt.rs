@@ -1,0 +1,158 @@
+//! One attempt, from lease to report.
+
+use std::time::Duration;
+
+use domain::ids::AttemptId;
+use proto::v1::{AttemptEnded, AttemptLease, AttemptStarted, attempt_ended::Outcome, report_request::What};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control_plane::Reported,
+    leasing::{Stop, Worker},
+    local::{Exit, Task},
+};
+
+/// How long reports may take once the worker is going down.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// `128 + signal` is how a shell and bubblewrap pass on that a program was killed.
+const KILLED: i32 = 128;
+
+/// Why we stop waiting for an attempt.
+enum Cause {
+    Exited(Exit),
+    Stopped(String),
+    Shutdown,
+}
+
+/// Runs the leased attempt and reports its start and its end. Returns when nothing of it is left.
+pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: Stop) {
+    let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
+    tracing::info!(stage = lease.stage, number = lease.number, slot, "attempt leased");
+
+    let give_up = CancellationToken::new();
+    let (shutdown, out_of_time) = (worker.shutdown.clone(), give_up.clone());
+    let patience = tokio::spawn(async move {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
+        out_of_time.cancel();
+    });
+    let ended = execute(worker, lease, slot, &stop, &give_up).await;
+    tracing::info!(
+        outcome = ended.outcome().as_str_name(),
+        exit_code = ended.exit_code,
+        reason = ended.message,
+        "attempt ended"
+    );
+    match worker.control_plane.report(&attempt_id, fence, What::Ended(ended), &give_up).await {
+        Reported::Accepted => {}
+        Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
+        Reported::GivenUp => tracing::warn!("the end of the attempt was not reported; its lease will run out"),
+    }
+    patience.abort();
+}
+
+async fn execute(
+    worker: &Worker,
+    lease: AttemptLease,
+    slot: u32,
+    stop: &Stop,
+    give_up: &CancellationToken,
+) -> AttemptEnded {
+    let deadline = Instant::now() + Duration::from_secs(u64::from(lease.deadline_seconds));
+    let Ok(attempt) = lease.attempt_id.parse::<AttemptId>() else {
+        return ended(Outcome::NotStarted, "The control plane sent an attempt without a valid id.");
+    };
+    let limits = lease.limits.unwrap_or_default();
+    let task = Task { attempt, token: lease.run_token.into(), slot, limits };
+    let mut process = match worker.executor.start(task).await {
+        Ok(process) => process,
+        Err(refused) => return ended(Outcome::NotStarted, refused.to_string()),
+    };
+    let started =
+        AttemptStarted { isolation: process.isolation().to_owned(), unsandboxed: process.unsandboxed() };
+    tracing::info!(isolation = started.isolation, unsandboxed = started.unsandboxed, "attempt started");
+
+    let report = worker.control_plane.report(&lease.attempt_id, lease.fence, What::Started(started), give_up);
+    tokio::pin!(report);
+    let mut reported = false;
+    let cause = loop {
+        tokio::select! {
+            exit = process.exited() => break Cause::Exited(exit),
+            reason = stop.ordered() => break Cause::Stopped(reason),
+            // The control plane watches the deadline too; this holds while it is away.
+            () = tokio::time::sleep_until(deadline) => break Cause::Stopped("deadline".to_owned()),
+            () = worker.shutdown.cancelled() => break Cause::Shutdown,
+            answer = &mut report, if !reported => {
+                reported = true;
+                if answer == Reported::Superseded {
+                    break Cause::Stopped("lease lost".to_owned());
+                }
+            }
+        }
+    };
+    let leftovers = process.end().await;
+    if !reported {
+        // The end must not overtake the start.
+        report.await;
+    }
+    let output = process.output();
+    if !output.is_empty() {
+        tracing::info!(output, "what the runner wrote");
+    }
+    let mut ended = describe(cause, &output);
+    if let Err(remains) = leftovers {
+        tracing::error!(reason = remains, "something of the attempt may still run");
+        ended.message = format!("{} {remains}", ended.message);
+    }
+    ended
+}
+
+/// The report for how an attempt ended; `output` is the last the runner wrote.
+fn describe(cause: Cause, output: &str) -> AttemptEnded {
+    let last_line = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("It wrote nothing.");
+    match cause {
+        Cause::Stopped(reason) => ended(Outcome::Stopped, format!("Stopped: {reason}.")),
+        Cause::Shutdown => ended(Outcome::Shutdown, "The worker is going down; the attempt was ended."),
+        Cause::Exited(Exit { code: Some(0) }) => {
+            AttemptEnded { exit_code: Some(0), ..ended(Outcome::Exited, "The runner came to its end.") }
+        }
+        Cause::Exited(Exit { code: Some(code) }) if code < KILLED => {
+            // Only bubblewrap itself writes this, before the runner has started.
+            let (outcome, what) = if output.starts_with("bwrap: ") {
+                (Outcome::NotStarted, "The sandbox could not be started")
+            } else {
+                (Outcome::Exited, "The runner ended without returning a result")
+            };
+            AttemptEnded { exit_code: Some(code), ..ended(outcome, format!("{what} (exit code {code}): {last_line}")) }
+        }
+        Cause::Exited(Exit { code }) => {
+            let signal = code.map_or_else(String::new, |code| format!(" by signal {}", code - KILLED));
+            AttemptEnded { exit_code: code, ..ended(Outcome::Died, format!("The runner was killed{signal}.")) }
+        }
+    }
+}
+
+fn ended(outcome: Outcome, message: impl Into<String>) -> AttemptEnded {
+    AttemptEnded { outcome: outcome.into(), message: message.into(), exit_code: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_described_for_people() {
+        let exit = |code| Cause::Exited(Exit { code });
+        assert_eq!(describe(exit(Some(0)), "").outcome(), Outcome::Exited);
+        let failed = describe(exit(Some(1)), "one\nthe gateway does not answer\n");
+        assert_eq!(failed.outcome(), Outcome::Exited);
+        assert!(failed.message.ends_with("(exit code 1): the gateway does not answer"), "{}", failed.message);
+        let refused = describe(exit(Some(1)), "bwrap: Can't find source path /x\n");
+        assert_eq!(refused.outcome(), Outcome::NotStarted);
+        let killed = describe(exit(Some(137)), "");
+        assert_eq!((killed.outcome(), killed.message.as_str()), (Outcome::Died, "The runner was killed by signal 9."));
+        assert_eq!(describe(exit(None), "").outcome(), Outcome::Died);
+        assert_eq!(describe(Cause::Stopped("cancelled".into()), "").message, "Stopped: cancelled.");
+    }
+}

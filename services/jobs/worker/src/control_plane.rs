@@ -1,0 +1,172 @@
+//! The calls to the control plane, and what to do while it is away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::clock::Clock;
+use proto::v1::{
+    AttemptLease, Directive, DirectivesRequest, HeartbeatRequest, HeldLease, LeaseRequest, ReportRequest,
+    report_request::What, worker_service_client::WorkerServiceClient,
+};
+use telemetry::{
+    address::{Address, AddressError},
+    identity::{AuthenticatedChannel, Identity, connect},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+/// How long the control plane may hold a lease call open.
+const LEASE_WAIT: Duration = Duration::from_secs(20);
+/// Every other call is answered at once or not at all.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// Recorded.
+    Accepted,
+    /// The fence is old: the attempt is not ours any more.
+    Superseded,
+    /// The control plane will never take it, or there was no time left.
+    GivenUp,
+}
+
+/// Pauses that grow from 0.1 s to 10 s.
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self(Duration::from_millis(100))
+    }
+    pub(crate) fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(Duration::from_secs(10));
+        now
+    }
+}
+
+/// The control plane, as a worker sees it.
+#[derive(Clone)]
+pub(crate) struct ControlPlane {
+    client: WorkerServiceClient<AuthenticatedChannel>,
+    away: Arc<AtomicBool>,
+}
+
+impl ControlPlane {
+    pub(crate) fn connect(
+        address: &Address,
+        identity: Arc<Identity>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AddressError> {
+        let channel = connect(address, identity, clock)?;
+        Ok(Self { client: WorkerServiceClient::new(channel), away: Arc::default() })
+    }
+
+    /// Waits for an attempt to run; `None` when nothing came up in time.
+    pub(crate) async fn lease(&self) -> Result<Option<AttemptLease>, Status> {
+        let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
+        let request = LeaseRequest { wait_ms, labels: [].into() };
+        let mut client = self.client.clone();
+        let call = within(LEASE_WAIT + CALL_LIMIT, client.lease(request)).await;
+        self.noted(call).map(|response| response.into_inner().lease)
+    }
+
+    /// Keeps leases alive; returns what must stop.
+    pub(crate) async fn heartbeat(&self, held: Vec<HeldLease>) -> Result<Vec<Directive>, Status> {
+        let mut client = self.client.clone();
+        let call = within(CALL_LIMIT, client.heartbeat(HeartbeatRequest { held })).await;
+        self.noted(call).map(|response| response.into_inner().stop)
+    }
+
+    /// The stream of "stop this attempt".
+    pub(crate) async fn directives(&self) -> Result<Streaming<Directive>, Status> {
+        let mut client = self.client.clone();
+        let call = within(CALL_LIMIT, client.directives(DirectivesRequest {})).await;
+        self.noted(call).map(tonic::Response::into_inner)
+    }
+
+    /// Tells what happened to an attempt, again and again until the control plane has
+    /// answered or `give_up` says there is no time left.
+    pub(crate) async fn report(
+        &self,
+        attempt_id: &str,
+        fence: i64,
+        what: What,
+        give_up: &CancellationToken,
+    ) -> Reported {
+        let request = ReportRequest { attempt_id: attempt_id.to_owned(), fence, what: Some(what) };
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.client.clone();
+            let call = tokio::select! {
+                call = within(CALL_LIMIT, client.report(request.clone())) => call,
+                () = give_up.cancelled() => return Reported::GivenUp,
+            };
+            match self.noted(call) {
+                Ok(response) if response.get_ref().accepted => return Reported::Accepted,
+                Ok(_) => return Reported::Superseded,
+                Err(status) if is_final(&status) => {
+                    tracing::warn!(attempt_id, code = ?status.code(), reason = status.message(), "the control plane refused a report");
+                    return Reported::GivenUp;
+                }
+                Err(_) => tokio::select! {
+                    () = tokio::time::sleep(backoff.next()) => {}
+                    () = give_up.cancelled() => return Reported::GivenUp,
+                },
+            }
+        }
+    }
+
+    /// Logs once when the control plane goes away and once when it is back.
+    fn noted<T>(&self, call: Result<T, Status>) -> Result<T, Status> {
+        match &call {
+            Ok(_) => {
+                if self.away.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the control plane answers again");
+                }
+            }
+            Err(status) if is_final(status) => {}
+            Err(status) => {
+                if !self.away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(code = ?status.code(), reason = status.message(), "the control plane does not answer; attempts under way go on");
+                }
+            }
+        }
+        call
+    }
+}
+
+/// A call that may not take longer than `limit`.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer from the control plane")))
+}
+
+/// True when repeating the call cannot help. A refused identity is not among them: the clock
+/// or the enrolment may be put right while we run.
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_ten_seconds() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<_> = std::iter::repeat_with(|| backoff.next()).take(9).collect();
+        assert_eq!(pauses[0], Duration::from_millis(100));
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses[8], Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,234 @@
+//! Which attempts this worker holds: leases them, keeps them alive, stops them when told.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use proto::v1::{AttemptLease, Directive, HeldLease};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    attempt,
+    control_plane::{Backoff, ControlPlane},
+    local::Executor,
+};
+
+/// Well below the seconds a lease lives without a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// An empty answer faster than this means that the control plane does not hold the call open.
+const TOO_FAST: Duration = Duration::from_millis(200);
+
+/// A worker at work.
+pub(crate) struct Worker {
+    pub(crate) executor: Executor,
+    pub(crate) control_plane: ControlPlane,
+    /// The process is ending.
+    pub(crate) shutdown: CancellationToken,
+    held: Mutex<HashMap<String, Held>>,
+    /// A lease came: its first heartbeat is due at once.
+    leased: Notify,
+}
+
+/// One lease.
+struct Held {
+    fence: i64,
+    beat: Duration,
+    stop: Stop,
+}
+
+/// The order to stop one attempt.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    token: CancellationToken,
+    reason: Arc<OnceLock<String>>,
+}
+
+impl Stop {
+    /// Gives the order; the first reason counts.
+    pub(crate) fn order(&self, reason: &str) {
+        // A later reason changes nothing.
+        let _ = self.reason.set(reason.to_owned());
+        self.token.cancel();
+    }
+
+    /// Returns the reason once the order is given.
+    pub(crate) async fn ordered(&self) -> String {
+        self.token.cancelled().await;
+        self.reason.get().cloned().unwrap_or_default()
+    }
+}
+
+/// A place for one attempt. Its number decides the host user the attempt runs as.
+pub(crate) struct Slot {
+    pub(crate) number: u32,
+    free: Arc<Mutex<BTreeSet<u32>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        locked(&self.free).insert(self.number);
+    }
+}
+
+struct Slots {
+    semaphore: Arc<Semaphore>,
+    free: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+impl Slots {
+    fn new(capacity: usize) -> Self {
+        let numbers = (0..u32::try_from(capacity).unwrap_or(u32::MAX)).collect();
+        Self { semaphore: Arc::new(Semaphore::new(capacity)), free: Arc::new(Mutex::new(numbers)) }
+    }
+
+    async fn take(&self) -> Slot {
+        let permit = Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed");
+        // A slot gives its number back before its permit, so there is one for every permit.
+        let number = locked(&self.free).pop_first().expect("as many numbers as permits");
+        Slot { number, free: Arc::clone(&self.free), _permit: permit }
+    }
+}
+
+/// A panic elsewhere leaves these collections whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leases and runs attempts until `shutdown`, and returns when none is left.
+pub(crate) async fn run(executor: Executor, control_plane: ControlPlane, shutdown: CancellationToken) {
+    let worker = Arc::new(Worker { executor, control_plane, shutdown, held: Mutex::default(), leased: Notify::new() });
+    let attempts = TaskTracker::new();
+    let over = CancellationToken::new();
+    let leasing = async {
+        lease(&worker, &attempts).await;
+        attempts.close();
+        attempts.wait().await;
+        over.cancel();
+    };
+    tokio::join!(
+        leasing,
+        over.run_until_cancelled(heartbeats(&worker)),
+        over.run_until_cancelled(directives(&worker)),
+    );
+}
+
+async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
+    let slots = Slots::new(worker.executor.capacity());
+    let mut backoff = Backoff::new();
+    loop {
+        let asked = Instant::now();
+        let next = async {
+            let slot = slots.take().await;
+            (slot, worker.control_plane.lease().await)
+        };
+        let Some((slot, answer)) = worker.shutdown.run_until_cancelled(next).await else { return };
+        let pause = match answer {
+            Ok(Some(lease)) => {
+                backoff = Backoff::new();
+                begin(worker, attempts, lease, slot);
+                continue;
+            }
+            Ok(None) => {
+                backoff = Backoff::new();
+                TOO_FAST.saturating_sub(asked.elapsed())
+            }
+            Err(_) => backoff.next(),
+        };
+        drop(slot);
+        if worker.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn begin(worker: &Arc<Worker>, attempts: &TaskTracker, lease: AttemptLease, slot: Slot) {
+    let span = tracing::info_span!(
+        "attempt",
+        attempt_id = lease.attempt_id,
+        run_id = lease.run_id,
+        project = lease.project,
+        trace_id = lease.trace_id
+    );
+    let stop = Stop::default();
+    // Three beats fit into the life of a lease, however short it is.
+    let beat = HEARTBEAT.min(Duration::from_secs(u64::from(lease.lease_seconds)) / 4);
+    let held = Held { fence: lease.fence, beat, stop: stop.clone() };
+    locked(&worker.held).insert(lease.attempt_id.clone(), held);
+    worker.leased.notify_one();
+    let worker = Arc::clone(worker);
+    let attempt = async move {
+        let id = lease.attempt_id.clone();
+        attempt::run(&worker, lease, slot.number, stop).await;
+        locked(&worker.held).remove(&id);
+        drop(slot);
+    };
+    attempts.spawn(attempt.instrument(span));
+}
+
+async fn heartbeats(worker: &Worker) {
+    loop {
+        let (held, beat) = {
+            let held = locked(&worker.held);
+            let leases: Vec<_> = held
+                .iter()
+                .map(|(id, held)| HeldLease { attempt_id: id.clone(), fence: held.fence })
+                .collect();
+            (leases, held.values().map(|held| held.beat).min().unwrap_or(HEARTBEAT))
+        };
+        if !held.is_empty()
+            && let Ok(orders) = worker.control_plane.heartbeat(held).await
+        {
+            orders.iter().for_each(|order| obey(worker, order));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(beat.max(Duration::from_millis(100))) => {}
+            () = worker.leased.notified() => {}
+        }
+    }
+}
+
+async fn directives(worker: &Worker) {
+    let mut backoff = Backoff::new();
+    loop {
+        if let Ok(mut orders) = worker.control_plane.directives().await {
+            while let Ok(Some(order)) = orders.message().await {
+                backoff = Backoff::new();
+                obey(worker, &order);
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+fn obey(worker: &Worker, order: &Directive) {
+    if let Some(held) = locked(&worker.held).get(&order.attempt_id) {
+        held.stop.order(&order.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slot_that_is_given_back_is_taken_again() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.take().await, slots.take().await);
+        assert_eq!((first.number, second.number), (0, 1));
+        drop(first);
+        assert_eq!(slots.take().await.number, 0);
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_to_stop_counts() {
+        let stop = Stop::default();
+        stop.order("cancelled");
+        stop.order("deadline");
+        assert_eq!(stop.ordered().await, "cancelled");
+    }
+}

@@ -1,0 +1,208 @@
+//! Attempts as processes of this machine.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use domain::ids::AttemptId;
+use proto::v1::Limits;
+use secrecy::SecretString;
+
+use crate::{LocalSettings, Sandbox};
+
+mod bubblewrap;
+mod cgroup;
+pub(crate) mod check;
+mod etc;
+mod leftovers;
+mod process;
+mod spawner;
+mod staging;
+mod workspace;
+
+use bubblewrap::Bubblewrap;
+pub(crate) use process::{Exit, Process};
+use spawner::Spawner;
+use staging::Staged;
+use workspace::Workspace;
+
+/// When the platform is root, attempt `n` (from 0) of a machine runs as this host user plus
+/// `n`. The numbers lie outside what Debian and systemd hand out.
+pub const SANDBOX_FIRST_UID: u32 = 64200;
+/// The host group of every sandbox when the platform is root. Give it the agent gateway's
+/// socket, and nothing else.
+pub const SANDBOX_GID: u32 = 64200;
+
+/// What to run.
+pub(crate) struct Task {
+    pub(crate) attempt: AttemptId,
+    pub(crate) token: SecretString,
+    /// Which of the places for attempts it takes, from 0.
+    pub(crate) slot: u32,
+    pub(crate) limits: Limits,
+}
+
+/// Why nothing was started, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {next_step}")]
+pub(crate) struct Refused {
+    /// What failed: one sentence.
+    pub(crate) what: String,
+    /// What to do: one sentence.
+    pub(crate) next_step: String,
+}
+
+impl Refused {
+    pub(crate) fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { what: what.into(), next_step: next_step.into() }
+    }
+}
+
+/// The user a sandbox really is on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// True when we are root and change to it; false when it is who we are.
+    pub(crate) dropped: bool,
+}
+
+impl HostUser {
+    /// The user for one slot.
+    pub(crate) fn for_slot(slot: u32) -> Self {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if uid.is_root() {
+            Self { uid: SANDBOX_FIRST_UID + slot, gid: SANDBOX_GID, dropped: true }
+        } else {
+            Self { uid: uid.as_raw(), gid: gid.as_raw(), dropped: false }
+        }
+    }
+
+    /// Makes `command` run as this user, without any other group.
+    pub(crate) fn apply(self, command: &mut std::process::Command) {
+        use std::os::unix::process::CommandExt;
+        if self.dropped {
+            // As root, the standard library also clears the supplementary groups.
+            command.gid(self.gid).uid(self.uid);
+        }
+    }
+}
+
+/// What has to be in place before an attempt can start.
+#[derive(Clone, Debug)]
+struct Ready {
+    staged: Staged,
+    /// Absent when `sandbox: none` is configured.
+    bubblewrap: Option<Bubblewrap>,
+}
+
+/// Starts attempts.
+pub(crate) struct Executor {
+    settings: LocalSettings,
+    spawner: Spawner,
+    cgroups: Option<cgroup::Parent>,
+    /// What was found last; looked for again before each attempt while it is an error.
+    ready: Mutex<Result<Ready, Refused>>,
+}
+
+impl Executor {
+    /// Makes the worker's folders, removes what a killed platform left behind, and looks
+    /// whether attempts can be started.
+    pub(crate) async fn open(mut settings: LocalSettings) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        let (settings, cgroups, ready) = tokio::task::spawn_blocking(move || {
+            settings.state_dir = std::path::absolute(&settings.state_dir)?;
+            let state_dir = &settings.state_dir;
+            workspace::open(state_dir).with_context(|| format!("{}", state_dir.display()))?;
+            let users: Vec<_> = (0..settings.capacity.max(1))
+                .map(|slot| HostUser::for_slot(u32::try_from(slot).unwrap_or(u32::MAX)))
+                .collect();
+            etc::write(&state_dir.join("etc"), &users).context("the sandbox's /etc")?;
+            let ready = prepare(&settings);
+            anyhow::Ok((settings, cgroup::Parent::find(), ready))
+        })
+        .await??;
+        match &ready {
+            Ok(_) => tracing::info!(
+                sandbox = ?settings.sandbox,
+                capacity = settings.capacity,
+                limits = if cgroups.is_some() { "cgroup" } else { "rlimits" },
+                "attempts run on this machine"
+            ),
+            Err(refused) => tracing::warn!(reason = refused.what, next_step = refused.next_step, "no attempt can run here"),
+        }
+        Ok(Self { settings, spawner: Spawner::start()?, cgroups, ready: Mutex::new(ready) })
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.settings.capacity
+    }
+
+    /// Starts the agent runner for `task`.
+    pub(crate) async fn start(&self, task: Task) -> Result<Process, Refused> {
+        let ready = self.ready().await?;
+        let user = HostUser::for_slot(task.slot);
+        let workspace = Workspace::create(&self.settings.state_dir, task.attempt, user, &task.token)
+            .map_err(|error| {
+                Refused::new(
+                    format!("The workspace of the attempt cannot be made: {error}."),
+                    "Look at the free space and the rights of data_dir/work.",
+                )
+            })?;
+        let cgroup = self.cgroups.as_ref().and_then(|parent| parent.make(task.attempt, &task.limits));
+        let by = if cgroup.is_some() { "cgroup" } else { "rlimits" };
+        let who = if user.dropped { "host uid" } else { "the platform's own uid" };
+        let around = if ready.bubblewrap.is_some() { "bubblewrap" } else { "no sandbox" };
+        let limited = if ready.bubblewrap.is_none() && !user.dropped && cgroup.is_none() {
+            // A limit on processes would count everything else that user runs.
+            "memory limited by rlimits, processes not limited".to_owned()
+        } else {
+            format!("memory and processes limited by {by}")
+        };
+        let isolation = format!("{around}, {who} {}, {limited}", user.uid);
+        let launch = process::Launch {
+            user,
+            workspace,
+            cgroup,
+            isolation,
+            runner: ready.staged.runner,
+            gateway: self.settings.gateway_socket.clone(),
+            mounts: ready.staged.mounts,
+            etc: self.settings.state_dir.join("etc"),
+            attempt: task.attempt,
+            limits: task.limits,
+            bubblewrap: ready.bubblewrap,
+        };
+        launch.start(&self.spawner).await
+    }
+
+    async fn ready(&self) -> Result<Ready, Refused> {
+        let known = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_ok() {
+            return known;
+        }
+        let settings = self.settings.clone();
+        let found = tokio::task::spawn_blocking(move || prepare(&settings))
+            .await
+            .unwrap_or_else(|_| Err(Refused::new("The sandbox could not be probed.", "Look at the worker's log.")));
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+        found
+    }
+}
+
+/// Puts binaries where the sandbox's user can reach them and tries the sandbox. Blocks.
+fn prepare(settings: &LocalSettings) -> Result<Ready, Refused> {
+    let bubblewrap = match settings.sandbox {
+        Sandbox::Bubblewrap => Some(Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc"))?),
+        Sandbox::None => None,
+    };
+    Ok(Ready { staged: Staged::prepare(settings)?, bubblewrap })
+}
+
+/// A mount whose host path the sandbox's user can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub(crate) host: PathBuf,
+    pub(crate) inside: PathBuf,
+}

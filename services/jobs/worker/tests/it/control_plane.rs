@@ -1,0 +1,148 @@
+//! A control plane that hands out the attempts a test gives it and collects the reports.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use proto::v1::{
+    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest,
+    HeartbeatResponse, LeaseRequest, LeaseResponse, ReportRequest, ReportResponse, report_request::What,
+    worker_service_server::{WorkerService, WorkerServiceServer},
+};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio_stream::{Stream, StreamExt, wrappers::{BroadcastStream, UnixListenerStream}};
+use tonic::{Request, Response, Status};
+
+/// What the service and the test share.
+#[derive(Debug)]
+struct State {
+    leases: Mutex<VecDeque<AttemptLease>>,
+    offered: Notify,
+    reports: mpsc::UnboundedSender<ReportRequest>,
+    orders: broadcast::Sender<Directive>,
+    beats: mpsc::UnboundedSender<Vec<String>>,
+    /// Reports that get "unavailable" before one is accepted.
+    outages: AtomicU32,
+}
+
+/// The test's end.
+pub(crate) struct ControlPlane {
+    state: Arc<State>,
+    reports: mpsc::UnboundedReceiver<ReportRequest>,
+    pub(crate) beats: mpsc::UnboundedReceiver<Vec<String>>,
+}
+
+impl ControlPlane {
+    /// Serves on a Unix socket.
+    pub(crate) fn serve(socket: &Path) -> Self {
+        let (report_sender, reports) = mpsc::unbounded_channel();
+        let (beat_sender, beats) = mpsc::unbounded_channel();
+        let state = Arc::new(State {
+            leases: Mutex::default(),
+            offered: Notify::new(),
+            reports: report_sender,
+            orders: broadcast::channel(8).0,
+            beats: beat_sender,
+            outages: AtomicU32::new(0),
+        });
+        let listener = tokio::net::UnixListener::bind(socket).expect("the socket is free");
+        let service = WorkerServiceServer::new(Service(Arc::clone(&state)));
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(UnixListenerStream::new(listener)),
+        );
+        Self { state, reports, beats }
+    }
+
+    pub(crate) fn offer(&self, lease: AttemptLease) {
+        self.state.leases.lock().expect("not poisoned").push_back(lease);
+        self.state.offered.notify_one();
+    }
+
+    pub(crate) fn stop(&self, attempt_id: &str, reason: &str) {
+        let order = Directive { attempt_id: attempt_id.to_owned(), reason: reason.to_owned() };
+        assert!(self.state.orders.send(order).is_ok(), "the worker listens");
+    }
+
+    pub(crate) fn fail_reports(&self, times: u32) {
+        self.state.outages.store(times, Ordering::SeqCst);
+    }
+
+    async fn report(&mut self) -> ReportRequest {
+        tokio::time::timeout(Duration::from_secs(30), self.reports.recv())
+            .await
+            .expect("a report within 30 s")
+            .expect("the service runs")
+    }
+
+    pub(crate) async fn started(&mut self) -> AttemptStarted {
+        match self.report().await.what {
+            Some(What::Started(started)) => started,
+            other => panic!("expected a start, got {other:?}"),
+        }
+    }
+
+    pub(crate) async fn ended(&mut self) -> AttemptEnded {
+        match self.report().await.what {
+            Some(What::Ended(ended)) => ended,
+            other => panic!("expected an end, got {other:?}"),
+        }
+    }
+
+    /// Reports that nobody asked for.
+    pub(crate) fn more_reports(&mut self) -> usize {
+        std::iter::from_fn(|| self.reports.try_recv().ok()).count()
+    }
+}
+
+struct Service(Arc<State>);
+
+#[tonic::async_trait]
+impl WorkerService for Service {
+    async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
+        assert!(request.metadata().contains_key("authorization"), "every call says who is calling");
+        let wait = Duration::from_millis(u64::from(request.get_ref().wait_ms));
+        let next = async {
+            loop {
+                let offered = self.0.offered.notified();
+                if let Some(lease) = self.0.leases.lock().expect("not poisoned").pop_front() {
+                    return lease;
+                }
+                offered.await;
+            }
+        };
+        let lease = tokio::time::timeout(wait, next).await.ok();
+        Ok(Response::new(LeaseResponse { lease }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let held = request.into_inner().held.into_iter().map(|held| held.attempt_id).collect();
+        // The test may have ended.
+        let _ = self.0.beats.send(held);
+        Ok(Response::new(HeartbeatResponse::default()))
+    }
+
+    type DirectivesStream = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
+
+    async fn directives(&self, _: Request<DirectivesRequest>) -> Result<Response<Self::DirectivesStream>, Status> {
+        let orders = BroadcastStream::new(self.0.orders.subscribe());
+        Ok(Response::new(Box::pin(orders.map(|order| order.map_err(|_| Status::aborted("lagged"))))))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let outage = |left: u32| left.checked_sub(1);
+        if self.0.outages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, outage).is_ok() {
+            return Err(Status::unavailable("restarting"));
+        }
+        let _ = self.0.reports.send(request.into_inner());
+        Ok(Response::new(ReportResponse { accepted: true }))
+    }
+}

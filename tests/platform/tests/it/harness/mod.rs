@@ -1,0 +1,79 @@
+//! What a story needs.
+
+mod errors;
+mod postgres;
+mod world;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::clock::Clock;
+use telemetry::clock::SystemClock;
+
+pub(crate) use self::{
+    errors::errors_logged,
+    postgres::Database,
+    world::{REPOSITORY, SOURCE, Setup, World, sign},
+};
+
+/// The machine's clock, moved ahead by what a story says.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock {
+    ahead_ms: AtomicI64,
+}
+
+impl TestClock {
+    /// Time passes.
+    pub(crate) fn advance(&self, by: TimeDelta) {
+        self.ahead_ms.fetch_add(by.num_milliseconds(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() + TimeDelta::milliseconds(self.ahead_ms.load(Ordering::SeqCst))
+    }
+}
+
+/// A program of this workspace, beside the test's own binary.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("target/debug/deps");
+    let program = folder.join(name);
+    assert!(program.exists(), "{} is not built; run `cargo build --workspace` first", program.display());
+    program
+}
+
+/// A folder that Postgres and sandboxed agents may pass through.
+pub(crate) fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::Builder::new().prefix("cb-").tempdir_in("/tmp").expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("its mode");
+    folder
+}
+
+/// Snapshots without what differs from run to run.
+pub(crate) fn filtered() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID");
+    settings.add_filter(r"http://127\.0\.0\.1:\d+", "HOST");
+    settings.add_filter(r"`[0-9a-f]{7}`", "`SHA`");
+    settings.add_filter(r"\b[0-9a-f]{40}\b", "SHA40");
+    settings.add_filter(r"sha256 `?[0-9a-f]{16}…?`?", "DIGEST");
+    settings.add_filter(r"bubblewrap[^·|\n]*", "ISOLATION ");
+    settings.add_filter(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)", "TIME");
+    settings.add_filter(r"\| agent's time \| \d+ s \|", "| agent's time | N s |");
+    settings.add_filter(r"/tmp/[^\s`]+", "PATH");
+    settings
+}
+
+/// A shared clock for a story.
+pub(crate) fn clock() -> Arc<TestClock> {
+    Arc::new(TestClock::default())
+}

@@ -1,0 +1,271 @@
+//! A platform, a stand-in for GitHub with one repository, and the words to tell a story.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use callboard::{Options, Platform, config};
+use domain::{clock::Clock, ids::Ids};
+use hmac::{Hmac, KeyInit, Mac};
+use proto::admin::{
+    ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail, admin_service_client::AdminServiceClient,
+};
+use serde_json::{Value, json};
+use telemetry::address::Address;
+use tonic::transport::Channel;
+use webhook_simulator::Simulator;
+
+use super::{Database, TestClock, clock, folder, program};
+
+pub(crate) const REPOSITORY: &str = "octocat/hello-world";
+pub(crate) const SOURCE: &str = "hello-world";
+/// The webhook's secret.
+pub(crate) const SECRET: &str = "a webhook secret of the tests";
+/// Longest a story waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a story's world differs from the usual one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// On top of the usual configuration, key by key.
+    pub(crate) config: Value,
+    /// Files of the repository besides README.md.
+    pub(crate) files: Vec<(&'static str, &'static str)>,
+}
+
+/// Everything of one story.
+pub(crate) struct World {
+    pub(crate) github: Simulator,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) database: Database,
+    pub(crate) hook: u64,
+    pub(crate) token: String,
+    platform: Option<Platform>,
+    config: PathBuf,
+    folder: tempfile::TempDir,
+    api: String,
+}
+
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// The header GitHub puts on a delivery.
+pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
+    mac.update(body);
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+impl World {
+    /// The usual world: `octocat` owns the repository, `mona` may write, `reader` may read,
+    /// `triager` may label.
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let (folder, clock) = (folder(), clock());
+        let github = Self::github(folder.path(), &clock).await;
+        let mut files = vec![("README.md", "# Hello, world\n")];
+        files.extend(setup.files.iter().copied());
+        github.create_repository(REPOSITORY, true, &files).await.expect("a repository");
+        for (login, permission) in [("mona", "write"), ("reader", "read"), ("triager", "triage")] {
+            github.add_user(login, false);
+            github.set_permission(REPOSITORY, login, permission).expect("a permission");
+        }
+        github.add_user("helper[bot]", true);
+        github.set_permission(REPOSITORY, "helper[bot]", "write").expect("a permission");
+        let token = github.add_token("octocat").expect("a token");
+        let database = Database::migrated();
+        std::fs::write(folder.path().join("token"), &token).expect("written");
+        std::fs::write(folder.path().join("secret"), SECRET).expect("written");
+        let mut config = json!({
+            "database_url": database.url,
+            "data_dir": folder.path().join("data"),
+            "listen": { "api": "127.0.0.1:0", "admin": "127.0.0.1:0" },
+            "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "token" },
+            "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
+            "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
+        });
+        merge(&mut config, &setup.config);
+        let path = folder.path().join("callboard.yaml");
+        std::fs::write(&path, config.to_string()).expect("written");
+        let mut world =
+            Self { github, clock, database, hook: 0, token, platform: None, config: path, folder, api: String::new() };
+        world.up().await;
+        world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
+        world
+    }
+
+    async fn github(folder: &std::path::Path, clock: &Arc<TestClock>) -> Simulator {
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
+        let ids = Ids::from_os(Arc::clone(&clock));
+        let github = Simulator::start(webhook_simulator::Options::new(folder.join("github"), clock, ids)).await.expect("the stand-in starts");
+        github.add_user("octocat", false);
+        github
+    }
+
+    /// Starts the platform, on the same database and folder when it ran before.
+    pub(crate) async fn up(&mut self) {
+        let config = config::load(&self.config, &|_| None).expect("a valid configuration");
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&self.clock);
+        let ids = Ids::from_os(Arc::clone(&clock));
+        let platform = Platform::start(&config, Options { clock, ids, runner: Some(program("agent-runner")) }).await.expect("the platform starts");
+        self.api = format!("http://{}", platform.api());
+        self.platform = Some(platform);
+    }
+
+    /// Ends the platform as SIGTERM does.
+    pub(crate) async fn down(&mut self) {
+        if let Some(platform) = self.platform.take() {
+            assert!(platform.stop().await, "every part ends in time");
+        }
+    }
+
+    pub(crate) fn platform(&self) -> &Platform {
+        self.platform.as_ref().expect("the platform is up")
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The webhook's address.
+    pub(crate) fn webhook(&self) -> String {
+        format!("{}/webhooks/github/{SOURCE}", self.api)
+    }
+
+    /// Ends the story: fails when work was left behind.
+    pub(crate) async fn end(mut self) {
+        let left = self.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
+        assert!(left.is_empty(), "work was left behind: {left:#?}");
+        self.down().await;
+        self.github.shutdown().await;
+    }
+
+    /// Opens an issue as `octocat`.
+    pub(crate) fn issue(&self, title: &str, body: &str) -> u64 {
+        self.github.open_issue(REPOSITORY, "octocat", title, body).expect("an issue")
+    }
+
+    /// An issue whose agent plays these steps.
+    pub(crate) fn scripted_issue(&self, title: &str, steps: &Value) -> u64 {
+        self.issue(title, &format!("Please.\n\n```agent-script\n{steps}\n```\n"))
+    }
+
+    /// `mona` puts a label on.
+    pub(crate) fn label(&self, issue: u64, label: &str) {
+        self.label_by(issue, label, "mona");
+    }
+
+    pub(crate) fn label_by(&self, issue: u64, label: &str, actor: &str) {
+        self.github.add_label(REPOSITORY, issue, label, actor).expect("a label");
+    }
+
+    /// The admin calls, as the CLI makes them.
+    pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
+        let address = Address::Unix(self.platform().admin_socket());
+        AdminServiceClient::new(address.channel().expect("a socket"))
+    }
+
+    /// Waits until something is so; looks again whenever GitHub or a run changes.
+    pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut(&Simulator) -> Option<T>) -> T {
+        match tokio::time::timeout(PATIENCE, self.github.wait_until(probe)).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain for {what}; left to do: {:#?}", self.platform().control_plane().work_left().await),
+        }
+    }
+
+    /// The newest run of an issue, once there is one.
+    pub(crate) async fn run_of(&self, issue: u64) -> Run {
+        // Its status comment tells that it was decided.
+        self.until("a comment", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
+        let runs = self.admin().list_runs(ListRunsRequest::default()).await.expect("runs").into_inner().runs;
+        runs.into_iter().find(|r| r.issue == issue).expect("a run of the issue")
+    }
+
+    /// Waits until the run is over and everything about it is said.
+    pub(crate) async fn finished(&self, id: &str) -> RunDetail {
+        self.follow(id).await;
+        let left = self.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
+        assert!(left.is_empty(), "work was left behind: {left:#?}");
+        self.get(id).await
+    }
+
+    pub(crate) async fn get(&self, id: &str) -> RunDetail {
+        self.admin().get_run(GetRunRequest { id: id.to_owned() }).await.expect("the run").into_inner()
+    }
+
+    /// The whole log, which ends with the run.
+    pub(crate) async fn follow(&self, id: &str) -> Vec<String> {
+        let mut lines = self.admin().logs(LogsRequest { run_id: id.to_owned(), follow: true }).await.expect("logs").into_inner();
+        let mut all = Vec::new();
+        let read = async {
+            while let Some(line) = lines.message().await.expect("a line") {
+                all.push(line.text);
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, read).await.is_ok(), "the run did not end; its log: {all:#?}; {:#?}", self.get(id).await);
+        all
+    }
+
+    /// Waits until the agent has printed something.
+    pub(crate) async fn until_log(&self, id: &str, text: &str) {
+        let mut lines = self.admin().logs(LogsRequest { run_id: id.to_owned(), follow: true }).await.expect("logs").into_inner();
+        let read = async {
+            while let Some(line) = lines.message().await.expect("a line") {
+                if line.text.contains(text) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(tokio::time::timeout(PATIENCE, read).await.is_ok_and(|found| found), "`{text}` never came; {:#?}", self.get(id).await);
+    }
+
+    pub(crate) async fn cancel(&self, id: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: id.to_owned(), reason: String::new() };
+        self.admin().cancel_run(request).await.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
+    }
+
+    /// Returns the new run's id.
+    pub(crate) async fn retry(&self, id: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: id.to_owned(), reason: String::new() };
+        self.admin().retry_run(request).await.map(|r| r.into_inner().run_id).map_err(|s| s.message().to_owned())
+    }
+
+    pub(crate) async fn explain(&self, subject: &str) -> Vec<Explanation> {
+        let request = ExplainRequest { subject: subject.to_owned() };
+        self.admin().explain(request).await.expect("an explanation").into_inner().explanations
+    }
+
+    /// Our comments on an issue.
+    pub(crate) fn comments(&self, issue: u64) -> Vec<String> {
+        self.github.comments(REPOSITORY, issue).into_iter().map(|c| c.body).collect()
+    }
+
+    /// Posts a delivery by hand.
+    pub(crate) async fn post(&self, event: &str, guid: &str, body: &[u8], signature: Option<&str>) -> reqwest::Response {
+        self.post_to(&self.webhook(), event, guid, body, signature).await
+    }
+
+    pub(crate) async fn post_to(&self, url: &str, event: &str, guid: &str, body: &[u8], signature: Option<&str>) -> reqwest::Response {
+        let mut request = reqwest::Client::new()
+            .post(url)
+            .header("content-type", "application/json")
+            .header("x-github-event", event)
+            .header("x-github-delivery", guid)
+            .body(body.to_vec());
+        if let Some(signature) = signature {
+            request = request.header("x-hub-signature-256", signature);
+        }
+        request.send().await.expect("an answer")
+    }
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask test`: every check and every test, the same here and in CI.
+
+use std::{
+    io::{BufRead as _, BufReader, IsTerminal as _},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{
+    closing_lines::ClosingLines,
+    environment::{cargo, inherited, run as run_to_end, workspace_root},
+    install::{self, Need},
+    sqlx,
+    steps::Steps,
+    tools,
+};
+
+/// What to test and how.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Install what is missing without asking (as CI=true does)
+    #[arg(long)]
+    yes: bool,
+    /// Longer histories in property tests
+    #[arg(long)]
+    long: bool,
+}
+
+/// Cases per property test with `--long`; 256 without.
+const LONG_CASES: &str = "20000";
+
+/// Runs everything and stops at the first step that fails.
+///
+/// # Errors
+/// Names the step.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut steps = Steps::default();
+    let mut closing = ClosingLines::default();
+    let done = every_step(options, &mut steps, &mut closing);
+    let table = closing.table();
+    if !table.is_empty() {
+        println!("\nClosing lines of the test runners\n{table}");
+    }
+    println!("Minutes per suite\n{}", steps.minutes());
+    if done.is_ok() {
+        println!("Everything passed.");
+    }
+    done
+}
+
+fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) -> Result<()> {
+    let root = workspace_root()?;
+    let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm]).collect();
+    install::provide(&needs, options.yes, steps)?;
+    let deny = steps.run("tool: cargo-deny", || tools::cargo_deny(&root))?;
+    let payloads = steps.run("tool: webhook payloads", || tools::payloads(&root))?;
+    let codex = steps.run("tool: Codex CLI", || tools::codex(&root))?;
+
+    steps.run("format", || cargo_to_end(&root, &["fmt", "--all", "--check"]))?;
+    steps.run("clippy", || {
+        cargo_to_end(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    })?;
+    steps.run("dependencies: bans, licences, sources", || {
+        let mut deny = inherited(&deny, &root);
+        run_to_end(deny.args([
+            "--config",
+            "deny.toml",
+            "check",
+            "--hide-inclusion-graph",
+            "bans",
+            "licenses",
+            "sources",
+        ]))
+    })?;
+    steps.run("stored queries", || sqlx::check(&root))?;
+    steps.run("build", || cargo_to_end(&root, &["build", "--workspace"]))?;
+    steps.run("tests", || {
+        let mut tests = cargo(&root);
+        tests.args(["test", "--workspace", "--no-fail-fast"]);
+        tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
+        tests.env("CALLBOARD_TEST_PAYLOADS", &payloads).env("CALLBOARD_TEST_CODEX", &codex);
+        if options.long {
+            tests.env("PROPTEST_CASES", LONG_CASES);
+        }
+        read_along(tests, closing)
+    })
+}
+
+fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {
+    run_to_end(cargo(root).env("SQLX_OFFLINE", "true").args(words))
+}
+
+/// Passes everything on to stdout and keeps the closing lines. Both streams go through one
+/// pipe, so that a suite's name stays before its result.
+fn read_along(mut command: Command, closing: &mut ClosingLines) -> Result<()> {
+    let (reader, writer) = std::io::pipe().context("no pipe")?;
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child =
+        command.stdout(writer.try_clone()?).stderr(writer).spawn().context("cargo cannot start")?;
+    // The command holds the pipe's other end; reading ends when it is gone too.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        closing.read(&text);
+        line.clear();
+    }
+    let status = child.wait()?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("`cargo test` failed ({status}); the failures are listed above")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_read_to_its_end_and_a_failure_stays_one() {
+        let mut closing = ClosingLines::default();
+        let mut command = subprocess::command("sh", Path::new("/"));
+        command.args(["-c", "echo '     Running unittests src/lib.rs (x/one-1f)' >&2; echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored;'; exit 101"]);
+        assert!(read_along(command, &mut closing).is_err());
+        assert_eq!(closing.table(), "  one  test result: FAILED. 1 passed; 1 failed; 0 ignored;\n");
+    }
+}
