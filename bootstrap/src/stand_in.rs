@@ -64,8 +64,8 @@ impl StandIn {
         let url = self.simulator.web_url();
         format!(
             "\nThe platform is up, with a stand-in for GitHub at {url}. Try it in another terminal:\n\n  \
-             webhook-simulator issue --url {url} --title 'Say hello' --body 'Please.'\n  \
-             webhook-simulator label --url {url} {REPOSITORY} 1 run:dev\n  \
+             webhook-simulator issue --server {url} --title 'Say hello' --body 'Please.'\n  \
+             webhook-simulator label --server {url} {REPOSITORY} 1 run:dev\n  \
              callboard --config {} run list\n\nCtrl-C ends it, and nothing of it stays.\n",
             self.folder.path().join("callboard.yaml").display()
         )

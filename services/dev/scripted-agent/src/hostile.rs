@@ -20,7 +20,7 @@ pub(crate) struct Targets {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Given {
-    Plain(bool),
+    Plain(#[expect(dead_code, reason = "`true` names no targets; what it is does not matter")] bool),
     Named {
         #[serde(default)]
         ports: Vec<u16>,

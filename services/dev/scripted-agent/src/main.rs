@@ -34,7 +34,8 @@ fn play() -> anyhow::Result<u8> {
     let prompt = String::from_utf8_lossy(&prompt);
     let issue = prompt::issue(&prompt);
     let script = match prompt::script(&prompt) {
-        Some(script) => serde_json::from_str::<Vec<Step>>(&script).context("the agent-script block is no list of steps")?,
+        Some(script) => serde_json::from_str::<Vec<Step>>(&script)
+            .context("the agent-script block is no list of steps")?,
         None => steps::note_about(&issue),
     };
     let summary_file = std::env::var_os("CALLBOARD_SUMMARY_FILE").map(PathBuf::from);

@@ -13,7 +13,9 @@ pub(crate) fn issue(prompt: &str) -> Issue {
         prompt.lines().find_map(|line| {
             let line = line.trim_start_matches(|c: char| !c.is_alphanumeric());
             let (key, value) = line.split_once(':')?;
-            key.trim_end_matches(['*', '_', ' ']).eq_ignore_ascii_case(name).then(|| value.trim_matches(['*', '_', ' ', '`']))
+            key.trim_end_matches(['*', '_', ' '])
+                .eq_ignore_ascii_case(name)
+                .then(|| value.trim_matches(['*', '_', ' ', '`']))
         })
     };
     let digits = |text: &str| -> Option<u64> {
@@ -34,7 +36,8 @@ pub(crate) fn script(prompt: &str) -> Option<String> {
         let (before, rest) = line.split_at(start);
         let name = rest.trim_start_matches('`');
         let quoted = before.chars().all(|c| c == '>' || c.is_whitespace());
-        (quoted && name.trim() == "agent-script").then(|| (before.to_owned(), rest[..rest.len() - name.len()].to_owned()))
+        (quoted && name.trim() == "agent-script")
+            .then(|| (before.to_owned(), rest[..rest.len() - name.len()].to_owned()))
     })?;
     let content = lines
         // An editor may have dropped the spaces of an empty quoted line.
@@ -50,7 +53,6 @@ mod tests {
 
     #[test]
     fn finds_the_issue() {
-        let issue = |text: &str| super::issue(text);
         let expected = Issue { number: 7, title: "Say: hello".into() };
         assert_eq!(issue("You are …\nIssue: #7\nTitle: Say: hello\n"), expected);
         assert_eq!(issue("- **Issue:** octocat/hello#7\n- **Title**: Say: hello"), expected);
@@ -67,7 +69,10 @@ mod tests {
 
     #[test]
     fn finds_a_quoted_script_and_no_other() {
-        assert_eq!(script("> ```agent-script\n> [{\"hang\":true}]\n> ```\n").as_deref(), Some("[{\"hang\":true}]"));
+        assert_eq!(
+            script("> ```agent-script\n> [{\"hang\":true}]\n> ```\n").as_deref(),
+            Some("[{\"hang\":true}]")
+        );
         assert_eq!(script("use ```agent-script\n```json\n[]\n```\n"), None);
     }
 }

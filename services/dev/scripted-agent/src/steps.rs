@@ -162,7 +162,8 @@ impl Player {
     pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
         if !self.summarised {
             let lines: Vec<_> = self.played.iter().map(|done| format!("- {done}\n")).collect();
-            let text = if lines.is_empty() { "Nothing had to be changed.".to_owned() } else { lines.concat() };
+            let text =
+                if lines.is_empty() { "Nothing had to be changed.".to_owned() } else { lines.concat() };
             self.summarise(&text)?;
         }
         Ok(())
@@ -250,7 +251,10 @@ mod tests {
         for step in note_about(&Issue { number: 7, title: "Say hello".into() }) {
             player.play(step).expect("played");
         }
-        assert_eq!(fs::read_to_string(folder.path().join("README.md")).expect("there"), "\n> Issue #7: Say hello\n");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("README.md")).expect("there"),
+            "\n> Issue #7: Say hello\n"
+        );
         assert!(folder.path().join("docs/notes/issue-7.md").exists());
     }
 

@@ -59,7 +59,11 @@ impl Surroundings {
         let moved = self.relocations.iter().find_map(|relocation| {
             let rest = PathBuf::from(argument).strip_prefix(&relocation.inside).ok()?.to_owned();
             // Joining an empty rest would add a slash to a file.
-            let path = if rest.as_os_str().is_empty() { relocation.host.clone() } else { relocation.host.join(rest) };
+            let path = if rest.as_os_str().is_empty() {
+                relocation.host.clone()
+            } else {
+                relocation.host.join(rest)
+            };
             Some(path.to_string_lossy().into_owned())
         });
         moved.unwrap_or_else(|| argument.to_owned())
@@ -123,7 +127,10 @@ async fn execute(
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut ended_children = signal(SignalKind::child())?;
     let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("a process without an id")?;
+    let group = child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        .context("a process without an id")?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let prompt = prompt.to_owned();
     let feeding = tokio::spawn(async move {
@@ -173,11 +180,7 @@ async fn end_leftovers() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(
-    source: Option<impl AsyncRead + Unpin>,
-    from: Source,
-    heard: mpsc::Sender<(Source, Line)>,
-) {
+async fn listen(source: Option<impl AsyncRead + Unpin>, from: Source, heard: mpsc::Sender<(Source, Line)>) {
     let Some(source) = source else { return };
     let mut source = BufReader::new(source);
     while let Some(line) = lines::next(&mut source, LINE_BYTES).await {

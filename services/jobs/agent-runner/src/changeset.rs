@@ -6,7 +6,10 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, Read},
-    os::unix::{ffi::{OsStrExt, OsStringExt}, fs::{MetadataExt, OpenOptionsExt}},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -90,9 +93,16 @@ pub(crate) enum Failure {
 
 /// Compares the working tree in `repo` with `base`. Nothing of the agent may be running.
 /// `most_bytes` bounds the contents; 0 for no bound.
-pub(crate) async fn compute(git: &Git, base: &Base, repo: &Path, most_bytes: u64) -> Result<Changeset, Failure> {
+pub(crate) async fn compute(
+    git: &Git,
+    base: &Base,
+    repo: &Path,
+    most_bytes: u64,
+) -> Result<Changeset, Failure> {
     let root = repo.to_owned();
-    let walked = tokio::task::spawn_blocking(move || walk(&root)).await.map_err(|error| Failure::Runner(error.into()))?;
+    let walked = tokio::task::spawn_blocking(move || walk(&root))
+        .await
+        .map_err(|error| Failure::Runner(error.into()))?;
     let tree = walked?;
     let listed = git.not_ignored(repo).await.map_err(Failure::Runner)?;
     let (base, repo) = (base.clone(), repo.to_owned());
@@ -121,7 +131,10 @@ fn shown(path: &[u8]) -> String {
 }
 
 fn unreadable(path: &[u8], error: &io::Error) -> Failure {
-    Failure::Agent(format!("The agent left {} in the repository, which cannot be read: {error}.", shown(path)))
+    Failure::Agent(format!(
+        "The agent left {} in the repository, which cannot be read: {error}.",
+        shown(path)
+    ))
 }
 
 /// Lists everything below `root`, following no links and looking into no `.git`. Removes what
@@ -152,11 +165,14 @@ fn walk(root: &Path) -> Result<Tree, Failure> {
                 let kind = if found.mode() & 0o100 == 0 { Kind::File } else { Kind::Executable };
                 tree.files.insert(path, Found { kind, size });
             } else {
-                tree.notes.push(format!("Left out {}: it is neither a file, a folder nor a link.", shown(&path)));
+                tree.notes
+                    .push(format!("Left out {}: it is neither a file, a folder nor a link.", shown(&path)));
                 fs::remove_file(entry.path()).map_err(|error| unreadable(&path, &error))?;
             }
             if tree.files.len() + tree.folders.len() > MOST_FILES {
-                return Err(Failure::Agent(format!("The agent left more than {MOST_FILES} files in the repository.")));
+                return Err(Failure::Agent(format!(
+                    "The agent left more than {MOST_FILES} files in the repository."
+                )));
             }
         }
     }
@@ -199,7 +215,10 @@ fn compare(
         }
     }
     let in_submodule = |path: &[u8]| {
-        submodules.iter().find(|folder| path.starts_with(folder) && path.get(folder.len()) == Some(&b'/')).cloned()
+        submodules
+            .iter()
+            .find(|folder| path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'))
+            .cloned()
     };
     for path in listed {
         // "folder/" is a repository inside the repository.

@@ -32,6 +32,8 @@ pub(crate) struct Codex {
     failure: Option<String>,
     /// The last `error` event; most are about attempts that are repeated.
     last_error: Option<String>,
+    /// The last it said on standard error: why it did not even begin.
+    complaint: Option<String>,
 }
 
 impl Codex {
@@ -43,7 +45,9 @@ impl Codex {
     fn note(&mut self, event: &Value) {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         match event.get("type").and_then(Value::as_str) {
-            Some("turn.failed") => self.failure = text("/error/message").or_else(|| Some("The turn failed.".to_owned())),
+            Some("turn.failed") => {
+                self.failure = text("/error/message").or_else(|| Some("The turn failed.".to_owned()));
+            }
             // A turn that is completed after errors did succeed.
             Some("turn.completed") => (self.failure, self.last_error) = (None, None),
             Some("error") => self.last_error = text("/message"),
@@ -85,7 +89,12 @@ impl Adapter for Codex {
     fn hear(&mut self, source: Source, line: &Line) -> (Stream, String) {
         let plain = || line.marked(LINE_BYTES);
         match source {
-            Source::Stderr => (Stream::Stderr, plain()),
+            Source::Stderr => {
+                if !line.text.trim().is_empty() {
+                    self.complaint = Some(line.marked(LINE_BYTES));
+                }
+                (Stream::Stderr, plain())
+            }
             Source::Stdout => match serde_json::from_str::<Value>(&line.text) {
                 Ok(mut event) if event.is_object() && line.dropped == 0 => {
                     self.note(&event);
@@ -107,15 +116,24 @@ impl Adapter for Codex {
         returned.summary = read_summary(&surroundings.workspace.join(LAST_MESSAGE)).unwrap_or_default();
         match session::pack(&Self::home(surroundings).join("sessions")) {
             Ok(Some(session)) => returned.session = session,
-            Ok(None) => eprintln!("agent-runner: the session is larger than {} bytes and is left behind", session::MOST_BYTES),
+            Ok(None) => eprintln!(
+                "agent-runner: the session is larger than {} bytes and is left behind",
+                session::MOST_BYTES
+            ),
             Err(error) => eprintln!("agent-runner: the session cannot be read: {error}"),
         }
         if let Some(reason) = self.failure.take() {
-            returned.status = if of_the_provider(&reason) { Status::ProviderFailed } else { Status::AgentFailed };
+            returned.status =
+                if of_the_provider(&reason) { Status::ProviderFailed } else { Status::AgentFailed };
             returned.message = format!("codex failed: {}", sentence(&reason));
         } else if !exit.success() {
-            let reason = self.last_error.take().unwrap_or_else(|| exit.to_string());
-            returned.status = if of_the_provider(&reason) { Status::ProviderFailed } else { Status::AgentFailed };
+            let reason = self
+                .last_error
+                .take()
+                .or_else(|| self.complaint.take())
+                .unwrap_or_else(|| "it said nothing".to_owned());
+            returned.status =
+                if of_the_provider(&reason) { Status::ProviderFailed } else { Status::AgentFailed };
             returned.message = format!("codex ended with {exit}: {}", sentence(&reason));
         }
         returned
@@ -131,11 +149,18 @@ fn sentence(text: &str) -> String {
 /// True for failures of the model backend that may pass: overload, outage, a broken stream.
 fn of_the_provider(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    let said = ["stream disconnected", "error sending request", "connection refused", "connection reset", "overloaded", "rate limit", "timed out"];
-    let after_status = reason
-        .split("status")
-        .skip(1)
-        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok());
+    let said = [
+        "stream disconnected",
+        "error sending request",
+        "connection refused",
+        "connection reset",
+        "overloaded",
+        "rate limit",
+        "timed out",
+    ];
+    let after_status = reason.split("status").skip(1).filter_map(|rest| {
+        rest.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
+    });
     said.iter().any(|words| reason.contains(words))
         || after_status.into_iter().any(|status: u16| status == 429 || (500..600).contains(&status))
 }
@@ -196,13 +221,17 @@ mod tests {
             0,
         );
         assert_eq!(returned.status, Status::Done, "{}", returned.message);
-        assert_eq!(streams, [Stream::Agent, Stream::Agent, Stream::Agent, Stream::Agent, Stream::Agent, Stream::Stdout]);
+        assert_eq!(
+            streams,
+            [Stream::Agent, Stream::Agent, Stream::Agent, Stream::Agent, Stream::Agent, Stream::Stdout]
+        );
     }
 
     #[test]
     fn failures_of_the_model_are_told_from_failures_of_the_agent() {
         let failed = |message: &str| {
-            let event = serde_json::json!({ "type": "turn.failed", "error": { "message": message } }).to_string();
+            let event =
+                serde_json::json!({ "type": "turn.failed", "error": { "message": message } }).to_string();
             play(&[&event], 1).1
         };
         for message in [
@@ -212,11 +241,13 @@ mod tests {
         ] {
             assert_eq!(failed(message).status, Status::ProviderFailed, "{message}");
         }
-        for message in ["unexpected status 401 Unauthorized", "unexpected status 400: 500 tokens at most", "no"] {
+        for message in
+            ["unexpected status 401 Unauthorized", "unexpected status 400: 500 tokens at most", "no"]
+        {
             assert_eq!(failed(message).status, Status::AgentFailed, "{message}");
         }
         assert_eq!(failed("no").message, "codex failed: no.");
-        assert_eq!(play(&[], 2).1.message, "codex ended with exit status: 2.");
+        assert_eq!(play(&[], 2).1.message, "codex ended with exit status: 2: it said nothing.");
     }
 
     #[test]
@@ -231,7 +262,11 @@ mod tests {
         assert!(arguments.iter().any(|argument| argument == r#"model="small \"one\"""#), "{arguments:?}");
         assert!(arguments.iter().any(|argument| argument == "features.plugins=false"), "{arguments:?}");
         assert!(!arguments.iter().any(|argument| argument.contains("run-token")));
-        assert!(command.get_envs().any(|(name, value)| name == KEY && value.is_some_and(|value| value == "run-token")));
+        assert!(
+            command
+                .get_envs()
+                .any(|(name, value)| name == KEY && value.is_some_and(|value| value == "run-token"))
+        );
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(crate) struct CommandAgent {
 impl Adapter for CommandAgent {
     fn command(&self, assignment: &Assignment, surroundings: &Surroundings) -> Command {
         let argv = assignment.agent.as_ref().map(|agent| agent.argv.as_slice()).unwrap_or_default();
-        let (program, arguments) = argv.split_first().map_or(("", argv), |(first, rest)| (first.as_str(), rest));
+        let (program, arguments) =
+            argv.split_first().map_or(("", argv), |(first, rest)| (first.as_str(), rest));
         let mut command = surroundings.command(program);
         command
             .args(arguments.iter().map(|argument| surroundings.relocated(argument)))

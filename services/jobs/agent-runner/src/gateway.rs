@@ -2,9 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use proto::v1::{
-    Assignment, HelloRequest, TranscriptChunk, runner_service_client::RunnerServiceClient,
-};
+use proto::v1::{Assignment, HelloRequest, TranscriptChunk, runner_service_client::RunnerServiceClient};
 use secrecy::{ExposeSecret, SecretString};
 use tonic::{
     Code, Request, Status,
@@ -101,5 +99,8 @@ where
 
 /// True when the same call may succeed a moment later.
 fn passes(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted
+    )
 }

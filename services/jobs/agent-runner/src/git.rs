@@ -59,7 +59,10 @@ impl Git {
         token: &SecretString,
     ) -> anyhow::Result<Base> {
         let (name, sha) = (assignment.repository.as_str(), assignment.base_sha.as_str());
-        ensure!(sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit()), "{sha:?} is not a commit id");
+        ensure!(
+            sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{sha:?} is not a commit id"
+        );
         ensure!(is_repository(name), "{name:?} is not a repository's name");
         let url = format!("http://127.0.0.1:{port}/git/{name}.git");
         let header = format!("Authorization: Bearer {}", token.expose_secret());
@@ -67,7 +70,16 @@ impl Git {
         self.run(repo, &["init", "--quiet", "--template=", "--initial-branch", BRANCH], &[]).await?;
         fs::create_dir_all(repo.join(".git/info"))?;
         fs::write(repo.join(".git/info/attributes"), ATTRIBUTES)?;
-        let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", &url, sha];
+        let fetch = [
+            "fetch",
+            "--quiet",
+            "--depth=1",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            &url,
+            sha,
+        ];
         self.run(repo, &fetch, &[("http.extraHeader", &header)])
             .await
             .with_context(|| format!("{name} could not be cloned at {sha}"))?;
@@ -104,7 +116,12 @@ impl Git {
     }
 
     /// Runs git to its end. `settings` are added to the fixed ones, by environment.
-    async fn run(&self, folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Vec<u8>> {
+    async fn run(
+        &self,
+        folder: &Path,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Vec<u8>> {
         let mut command = subprocess::command("git", folder);
         command.args(arguments);
         self.surround(&mut command, settings);
@@ -132,7 +149,9 @@ impl Git {
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .env("GIT_CONFIG_COUNT", settings.len().to_string());
         for (number, (key, value)) in settings.iter().enumerate() {
-            command.env(format!("GIT_CONFIG_KEY_{number}"), key).env(format!("GIT_CONFIG_VALUE_{number}"), value);
+            command
+                .env(format!("GIT_CONFIG_KEY_{number}"), key)
+                .env(format!("GIT_CONFIG_VALUE_{number}"), value);
         }
     }
 }
@@ -203,9 +222,14 @@ mod tests {
             "100644 blob {id}      12\ta b\0100755 blob {id}       1\tx\0120000 blob {id}       3\tl\0160000 commit {id}       -\ts\0"
         );
         let base = parse_tree(listing.as_bytes()).expect("a tree");
-        let kinds: Vec<_> = base.iter().map(|(path, entry)| (path.as_slice(), entry.kind, entry.size)).collect();
-        let expected: [(&[u8], _, _); 4] =
-            [(b"a b", Kind::File, 12), (b"l", Kind::Symlink, 3), (b"s", Kind::Submodule, 0), (b"x", Kind::Executable, 1)];
+        let kinds: Vec<_> =
+            base.iter().map(|(path, entry)| (path.as_slice(), entry.kind, entry.size)).collect();
+        let expected: [(&[u8], _, _); 4] = [
+            (b"a b", Kind::File, 12),
+            (b"l", Kind::Symlink, 3),
+            (b"s", Kind::Submodule, 0),
+            (b"x", Kind::Executable, 1),
+        ];
         assert_eq!(kinds, expected);
     }
 }

@@ -98,7 +98,8 @@ async fn work(
     // In a sandbox /tmp is private already.
     let tmp = std::env::var_os("TMPDIR").map_or_else(|| options.workspace.join("tmp"), PathBuf::from);
     std::fs::create_dir_all(&tmp).with_context(|| format!("{} cannot be made", tmp.display()))?;
-    let port = forward::listen(options.gateway.clone()).await.context("no loopback port for git and the agent")?;
+    let port =
+        forward::listen(options.gateway.clone()).await.context("no loopback port for git and the agent")?;
 
     limits::before_cloning(assignment, options.limit_processes)?;
     let git = git::Git::new(&options.workspace, &home);
@@ -131,7 +132,11 @@ async fn work(
                     transcript.runner(note).await;
                 }
                 transcript
-                    .runner(&format!("{} files changed, {} bytes.", changeset.changes.len(), changeset.bytes()))
+                    .runner(&format!(
+                        "{} files changed, {} bytes.",
+                        changeset.changes.len(),
+                        changeset.bytes()
+                    ))
                     .await;
                 returned.changes = changeset.changes;
             }
@@ -140,7 +145,9 @@ async fn work(
                 returned.status = Status::AgentFailed;
                 returned.message = message;
             }
-            Err(changeset::Failure::Runner(error)) => return Err(error.context("the changes cannot be determined")),
+            Err(changeset::Failure::Runner(error)) => {
+                return Err(error.context("the changes cannot be determined"));
+            }
         }
     }
     Ok(returned)

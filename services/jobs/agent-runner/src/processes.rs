@@ -72,7 +72,10 @@ fn descendants() -> Vec<Pid> {
 
 fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| parse(&fs::read_to_string(entry.path().join("stat")).ok()?)).collect()
+    entries
+        .flatten()
+        .filter_map(|entry| parse(&fs::read_to_string(entry.path().join("stat")).ok()?))
+        .collect()
 }
 
 /// `12 (a name) S 1 …`; the name may contain anything.

@@ -28,7 +28,11 @@ pub(crate) struct Transcript {
 
 impl Transcript {
     /// Starts to send. Cancels `stop` when the platform wants the agent stopped.
-    pub(crate) fn start(gateway: Gateway, clock: Arc<dyn Clock>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(
+        gateway: Gateway,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (lines, waiting) = mpsc::channel(WAITING);
         (Self { lines, clock }, tokio::spawn(send(gateway, waiting, stop)))
     }
@@ -64,7 +68,11 @@ async fn send(gateway: Gateway, mut waiting: mpsc::Receiver<TranscriptLine>, sto
                 over = true;
                 stop.cancel();
             }
-            Err(status) => eprintln!("agent-runner: {} lines of the transcript are lost: {}", chunk.lines.len(), status.message()),
+            Err(status) => eprintln!(
+                "agent-runner: {} lines of the transcript are lost: {}",
+                chunk.lines.len(),
+                status.message()
+            ),
         }
     }
 }

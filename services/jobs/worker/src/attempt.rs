@@ -47,7 +47,9 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
     match worker.control_plane.report(&attempt_id, fence, What::Ended(ended), &give_up).await {
         Reported::Accepted => {}
         Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
-        Reported::GivenUp => tracing::warn!("the end of the attempt was not reported; its lease will run out"),
+        Reported::GivenUp => {
+            tracing::warn!("the end of the attempt was not reported; its lease will run out");
+        }
     }
     patience.abort();
 }
@@ -124,11 +126,17 @@ fn describe(cause: Cause, output: &str) -> AttemptEnded {
             } else {
                 (Outcome::Exited, "The runner ended without returning a result")
             };
-            AttemptEnded { exit_code: Some(code), ..ended(outcome, format!("{what} (exit code {code}): {last_line}")) }
+            AttemptEnded {
+                exit_code: Some(code),
+                ..ended(outcome, format!("{what} (exit code {code}): {last_line}"))
+            }
         }
         Cause::Exited(Exit { code }) => {
             let signal = code.map_or_else(String::new, |code| format!(" by signal {}", code - KILLED));
-            AttemptEnded { exit_code: code, ..ended(Outcome::Died, format!("The runner was killed{signal}.")) }
+            AttemptEnded {
+                exit_code: code,
+                ..ended(Outcome::Died, format!("The runner was killed{signal}."))
+            }
         }
     }
 }
@@ -151,7 +159,10 @@ mod tests {
         let refused = describe(exit(Some(1)), "bwrap: Can't find source path /x\n");
         assert_eq!(refused.outcome(), Outcome::NotStarted);
         let killed = describe(exit(Some(137)), "");
-        assert_eq!((killed.outcome(), killed.message.as_str()), (Outcome::Died, "The runner was killed by signal 9."));
+        assert_eq!(
+            (killed.outcome(), killed.message.as_str()),
+            (Outcome::Died, "The runner was killed by signal 9.")
+        );
         assert_eq!(describe(exit(None), "").outcome(), Outcome::Died);
         assert_eq!(describe(Cause::Stopped("cancelled".into()), "").message, "Stopped: cancelled.");
     }

@@ -87,7 +87,8 @@ impl Slots {
     }
 
     async fn take(&self) -> Slot {
-        let permit = Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed");
+        let permit =
+            Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed");
         // A slot gives its number back before its permit, so there is one for every permit.
         let number = locked(&self.free).pop_first().expect("as many numbers as permits");
         Slot { number, free: Arc::clone(&self.free), _permit: permit }
@@ -101,7 +102,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Leases and runs attempts until `shutdown`, and returns when none is left.
 pub(crate) async fn run(executor: Executor, control_plane: ControlPlane, shutdown: CancellationToken) {
-    let worker = Arc::new(Worker { executor, control_plane, shutdown, held: Mutex::default(), leased: Notify::new() });
+    let worker =
+        Arc::new(Worker { executor, control_plane, shutdown, held: Mutex::default(), leased: Notify::new() });
     let attempts = TaskTracker::new();
     let over = CancellationToken::new();
     let leasing = async {

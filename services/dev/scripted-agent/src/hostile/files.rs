@@ -43,7 +43,9 @@ const PREFIXES: [(&str, usize); 8] = [
     ("xoxb-", 16),
     ("AKIA", 16),
 ];
-const PRIVATE_KEY: &str = "BEGIN PRIVATE KEY";
+/// The end of a PEM header; programs that can read keys contain it, too, but no key after it.
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+const KEY_BYTES: usize = 40;
 
 /// Reads, lists and connects to paths of the host.
 pub(super) fn paths(more: &[String]) -> Vec<Finding> {
@@ -59,7 +61,10 @@ fn look_at(path: &str) -> Finding {
         }
         Ok(kind) if kind.is_dir() => {
             let names = fs::read_dir(path).map(|entries| {
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+                entries
+                    .flatten()
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                    .collect::<Vec<_>>()
             });
             Finding::of(format!("list {path}"), names, |names| names.join(" "))
         }
@@ -98,12 +103,16 @@ pub(super) fn secrets() -> Vec<Finding> {
     while let Some((folder, depth)) = waiting.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
-            if kind.is_dir() && depth < MOST_DEPTH && !SKIPPED.iter().any(|skipped| path.starts_with(skipped)) {
+            if kind.is_dir() && depth < MOST_DEPTH && !SKIPPED.iter().any(|skipped| path.starts_with(skipped))
+            {
                 waiting.push((path, depth + 1));
             } else if kind.is_file() && seen < MOST_FILES {
                 seen += 1;
                 let mut content = Vec::new();
-                if fs::File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut content)).is_ok() {
+                if fs::File::open(&path)
+                    .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut content))
+                    .is_ok()
+                {
                     findings.extend(secrets_in(&format!("file {}", path.display()), &content));
                 }
             }
@@ -120,15 +129,23 @@ pub(super) fn secrets_in(place: &str, content: &[u8]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (prefix, least) in PREFIXES {
         for (start, _) in text.match_indices(prefix) {
-            let inside_a_word = text[..start].chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+            let inside_a_word = text[..start]
+                .chars()
+                .next_back()
+                .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
             let value = text[start..].split(|c| !of_a_token(c)).next().unwrap_or_default();
             if !inside_a_word && value.len() >= prefix.len() + least {
                 findings.push(found(place, value));
             }
         }
     }
-    if text.contains(PRIVATE_KEY) {
-        findings.push(found(place, PRIVATE_KEY));
+    for (start, _) in text.match_indices(PRIVATE_KEY) {
+        let rest = text[start + PRIVATE_KEY.len()..].trim_start();
+        let key =
+            rest.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c)).next().unwrap_or_default();
+        if key.len() >= KEY_BYTES {
+            findings.push(found(place, key));
+        }
     }
     findings
 }
@@ -147,11 +164,17 @@ mod tests {
     #[test]
     fn tells_secrets_from_words() {
         let token = "eyJhbGciOiJFZERTQSJ9.eyJhdWQiOiJhZ2VudC1nYXRld2F5In0.c2ln";
-        let text = format!("a task-force-of-twenty-people risk-aware eyJshort\ntoken={token}\nghp_{}", "a".repeat(36));
+        let text = format!(
+            "a task-force-of-twenty-people risk-aware eyJshort\ntoken={token}\nghp_{}",
+            "a".repeat(36)
+        );
         let found = secrets_in("here", text.as_bytes());
         let beginnings: Vec<_> = found.iter().map(|finding| finding.detail.as_str()).collect();
         assert_eq!(beginnings, ["ghp_aaaaaaaa", "eyJhbGciOiJF"]);
         assert_eq!(found[1].sha256, Some(hex::encode(Sha256::digest(token))));
+        assert!(secrets_in("a program", b"-----BEGIN PRIVATE KEY-----\0not a key").is_empty());
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n", "MC4CAQAwBQYDK2Vw".repeat(4));
+        assert_eq!(secrets_in("a key", key.as_bytes()).len(), 1);
     }
 
     #[test]

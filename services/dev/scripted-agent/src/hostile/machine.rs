@@ -20,7 +20,13 @@ pub(super) fn facts() -> Vec<Finding> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| Some(format!("{} -> {}", entry.file_name().display(), fs::read_link(entry.path()).ok()?.display())))
+        .filter_map(|entry| {
+            Some(format!(
+                "{} -> {}",
+                entry.file_name().display(),
+                fs::read_link(entry.path()).ok()?.display()
+            ))
+        })
         .collect();
     findings.push(Finding::new("list open files", Outcome::Noted, open.join(", ")));
     for (name, value) in env::vars() {
@@ -51,7 +57,10 @@ pub(super) fn processes() -> Vec<Finding> {
         let environment = read("environ");
         let names: Vec<_> = environment
             .split(|byte| *byte == 0)
-            .map(|variable| String::from_utf8_lossy(variable.split(|byte| *byte == b'=').next().unwrap_or_default()).into_owned())
+            .map(|variable| {
+                String::from_utf8_lossy(variable.split(|byte| *byte == b'=').next().unwrap_or_default())
+                    .into_owned()
+            })
             .collect();
         findings.push(Finding::new(format!("read {folder}/environ"), Outcome::Noted, names.join(" ")));
         for name in ["environ", "cmdline"] {
@@ -62,10 +71,16 @@ pub(super) fn processes() -> Vec<Finding> {
             format!("{} bytes", text.len())
         }));
     }
-    // Processes of the host that no sandbox should see: its first ones and our parents'.
-    let outside = [2, 100, 1000, 5000].into_iter().filter(|pid| !pids.contains(pid)).filter_map(Pid::from_raw);
+    // Numbers a host has processes under, and a sandbox has not.
+    let outside = [100, 1000, 5000, 20_000]
+        .into_iter()
+        .filter(|pid| !pids.contains(pid))
+        .filter_map(Pid::from_raw)
+        .filter(|pid| *pid != getpid());
     findings.extend(outside.map(|pid| {
-        Finding::of(format!("signal process {}", pid.as_raw_nonzero()), test_kill_process(pid), |()| "could be signalled".into())
+        Finding::of(format!("signal process {}", pid.as_raw_nonzero()), test_kill_process(pid), |()| {
+            "could be signalled".into()
+        })
     }));
     findings
 }

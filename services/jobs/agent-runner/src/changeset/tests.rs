@@ -1,6 +1,10 @@
 //! On real repositories, with an agent that means harm.
 
-use std::{ffi::OsStr, fs::Permissions, os::unix::fs::{PermissionsExt, symlink}};
+use std::{
+    ffi::OsStr,
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use super::*;
 
@@ -39,7 +43,12 @@ impl Repository {
 
 fn run_git(folder: &Path, arguments: &[&str]) {
     let mut command = subprocess::command("git", folder);
-    command.env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").args(["-c", "user.name=A", "-c", "user.email=a@b.c"]);
+    command.env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").args([
+        "-c",
+        "user.name=A",
+        "-c",
+        "user.email=a@b.c",
+    ]);
     let output = command.args(arguments).output().expect("git runs");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -90,7 +99,10 @@ async fn modes_deletions_renames_binaries_and_links_survive() {
         ("tool.sh", Mode::Executable, b"tool.sh\n".to_vec()),
         ("with\nbreak", Mode::File, b"x".to_vec()),
     ];
-    assert_eq!(repository.changes().await, expected.map(|(path, mode, content)| (path.to_owned(), mode, content)));
+    assert_eq!(
+        repository.changes().await,
+        expected.map(|(path, mode, content)| (path.to_owned(), mode, content))
+    );
 }
 
 #[tokio::test]
@@ -149,7 +161,11 @@ async fn a_tampered_git_folder_runs_nothing_and_hides_nothing() {
     fs::create_dir_all(repo.join(".git/info")).unwrap();
     fs::write(repo.join(".git/info/attributes"), "* filter=evil\n").unwrap();
     fs::write(repo.join(".git/info/exclude"), "*\n").unwrap();
-    fs::write(repo.with_file_name(".gitconfig"), format!("[core]\nfsmonitor = {program}\nexcludesFile = /x\n")).unwrap();
+    fs::write(
+        repo.with_file_name(".gitconfig"),
+        format!("[core]\nfsmonitor = {program}\nexcludesFile = /x\n"),
+    )
+    .unwrap();
     fs::create_dir_all(repo.with_file_name(".config").join("git")).unwrap();
     fs::write(repo.with_file_name(".config").join("git/ignore"), "*\n").unwrap();
     // An index that claims the change is none, and a planted folder where ours will be.
@@ -205,7 +221,10 @@ async fn links_in_the_place_of_folders_are_not_followed() {
     fs::remove_dir_all(repository.repo.join("src")).unwrap();
     symlink("/etc", repository.repo.join("src")).unwrap();
     let expected = [("src", Mode::Symlink, b"/etc".to_vec()), ("src/passwd", Mode::Deleted, Vec::new())];
-    assert_eq!(repository.changes().await, expected.map(|(path, mode, content)| (path.to_owned(), mode, content)));
+    assert_eq!(
+        repository.changes().await,
+        expected.map(|(path, mode, content)| (path.to_owned(), mode, content))
+    );
 }
 
 #[tokio::test]
@@ -214,12 +233,14 @@ async fn pipes_are_left_out_and_size_is_bounded() {
     let fifo = repository.repo.join(".gitignore");
     let made = subprocess::command("mkfifo", &repository.repo).arg(&fifo).status().expect("mkfifo runs");
     assert!(made.success());
-    let changeset = compute(&repository.git, &repository.base, &repository.repo, 10).await.expect("a changeset");
+    let changeset =
+        compute(&repository.git, &repository.base, &repository.repo, 10).await.expect("a changeset");
     assert!(changeset.changes.is_empty());
     assert!(changeset.notes[0].starts_with("Left out `.gitignore`"), "{:?}", changeset.notes);
 
     fs::write(repository.repo.join("big"), "01234567890").unwrap();
-    let failure = compute(&repository.git, &repository.base, &repository.repo, 10).await.expect_err("too large");
+    let failure =
+        compute(&repository.git, &repository.base, &repository.repo, 10).await.expect_err("too large");
     let Failure::Agent(message) = failure else { panic!("the agent's doing") };
     assert!(message.contains("larger than 10 bytes") && message.contains("`big` alone has 11"), "{message}");
 }

@@ -64,12 +64,14 @@ impl Gateway {
         git(&source, &["init", "-q", "-b", "main"]);
         fs::write(source.join("README.md"), "# Hello\n").expect("written");
         // Would be converted and filtered by a git that listens to it.
-        fs::write(source.join(".gitattributes"), "*.crlf text eol=crlf\n*.bin filter=lfs\n").expect("written");
+        fs::write(source.join(".gitattributes"), "*.crlf text eol=crlf\n*.bin filter=lfs\n")
+            .expect("written");
         fs::write(source.join("a.crlf"), "one\ntwo\n").expect("written");
         fs::write(source.join("b.bin"), "version https://git-lfs.github.com/spec/v1\n").expect("written");
         git(&source, &["add", "-A"]);
         git(&source, &["-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-m", "base"]);
-        let sha = String::from_utf8(git(&source, &["rev-parse", "HEAD"]).stdout).expect("text").trim().to_owned();
+        let sha =
+            String::from_utf8(git(&source, &["rev-parse", "HEAD"]).stdout).expect("text").trim().to_owned();
         let repositories = folder.path().join("repositories");
         fs::create_dir_all(repositories.join("octo")).expect("made");
         git(&source, &["clone", "-q", "--bare", ".", &repositories.join("octo/hello.git").to_string_lossy()]);
@@ -94,13 +96,20 @@ impl Gateway {
         adapt(&mut assignment);
         let shared = Arc::new(Shared { assignment, repositories, ..Default::default() });
         let socket = tokio::net::UnixListener::bind(folder.path().join("gw.sock")).expect("bound");
-        let grpc = RunnerServiceServer::with_interceptor(Service(Arc::clone(&shared)), |request: Request<()>| {
-            let bearer = format!("Bearer {TOKEN}");
-            let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-            if given == Some(&bearer) { Ok(request) } else { Err(Status::unauthenticated("no run token")) }
-        });
+        let grpc =
+            RunnerServiceServer::with_interceptor(Service(Arc::clone(&shared)), |request: Request<()>| {
+                let bearer = format!("Bearer {TOKEN}");
+                let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+                if given == Some(&bearer) {
+                    Ok(request)
+                } else {
+                    Err(Status::unauthenticated("no run token"))
+                }
+            });
         let router = tonic::service::Routes::new(grpc).prepare().into_axum_router();
-        let git = axum::Router::new().route("/git/{*path}", axum::routing::any(git_backend)).with_state(Arc::clone(&shared));
+        let git = axum::Router::new()
+            .route("/git/{*path}", axum::routing::any(git_backend))
+            .with_state(Arc::clone(&shared));
         tokio::spawn(axum::serve(socket, router.merge(git)).into_future());
         Self { folder, shared, token: TOKEN.to_owned() }
     }
@@ -138,7 +147,10 @@ impl Gateway {
             // Whoever runs the tests has other processes.
             .arg("--no-process-limit");
         let run = tokio::process::Command::from(command).kill_on_drop(true).output();
-        tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("it ends within 60 s").expect("it runs")
+        tokio::time::timeout(std::time::Duration::from_secs(60), run)
+            .await
+            .expect("it ends within 60 s")
+            .expect("it runs")
     }
 
     pub(crate) fn received(&self) -> Received {
@@ -196,10 +208,16 @@ async fn git_backend(State(shared): State<Arc<Shared>>, request: HttpRequest) ->
     let output = child.wait_with_output().await.expect("it ends").stdout;
     let end = output.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("headers");
     let head = String::from_utf8_lossy(&output[..end]).into_owned();
-    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    let value =
+        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
     let status = value("Status:").and_then(|status| status[..3].parse::<u16>().ok()).unwrap_or(200);
     let kind = value("Content-Type:").unwrap_or_default();
-    (StatusCode::from_u16(status).expect("a status"), [(header::CONTENT_TYPE, kind)], output[end + 4..].to_vec()).into_response()
+    (
+        StatusCode::from_u16(status).expect("a status"),
+        [(header::CONTENT_TYPE, kind)],
+        output[end + 4..].to_vec(),
+    )
+        .into_response()
 }
 
 struct Service(Arc<Shared>);
@@ -210,7 +228,10 @@ impl RunnerService for Service {
         Ok(Response::new(self.0.assignment.clone()))
     }
 
-    async fn transcript(&self, request: Request<TranscriptChunk>) -> Result<Response<TranscriptResponse>, Status> {
+    async fn transcript(
+        &self,
+        request: Request<TranscriptChunk>,
+    ) -> Result<Response<TranscriptResponse>, Status> {
         let chunk = request.into_inner();
         self.0.sequences.lock().expect("not poisoned").push(chunk.sequence);
         let stop_at = self.0.stop_at.lock().expect("not poisoned").clone();
@@ -219,7 +240,10 @@ impl RunnerService for Service {
         Ok(Response::new(TranscriptResponse { stop }))
     }
 
-    async fn r#return(&self, request: Request<Streaming<ReturnPart>>) -> Result<Response<ReturnResponse>, Status> {
+    async fn r#return(
+        &self,
+        request: Request<Streaming<ReturnPart>>,
+    ) -> Result<Response<ReturnResponse>, Status> {
         let mut parts = request.into_inner();
         let mut received = Received::default();
         let mut first = true;

@@ -31,11 +31,20 @@ async fn a_command_gets_the_prompt_and_its_changes_are_returned() {
 
     let received = gateway.received();
     assert_eq!(received.outcome.status(), Status::Done, "{}", received.outcome.message);
-    assert_eq!((received.outcome.summary.as_str(), received.outcome.agent_exit_code), ("# Summary\n\nDone.\n", Some(0)));
+    assert_eq!(
+        (received.outcome.summary.as_str(), received.outcome.agent_exit_code),
+        ("# Summary\n\nDone.\n", Some(0))
+    );
     let files: Vec<_> = received
         .files
         .iter()
-        .map(|file| (String::from_utf8_lossy(&file.path).into_owned(), file.mode(), file.content.len() as u64 == file.size))
+        .map(|file| {
+            (
+                String::from_utf8_lossy(&file.path).into_owned(),
+                file.mode(),
+                file.content.len() as u64 == file.size,
+            )
+        })
         .collect();
     let expected = [
         ("README.md", Mode::File),
@@ -51,7 +60,10 @@ async fn a_command_gets_the_prompt_and_its_changes_are_returned() {
     assert_eq!(gateway.lines(Stream::Stdout), ["working"]);
     assert_eq!(gateway.lines(Stream::Stderr), ["a complaint"]);
     let runner = gateway.lines(Stream::Runner);
-    assert!(runner[0].starts_with("Cloned octo/hello at ") && runner[0].ends_with("(4 files)."), "{runner:?}");
+    assert!(
+        runner[0].starts_with("Cloned octo/hello at ") && runner[0].ends_with("(4 files)."),
+        "{runner:?}"
+    );
 
     let work = gateway.folder.path().join("work");
     let environment = std::fs::read_to_string(work.join("environment")).unwrap();
@@ -86,7 +98,10 @@ async fn an_agent_that_fails_returns_no_changes() {
     let received = gateway.received();
     assert_eq!(received.outcome.status(), Status::AgentFailed);
     assert_eq!(received.outcome.message, "The agent failed: exit status: 3.");
-    assert_eq!((received.outcome.summary.as_str(), received.outcome.agent_exit_code), ("last words", Some(3)));
+    assert_eq!(
+        (received.outcome.summary.as_str(), received.outcome.agent_exit_code),
+        ("last words", Some(3))
+    );
     assert!(received.files.is_empty() && received.session.is_empty());
 }
 
@@ -100,26 +115,38 @@ async fn nothing_changed_is_a_result() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_platform_can_stop_the_agent_through_the_transcript() {
-    let gateway = Gateway::with_agent("echo too much; sleep 86396 & sleep 86396", |_| {}).await.stop_at("too much");
+    let gateway =
+        Gateway::with_agent("echo too much; sleep 86396 & sleep 86396", |_| {}).await.stop_at("too much");
     assert!(gateway.run().await.status.success());
     let received = gateway.received();
     assert_eq!(received.outcome.status(), Status::AgentFailed);
-    assert!(received.outcome.message.starts_with("The platform ended the agent"), "{}", received.outcome.message);
+    assert!(
+        received.outcome.message.starts_with("The platform ended the agent"),
+        "{}",
+        received.outcome.message
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repository_that_cannot_be_cloned_is_said() {
-    let gateway = Gateway::with_agent("true", |assignment| assignment.repository = "octo/missing".into()).await;
+    let gateway =
+        Gateway::with_agent("true", |assignment| assignment.repository = "octo/missing".into()).await;
     assert!(gateway.run().await.status.success());
     let received = gateway.received();
     assert_eq!(received.outcome.status(), Status::RunnerFailed);
-    assert!(received.outcome.message.starts_with("octo/missing could not be cloned at "), "{}", received.outcome.message);
+    assert!(
+        received.outcome.message.starts_with("octo/missing could not be cloned at "),
+        "{}",
+        received.outcome.message
+    );
     assert!(!received.outcome.message.contains("run-token"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_a_change_is_the_agents_failure() {
-    let gateway = Gateway::with_agent("head -c 100 /dev/zero > big", |assignment| assignment.max_changeset_bytes = 99).await;
+    let gateway =
+        Gateway::with_agent("head -c 100 /dev/zero > big", |assignment| assignment.max_changeset_bytes = 99)
+            .await;
     assert!(gateway.run().await.status.success());
     let received = gateway.received();
     assert_eq!(received.outcome.status(), Status::AgentFailed);

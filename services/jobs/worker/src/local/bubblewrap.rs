@@ -54,8 +54,7 @@ impl Bubblewrap {
     }
 
     fn try_program(program: Option<PathBuf>, user: HostUser, etc: &Path) -> Result<Self, Refused> {
-        let instead =
-            "or set `executor.local.sandbox: none` to run agents with nothing but a process group around them";
+        let instead = "or set `executor.local.sandbox: none` to run agents with nothing but a process group around them";
         let program = program.ok_or_else(|| {
             Refused::new(
                 "There is no sandbox: `bwrap` is not installed.",
@@ -75,7 +74,10 @@ impl Bubblewrap {
         };
         let mut command = bubblewrap.command(user, Some(etc).filter(|etc| etc.is_dir()), 0);
         // What a sandbox needs, it must have now: the same arguments as for an attempt.
-        command.args(["--remount-ro", "/", "--", "/usr/bin/true"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(["--remount-ro", "/", "--", "/usr/bin/true"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let found = match command.output() {
             Ok(output) if output.status.success() => return Ok(bubblewrap),
             Ok(output) => {
@@ -138,7 +140,9 @@ impl Bubblewrap {
         if let Some(etc) = etc {
             command.arg("--ro-bind").arg(etc).arg("/etc");
         }
-        for (name, value) in [("PATH", SANDBOX_PATH), ("HOME", "/work/home"), ("LANG", "C.UTF-8"), ("TMPDIR", "/tmp")] {
+        for (name, value) in
+            [("PATH", SANDBOX_PATH), ("HOME", "/work/home"), ("LANG", "C.UTF-8"), ("TMPDIR", "/tmp")]
+        {
             command.args(["--setenv", name, value]);
         }
         command
@@ -167,13 +171,21 @@ mod tests {
     #[test]
     fn without_a_working_sandbox_the_sentence_says_what_to_do() {
         let etc = Path::new("/nonexistent");
-        let missing = Bubblewrap::try_program(None, HostUser::for_slot(0), etc).expect_err("nothing to start");
-        assert!(missing.to_string().starts_with("There is no sandbox: `bwrap` is not installed. Install bubblewrap"));
+        let missing =
+            Bubblewrap::try_program(None, HostUser::for_slot(0), etc).expect_err("nothing to start");
+        assert!(
+            missing
+                .to_string()
+                .starts_with("There is no sandbox: `bwrap` is not installed. Install bubblewrap")
+        );
         assert!(missing.to_string().contains("sandbox: none"));
         let program = subprocess::find(&["false"]);
         let broken = Bubblewrap::try_program(program, HostUser::for_slot(0), etc).expect_err("it exits 1");
         assert!(broken.what.contains("bubblewrap does not start as host uid"), "{broken}");
-        assert!(broken.next_step.contains("user namespaces") && broken.next_step.contains("sandbox: none"), "{broken}");
+        assert!(
+            broken.next_step.contains("user namespaces") && broken.next_step.contains("sandbox: none"),
+            "{broken}"
+        );
     }
 
     #[test]
@@ -217,7 +229,8 @@ mod tests {
                 "/srv/agent"
             ]
         );
-        for option in ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"] {
+        for option in ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"]
+        {
             assert!(arguments.iter().any(|argument| argument == option), "{option} is missing");
         }
         assert!(command.get_envs().all(|(name, _)| name == "PATH" || name == "LANG"));

@@ -26,14 +26,16 @@ impl Parent {
         let own = own_cgroup(&mounts, &own)?;
         let above = own.parent().filter(|above| {
             let delegated = above.extension().is_some_and(|extension| extension == "service");
-            delegated && fs::metadata(above).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+            delegated
+                && fs::metadata(above).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
         });
         [Some(own.as_path()), above].into_iter().flatten().find_map(Self::try_in)
     }
 
     fn try_in(folder: &Path) -> Option<Self> {
         let available = fs::read_to_string(folder.join("cgroup.controllers")).ok()?;
-        let both = ["memory", "pids"].iter().all(|wanted| available.split_whitespace().any(|name| name == *wanted));
+        let both =
+            ["memory", "pids"].iter().all(|wanted| available.split_whitespace().any(|name| name == *wanted));
         if !both {
             return None;
         }
@@ -91,8 +93,7 @@ impl Cgroup {
     pub(crate) fn take_in(&self, root: i32) -> io::Result<()> {
         let mut inside = Vec::new();
         loop {
-            let outside: Vec<i32> =
-                family(root).into_iter().filter(|pid| !inside.contains(pid)).collect();
+            let outside: Vec<i32> = family(root).into_iter().filter(|pid| !inside.contains(pid)).collect();
             if outside.is_empty() {
                 return Ok(());
             }

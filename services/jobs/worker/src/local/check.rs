@@ -43,7 +43,9 @@ fn sandbox(settings: &LocalSettings) -> Finding {
         Sandbox::Bubblewrap => {
             match Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc")) {
                 Ok(works) => finding(Level::Ok, "sandbox", expected, works.version, ""),
-                Err(refused) => finding(Level::Failure, "sandbox", expected, refused.what, &refused.next_step),
+                Err(refused) => {
+                    finding(Level::Failure, "sandbox", expected, refused.what, &refused.next_step)
+                }
             }
         }
     }
@@ -54,7 +56,11 @@ fn host_user(settings: &LocalSettings) -> Finding {
     let user = HostUser::for_slot(0);
     if user.dropped {
         let last = user.uid + u32::try_from(settings.capacity.saturating_sub(1)).unwrap_or_default();
-        let uids = if last > user.uid { format!("host uids {} to {last}", user.uid) } else { format!("host uid {last}") };
+        let uids = if last > user.uid {
+            format!("host uids {} to {last}", user.uid)
+        } else {
+            format!("host uid {last}")
+        };
         return finding(Level::Ok, "sandbox user", expected, format!("{uids}, group {}", user.gid), "");
     }
     let boundary = match settings.sandbox {
@@ -92,8 +98,16 @@ fn runner(settings: &LocalSettings) -> Finding {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => {
             finding(Level::Ok, "agent runner", expected, path, "")
         }
-        Ok(_) => finding(Level::Failure, "agent runner", expected, format!("{path} is not an executable file"), next_step),
-        Err(error) => finding(Level::Failure, "agent runner", expected, format!("{path}: {error}"), next_step),
+        Ok(_) => finding(
+            Level::Failure,
+            "agent runner",
+            expected,
+            format!("{path} is not an executable file"),
+            next_step,
+        ),
+        Err(error) => {
+            finding(Level::Failure, "agent runner", expected, format!("{path}: {error}"), next_step)
+        }
     }
 }
 
@@ -118,7 +132,13 @@ fn descriptors() -> Finding {
         return finding(Level::Ok, "open files", expected, "nothing is", "");
     }
     let found = format!("file descriptors {} were left open by what started the platform", open.join(", "));
-    finding(Level::Warning, "open files", expected, found, "Start the platform without them (`callboard up 9>&-` closes number 9).")
+    finding(
+        Level::Warning,
+        "open files",
+        expected,
+        found,
+        "Start the platform without them (`callboard up 9>&-` closes number 9).",
+    )
 }
 
 #[cfg(test)]

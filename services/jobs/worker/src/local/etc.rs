@@ -1,8 +1,7 @@
 //! The sandbox's `/etc`: the few files a command line needs, all made by us.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
 };
@@ -77,7 +76,10 @@ mod tests {
         write(&folder, &[user(64200), user(64201)]).expect("written");
         write(&folder, &[user(64200), user(64201)]).expect("written again");
         let passwd = fs::read_to_string(folder.join("passwd")).expect("there");
-        assert!(passwd.contains("agent:x:64200:64200:") && passwd.contains("agent1:x:64201:64200:"), "{passwd}");
+        assert!(
+            passwd.contains("agent:x:64200:64200:") && passwd.contains("agent1:x:64201:64200:"),
+            "{passwd}"
+        );
         assert!(fs::read(folder.join("resolv.conf")).expect("there").is_empty());
     }
 }

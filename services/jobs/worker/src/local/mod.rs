@@ -130,7 +130,11 @@ impl Executor {
                 limits = if cgroups.is_some() { "cgroup" } else { "rlimits" },
                 "attempts run on this machine"
             ),
-            Err(refused) => tracing::warn!(reason = refused.what, next_step = refused.next_step, "no attempt can run here"),
+            Err(refused) => tracing::warn!(
+                reason = refused.what,
+                next_step = refused.next_step,
+                "no attempt can run here"
+            ),
         }
         Ok(Self { settings, spawner: Spawner::start()?, cgroups, ready: Mutex::new(ready) })
     }
@@ -183,9 +187,9 @@ impl Executor {
             return known;
         }
         let settings = self.settings.clone();
-        let found = tokio::task::spawn_blocking(move || prepare(&settings))
-            .await
-            .unwrap_or_else(|_| Err(Refused::new("The sandbox could not be probed.", "Look at the worker's log.")));
+        let found = tokio::task::spawn_blocking(move || prepare(&settings)).await.unwrap_or_else(|_| {
+            Err(Refused::new("The sandbox could not be probed.", "Look at the worker's log."))
+        });
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         found
     }
@@ -194,7 +198,9 @@ impl Executor {
 /// Puts binaries where the sandbox's user can reach them and tries the sandbox. Blocks.
 fn prepare(settings: &LocalSettings) -> Result<Ready, Refused> {
     let bubblewrap = match settings.sandbox {
-        Sandbox::Bubblewrap => Some(Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc"))?),
+        Sandbox::Bubblewrap => {
+            Some(Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc"))?)
+        }
         Sandbox::None => None,
     };
     Ok(Ready { staged: Staged::prepare(settings)?, bubblewrap })

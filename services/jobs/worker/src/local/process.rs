@@ -104,7 +104,10 @@ impl Launch {
                 // Refuse rather than run without the limits that were announced.
                 let gone = process.end().await;
                 return Err(Refused::new(
-                    format!("The attempt cannot be put into its cgroup: {error}. {}", gone.err().unwrap_or_default()),
+                    format!(
+                        "The attempt cannot be put into its cgroup: {error}. {}",
+                        gone.err().unwrap_or_default()
+                    ),
                     "Run `callboard check`.",
                 ));
             }

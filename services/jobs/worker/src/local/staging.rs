@@ -33,7 +33,8 @@ impl Staged {
             })
         };
         let runner = staged(&settings.runner, "The agent runner")?;
-        let executable = fs::metadata(&runner).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+        let executable = fs::metadata(&runner)
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
         if !executable {
             return Err(Refused::new(
                 format!("The agent runner {} is not an executable file.", settings.runner.display()),
@@ -55,7 +56,9 @@ impl Staged {
 
 /// True for a path that hides nothing of the sandbox's own.
 fn allowed(inside: &Path) -> bool {
-    let taken = ["/usr", "/etc", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/work", "/tmp"];
+    let taken = [
+        "/usr", "/etc", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/work", "/tmp",
+    ];
     let own = ["/run/callboard/agent-runner", "/run/callboard/gateway.sock", "/run/callboard/token"];
     let plain = inside.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     // A folder above one of ours would hide it.
@@ -160,7 +163,10 @@ fn copy_changed(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, &next)?;
     let mode = if wanted.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
     fs::set_permissions(&next, Permissions::from_mode(mode))?;
-    fs::File::options().write(true).open(&next)?.set_times(FileTimes::new().set_modified(wanted.modified()?))?;
+    fs::File::options()
+        .write(true)
+        .open(&next)?
+        .set_times(FileTimes::new().set_modified(wanted.modified()?))?;
     fs::rename(&next, to)
 }
 
@@ -170,7 +176,9 @@ mod tests {
 
     #[test]
     fn places_of_our_own_are_taken() {
-        for path in ["/usr/bin/x", "/etc", "/", "/work/repo", "/run/callboard", "/run", "opt/a", "/opt/../etc"] {
+        for path in
+            ["/usr/bin/x", "/etc", "/", "/work/repo", "/run/callboard", "/run", "opt/a", "/opt/../etc"]
+        {
             assert!(!allowed(Path::new(path)), "{path}");
         }
         assert!(allowed(Path::new("/opt/agent")) && allowed(Path::new("/run/callboard/agent/x.sh")));

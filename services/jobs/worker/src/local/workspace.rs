@@ -46,7 +46,8 @@ impl Workspace {
         token: &SecretString,
     ) -> io::Result<Self> {
         let workspace = Self { root: state_dir.join("work").join(attempt.to_string()) };
-        let own = |path: &Path| if user.dropped { chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) };
+        let own =
+            |path: &Path| if user.dropped { chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) };
         for folder in [workspace.root.clone(), workspace.folder()] {
             fs::DirBuilder::new().mode(0o700).create(&folder)?;
         }
@@ -128,7 +129,8 @@ mod tests {
         open(state.path()).expect("opened");
         let user = HostUser::for_slot(0);
         let attempt = ATTEMPT.parse().expect("an id");
-        let workspace = Workspace::create(state.path(), attempt, user, &"secret".to_owned().into()).expect("made");
+        let workspace =
+            Workspace::create(state.path(), attempt, user, &"secret".to_owned().into()).expect("made");
         for (path, mode) in [(workspace.folder(), 0o700), (workspace.token_file(), 0o400)] {
             let found = fs::metadata(path).expect("there");
             assert_eq!((found.uid(), found.mode() & 0o777), (user.uid, mode));

@@ -13,11 +13,15 @@ use std::{
 
 use proto::v1::{
     AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest,
-    HeartbeatResponse, LeaseRequest, LeaseResponse, ReportRequest, ReportResponse, report_request::What,
+    HeartbeatResponse, LeaseRequest, LeaseResponse, ReportRequest, ReportResponse,
+    report_request::What,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use tokio::sync::{Notify, broadcast, mpsc};
-use tokio_stream::{Stream, StreamExt, wrappers::{BroadcastStream, UnixListenerStream}};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{BroadcastStream, UnixListenerStream},
+};
 use tonic::{Request, Response, Status};
 
 /// What the service and the test share.
@@ -123,7 +127,10 @@ impl WorkerService for Service {
         Ok(Response::new(LeaseResponse { lease }))
     }
 
-    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
         let held = request.into_inner().held.into_iter().map(|held| held.attempt_id).collect();
         // The test may have ended.
         let _ = self.0.beats.send(held);
@@ -132,7 +139,10 @@ impl WorkerService for Service {
 
     type DirectivesStream = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
 
-    async fn directives(&self, _: Request<DirectivesRequest>) -> Result<Response<Self::DirectivesStream>, Status> {
+    async fn directives(
+        &self,
+        _: Request<DirectivesRequest>,
+    ) -> Result<Response<Self::DirectivesStream>, Status> {
         let orders = BroadcastStream::new(self.0.orders.subscribe());
         Ok(Response::new(Box::pin(orders.map(|order| order.map_err(|_| Status::aborted("lagged"))))))
     }

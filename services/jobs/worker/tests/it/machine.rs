@@ -95,7 +95,8 @@ impl Machine {
     pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
         if let Some(worker) = self.worker.take() {
-            let ended = tokio::time::timeout(Duration::from_secs(30), worker).await.expect("it ends within 30 s");
+            let ended =
+                tokio::time::timeout(Duration::from_secs(30), worker).await.expect("it ends within 30 s");
             ended.expect("no panic").expect("no error");
         }
     }
@@ -120,7 +121,10 @@ pub(crate) fn settings(folder: &Path, sandbox: Sandbox) -> Settings {
             state_dir: folder.to_owned(),
             runner: folder.join("runner"),
             gateway_socket: folder.join("agents.sock"),
-            mounts: vec![Mount { host: folder.join("agent.txt"), inside: PathBuf::from("/opt/agent/agent.txt") }],
+            mounts: vec![Mount {
+                host: folder.join("agent.txt"),
+                inside: PathBuf::from("/opt/agent/agent.txt"),
+            }],
         },
     }
 }
@@ -154,11 +158,17 @@ pub(crate) struct HostProcess {
 /// All processes of the attempts in `folder`, seen from the host: those whose command line
 /// names it, and everything below them.
 pub(crate) fn processes_of(folder: &Path) -> Vec<HostProcess> {
-    let all: Vec<_> = fs::read_dir("/proc").expect("proc").flatten().filter_map(|entry| host_process(&entry.path())).collect();
+    let all: Vec<_> = fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter_map(|entry| host_process(&entry.path()))
+        .collect();
     let own = Pid::from_raw(i32::try_from(std::process::id()).expect("a pid"));
     let mut members: Vec<Pid> = all
         .iter()
-        .filter(|process| process.command_line.contains(&*folder.to_string_lossy()) && Some(process.pid) != own)
+        .filter(|process| {
+            process.command_line.contains(&*folder.to_string_lossy()) && Some(process.pid) != own
+        })
         .map(|process| process.pid)
         .collect();
     loop {

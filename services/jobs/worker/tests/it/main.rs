@@ -46,7 +46,11 @@ async fn a_sandbox_is_an_unprivileged_user_seen_from_outside() {
     assert!(said.contains("\nbin dev etc lib lib64 opt proc run sbin tmp usr work\n"), "{said}");
     assert!(said.contains("\nHOME LANG PATH PWD TMPDIR\n"), "{said}");
     assert!(said.contains("CapBnd:\t0000000000000000") && said.contains("NoNewPrivs:\t1"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.contains(':') && line.contains("eth")).count(), 0, "no network");
+    assert_eq!(
+        said.lines().filter(|line| line.contains(':') && line.contains("eth")).count(),
+        0,
+        "no network"
+    );
 
     let started = machine.control_plane.started().await;
     assert!(started.isolation.starts_with("bubblewrap, ") && !started.unsandboxed, "{started:?}");
@@ -107,7 +111,8 @@ async fn shutting_down_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_by_itself_is_reported_with_its_last_words() {
-    let mut machine = Machine::start(r#"sleeper(undef); print STDERR "no gateway\n"; exit 3;"#, Sandbox::Bubblewrap);
+    let mut machine =
+        Machine::start(r#"sleeper(undef); print STDERR "no gateway\n"; exit 3;"#, Sandbox::Bubblewrap);
     // A control plane that restarts is asked again.
     machine.control_plane.fail_reports(2);
     machine.control_plane.offer(lease(5));
@@ -177,14 +182,17 @@ async fn platform_to_be_killed() {
 async fn a_killed_platform_takes_its_sandboxes_along() {
     let mut machine = Machine::prepare(FAMILY);
     let mut platform = subprocess::command(std::env::current_exe().unwrap(), machine.path());
-    platform.args(["--exact", "platform_to_be_killed", "--ignored"]).env("CALLBOARD_TEST_FOLDER", machine.path());
+    platform
+        .args(["--exact", "platform_to_be_killed", "--ignored"])
+        .env("CALLBOARD_TEST_FOLDER", machine.path());
     let mut platform = platform.spawn().unwrap();
     machine.control_plane.offer(lease(9));
     assert_eq!(machine.said().await, "ready");
     machine.control_plane.started().await;
     let processes = processes_of(machine.path());
     assert!(processes.len() >= 5);
-    let handles: Vec<_> = processes.iter().map(|process| pidfd_open(process.pid, PidfdFlags::empty()).unwrap()).collect();
+    let handles: Vec<_> =
+        processes.iter().map(|process| pidfd_open(process.pid, PidfdFlags::empty()).unwrap()).collect();
 
     let pid = Pid::from_raw(i32::try_from(platform.id()).unwrap()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use callboard::{Options, Platform, config};
-use domain::{clock::Clock, ids::Ids};
+use domain::{clock::Clock, ids::Ids, rights::Permission};
 use hmac::{Hmac, KeyInit, Mac};
 use proto::admin::{
     ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail, admin_service_client::AdminServiceClient,
@@ -76,12 +76,12 @@ impl World {
         let mut files = vec![("README.md", "# Hello, world\n")];
         files.extend(setup.files.iter().copied());
         github.create_repository(REPOSITORY, true, &files).await.expect("a repository");
-        for (login, permission) in [("mona", "write"), ("reader", "read"), ("triager", "triage")] {
+        for (login, permission) in [("mona", Permission::Write), ("reader", Permission::Read), ("triager", Permission::Triage)] {
             github.add_user(login, false);
             github.set_permission(REPOSITORY, login, permission).expect("a permission");
         }
         github.add_user("helper[bot]", true);
-        github.set_permission(REPOSITORY, "helper[bot]", "write").expect("a permission");
+        github.set_permission(REPOSITORY, "helper[bot]", Permission::Write).expect("a permission");
         let token = github.add_token("octocat").expect("a token");
         let database = Database::migrated();
         std::fs::write(folder.path().join("token"), &token).expect("written");

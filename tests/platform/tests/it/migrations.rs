@@ -1,0 +1,71 @@
+//! Migrations one by one, on data; append-only tables refuse changes.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::harness::Database;
+
+/// Rows that exist once a migration has run. Every migration has an entry.
+const ROWS: &[(i64, &str)] = &[
+    (
+        20_261_120_000_001,
+        "insert into secrets values ('00000000-0000-7000-8000-000000000001', 'k', '\\x00', '\\x00', now());
+         insert into platform_keys values ('run-token', '00000000-0000-7000-8000-000000000001', '\\x00', now());
+         insert into projects values ('00000000-0000-7000-8000-000000000002', 'demo', 'file', now());
+         insert into repositories (repository_id, project_id, full_name, full_name_key, source, current_secret_id, managed, created_at)
+           values ('00000000-0000-7000-8000-000000000003', '00000000-0000-7000-8000-000000000002', 'o/r', 'o/r', 'r', '00000000-0000-7000-8000-000000000001', 'file', now());
+         insert into members values ('00000000-0000-7000-8000-000000000002', 'octocat', 'admin', 'file');
+         insert into workers (worker_id, name, public_key, enrolled_by, enrolled_at) values ('00000000-0000-7000-8000-000000000004', 'local', '\\x00', 'file', now());
+         insert into worker_projects values ('00000000-0000-7000-8000-000000000004', '00000000-0000-7000-8000-000000000002');",
+    ),
+    (
+        20_261_120_000_002,
+        "insert into deliveries (delivery_id, source, guid, event, headers, body, trace_id, received_at, stored_at)
+           values ('00000000-0000-7000-8000-000000000005', 'r', 'g', 'issues', '{}', '{}', 't', now(), now());
+         insert into decisions (decision_id, delivery_id, repository_id, issue_number, channel, subject, decision, reason, rule, remedy, decided_at)
+           values ('00000000-0000-7000-8000-000000000006', '00000000-0000-7000-8000-000000000005', '00000000-0000-7000-8000-000000000003', 7, 'webhook', 'issues.labeled', 'start', 'trigger_label', '', '', now());",
+    ),
+    (
+        20_261_120_000_003,
+        "insert into runs (run_id, project_id, repository_id, issue_number, stage, decision_id, actor, state, message, priority, trace_id, received_at, created_at, available_at)
+           values ('00000000-0000-7000-8000-000000000007', '00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-000000000003', 7, 'dev', '00000000-0000-7000-8000-000000000006', 'mona', 'active', '', 0, 't', now(), now(), now());
+         insert into attempts (attempt_id, run_id, number, worker_id, state, fence, lease_expires_at, deadline_at, leased_at)
+           values ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000007', 1, '00000000-0000-7000-8000-000000000004', 'running', 1, now(), now(), now());
+         insert into run_events values ('00000000-0000-7000-8000-000000000009', '00000000-0000-7000-8000-000000000007', 'queued', '', now());
+         insert into transcript_chunks values ('00000000-0000-7000-8000-000000000008', 0, '[]', 2, now());",
+    ),
+    (
+        20_261_120_000_004,
+        "insert into publications (publication_id, run_id, attempt_id, state, created_at)
+           values ('00000000-0000-7000-8000-00000000000a', '00000000-0000-7000-8000-000000000007', '00000000-0000-7000-8000-000000000008', 'checking', now());
+         insert into status_comments values ('00000000-0000-7000-8000-000000000007', 1, '', '', now());
+         insert into effects (effect_id, repository_id, kind, payload, state, available_at, trace_id, created_at)
+           values ('00000000-0000-7000-8000-00000000000b', '00000000-0000-7000-8000-000000000003', 'react', '{}', 'pending', now(), 't', now());
+         insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null);",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_runs_on_a_database_with_data() {
+    let database = Database::empty();
+    let mut connection = PgConnection::connect(&database.url).await.expect("connected");
+    for migration in control_plane::MIGRATOR.iter() {
+        connection.execute(AssertSqlSafe(migration.sql.as_str().to_owned())).await.unwrap_or_else(|e| panic!("{}: {e}", migration.description));
+        let rows = ROWS.iter().find(|(version, _)| *version == migration.version).unwrap_or_else(|| panic!("{} has no rows in this test", migration.version));
+        connection.execute(rows.1).await.unwrap_or_else(|e| panic!("rows of {}: {e}", migration.description));
+    }
+    assert_eq!(ROWS.len(), control_plane::MIGRATOR.iter().count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_rows_are_never_changed() {
+    let database = Database::migrated();
+    let mut connection = PgConnection::connect(&database.url).await.expect("connected");
+    connection
+        .execute("insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null)")
+        .await
+        .expect("added");
+    for change in ["update audit set actor = 'x'", "delete from audit", "truncate audit"] {
+        let error = connection.execute(change).await.expect_err(change).to_string();
+        assert!(error.contains("never changed"), "{error}");
+    }
+}
