@@ -92,7 +92,8 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
         }
         serde_yaml::from_value(document).map_err(|e| syntax(&e))?
     };
-    resolve(&mut config, path.parent().unwrap_or(Path::new(".")));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    resolve(&mut config, folder);
     check(&config)?;
     Ok(config)
 }

@@ -228,14 +228,7 @@ impl Forge for GithubForge {
 
     async fn permission(&self, repository: &RepositoryName, login: &str) -> Result<Permission> {
         let path = ["collaborators", login, "permission"];
-        let body: CollaboratorBody = match self.client.for_repository(repository).get(&path, &[]).await {
-            Ok(answer) => answer.json()?,
-            // Either there is no such account, or no such repository: the second is an error.
-            Err(ForgeError::Missing { .. }) => {
-                return self.repository(repository).await.map(|_| Permission::None);
-            }
-            Err(error) => return Err(error),
-        };
+        let body: CollaboratorBody = self.client.for_repository(repository).get(&path, &[]).await?.json()?;
         body.role_name
             .as_deref()
             .and_then(standard_permission)

@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// A second call changes nothing.
 pub fn start() {
     let filter = EnvFilter::try_from_env("CALLBOARD_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,octocrab=warn,hyper=warn,h2=warn,tower=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,octocrab=warn,sqlx=warn,hyper=warn,h2=warn,tower=warn"));
     let json = match std::env::var("CALLBOARD_LOG_FORMAT").as_deref() {
         Ok("json") => true,
         Ok("text") => false,

@@ -21,7 +21,8 @@ create table runs (
     base_sha       text,
     -- {title, body, author, url} as it was when the run was asked for; null: read it when the run is prepared.
     issue          jsonb,
-    prompt_digest  text,
+    -- Object store; ends with the prompt's SHA-256.
+    prompt_key     text,
     -- When the delivery's last byte arrived, for the breakdown.
     received_at    timestamptz not null,
     created_at     timestamptz not null,

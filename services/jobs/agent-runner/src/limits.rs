@@ -22,7 +22,8 @@ pub(crate) fn before_the_agent(assignment: &Assignment) -> anyhow::Result<()> {
         limit(Resource::Fsize, assignment.max_file_bytes)?;
     }
     if assignment.max_memory_bytes > 0 {
-        limit(Resource::As, assignment.max_memory_bytes)?;
+        // What is written to, not what is reserved: Node and codex reserve far more than they use.
+        limit(Resource::Data, assignment.max_memory_bytes)?;
     }
     Ok(())
 }

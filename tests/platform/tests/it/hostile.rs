@@ -40,7 +40,7 @@ async fn a_hostile_agent_finds_nothing_but_its_run_token() {
     .iter()
     .map(|p: &std::path::PathBuf| p.display().to_string())
     .collect();
-    let steps = json!([{ "probe": true, "ports": ports, "paths": paths }]);
+    let steps = json!([{ "probe": { "ports": ports, "paths": paths } }]);
     let issue = world.scripted_issue("Break out", &steps);
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
@@ -75,13 +75,28 @@ fn findings(report: &str) -> Vec<Value> {
     }
 }
 
+/// Of a file of this machine, as the agent would report it.
+fn sha256(path: &str) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(std::fs::read(path).unwrap_or_default()))
+}
+
 /// Refused; or the run token; or what the sandbox gives every agent.
 fn is_harmless(finding: &Value) -> bool {
     let outcome = finding["outcome"].as_str().unwrap_or_default();
+    let detail = finding["detail"].as_str().unwrap_or_default();
     match outcome {
-        "refused" => true,
+        // What the sandbox gives every agent is noted, not reached: its own uid, say.
+        "refused" | "noted" => true,
         // The run token is a JWT; its place is its file or the agent's environment.
-        "found" => finding["detail"].to_string().contains("eyJ"),
+        "found" => detail.contains("eyJ"),
+        "reached" => match finding["attempt"].as_str().unwrap_or_default() {
+            // The sandbox's own, written by the worker: three users, none of this machine's.
+            "read /etc/passwd" => !detail.contains(&sha256("/etc/passwd")),
+            // The first process of its own namespace; a token in it would have been `found`.
+            "read /proc/1/environ" => !detail.contains(&sha256("/proc/1/environ")),
+            _ => false,
+        },
         _ => false,
     }
 }

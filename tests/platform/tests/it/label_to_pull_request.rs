@@ -101,7 +101,7 @@ async fn text_of_an_agent_is_neutralised_everywhere() {
     world.finished(&run.id).await;
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
     for text in [&pull.title, &pull.body, &world.comments(issue)[0], &world.comments(pull.number)[0]] {
-        for bad in ["@octocat", "@mona", "fixes #1", "closes #1", "callboard:run=forged -->", "<details>hidden", "![x]"] {
+        for bad in ["@octocat", "@mona", "fixes #1", "closes #1", "<!-- callboard:run=forged", "<details>hidden", "![x]"] {
             assert!(!text.contains(bad), "`{bad}` in {text}");
         }
     }

@@ -79,7 +79,7 @@ async fn other_labels_are_ignored_and_explained() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
     world.label(issue, "bug");
-    world.until("the delivery", |g| g.deliveries(world.hook).into_iter().find(|d| d.event == "issues" && d.action.as_deref() == Some("labeled")).map(|_| ())).await;
+    world.until("the delivery", |g| g.deliveries(world.hook).into_iter().find(|d| d.event == "issues" && d.action.as_deref() == Some("labeled") && d.answer.is_some()).map(|_| ())).await;
     settled(&world).await;
     let explained = world.explain(&format!("#{issue}")).await;
     assert!(explained.iter().any(|e| e.reason == "label_not_a_trigger"), "{explained:?}");

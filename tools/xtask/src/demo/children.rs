@@ -14,11 +14,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use signal_hook::{consts, iterator::Signals};
 
 /// How long a program may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the rest of a killed group is waited for.
+const DYING: Duration = Duration::from_secs(2);
 
 /// The programs, in the order they were started. Clones are the same programs; they are
 /// ended in reverse order by [`Children::end_all`], at Ctrl-C, and at SIGTERM.
@@ -124,6 +126,12 @@ fn end(name: &str, mut child: Child) {
     }
     kill_process_group(group, Signal::KILL).ok();
     child.wait().ok();
+    // A killed process is not gone at once, and may still write into what is removed next.
+    // Bounded, because one that nobody reaps stays in its group for ever.
+    let deadline = Instant::now() + DYING;
+    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use self::{
     stand_in::StandIn,
 };
 use crate::{
-    environment::{cargo, workspace_root},
+    environment::{cargo, last_lines, workspace_root},
     install::{self, Need},
     steps::Steps,
     tools,
@@ -90,7 +90,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     children.wait_if_interrupted();
     children.end_all();
     if shown.is_err() {
-        eprintln!("\neverything of this demo is kept in {}", folder.keep().display());
+        let folder = folder.keep();
+        let log = fs::read_to_string(folder.join(platform::LOG)).unwrap_or_default();
+        eprintln!("\nLast lines of the platform's log:\n{}", last_lines(&log, 30));
+        eprintln!("\nEverything of this demo is kept in {}", folder.display());
     }
     shown
 }
@@ -157,10 +160,10 @@ fn show(
             "The README should greet whoever reads it. One friendly line at the end is enough.",
         )?;
         stand_in.label(issue, "run:dev")?;
-        let id = story::find_run(&platform, issue).with_context(|| platform.log_tail())?;
-        eprintln!("  ● run {id}");
-        let told = story::follow(&platform, &id).with_context(|| platform.log_tail())?;
-        told.pull_request_url().with_context(|| platform.log_tail())?;
+        let id = story::find_run(&platform, issue)?;
+        eprintln!("  ● delivery received, and decided: run {id}");
+        let told = story::follow(&platform, &id)?;
+        told.pull_request_url()?;
         Ok((issue, told))
     })?;
 

@@ -14,10 +14,12 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::{children::Children, stand_in::StandIn};
-use crate::environment::{last_lines, output};
+use crate::environment::output;
 
 /// How long a start may take; initdb included.
 const START: Duration = Duration::from_secs(60);
+/// Name of the platform's log in the demo's folder.
+pub(super) const LOG: &str = "platform.log";
 
 /// A running `callboard up`.
 #[derive(Debug)]
@@ -68,11 +70,11 @@ impl Platform {
     /// Writes the configuration, starts the platform, and waits until it is ready.
     ///
     /// # Errors
-    /// With the end of the platform's log.
+    /// When it does not get ready.
     pub(super) fn start(&self, children: &Children, stand_in: &StandIn, agent: &Agent) -> Result<()> {
         let configuration = self.configuration(stand_in, agent);
         fs::write(self.configuration_file(), serde_json::to_string_pretty(&configuration)?)?;
-        let log = fs::File::create(self.log_file())?;
+        let log = fs::File::create(self.folder.join(LOG))?;
         let mut command = subprocess::command(&self.program, &self.folder);
         command.arg("up").arg("--config").arg(self.configuration_file());
         command.stdout(Stdio::null()).stderr(log).env("CALLBOARD_LOG_FORMAT", "text");
@@ -80,10 +82,10 @@ impl Platform {
         let deadline = Instant::now() + START;
         while !self.is_ready() {
             if let Some(status) = children.ended("callboard up") {
-                bail!("`callboard up` ended ({status})\n{}", self.log_tail());
+                bail!("`callboard up` ended ({status})");
             }
             if Instant::now() > deadline {
-                bail!("the platform is not ready after {} s\n{}", START.as_secs(), self.log_tail());
+                bail!("the platform is not ready after {} s", START.as_secs());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -136,16 +138,6 @@ impl Platform {
         format!("http://{}/webhooks/github/{}", self.api, super::SOURCE)
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.folder.join("platform.log")
-    }
-
-    /// The end of the log, with its place.
-    pub(super) fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
-        format!("last lines of {}:\n{}", self.log_file().display(), last_lines(&log, 30))
-    }
-
     fn is_ready(&self) -> bool {
         status(self.admin, "/readyz").is_ok_and(|status| status == 200)
     }
@@ -173,7 +165,9 @@ fn status(address: SocketAddr, path: &str) -> Result<u16> {
     let second = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&address, second)?;
     stream.set_read_timeout(Some(second))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    // In one piece: `write!` would send fragments, and a server may answer the first.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     answer.split_ascii_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no HTTP answer")

@@ -59,7 +59,8 @@ pub(super) fn follow(platform: &Platform, id: &str) -> Result<Told> {
     let told = until(RUN_ENDS, || {
         let told = Told(platform.ask(&["run", "get", id])?);
         for event in told.0["events"].as_array().into_iter().flatten().skip(seen) {
-            eprintln!("  ● {}", plain(event["text"].as_str().unwrap_or_default()));
+            let part = |key: &str| plain(event[key].as_str().unwrap_or_default());
+            eprintln!("  ● {}: {}", part("kind"), part("text"));
             seen += 1;
         }
         if !told.is_final() {
@@ -88,10 +89,13 @@ pub(super) fn plain(text: &str) -> String {
 fn until<T>(longest: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let deadline = Instant::now() + longest;
     loop {
+        // First the pause: each look is a process of its own, and the first moments are those
+        // that are timed.
+        thread::sleep(Duration::from_millis(400));
         match look()? {
             Some(found) => return Ok(Some(found)),
             None if Instant::now() > deadline => return Ok(None),
-            None => thread::sleep(Duration::from_millis(150)),
+            None => {}
         }
     }
 }

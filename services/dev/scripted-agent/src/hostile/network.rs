@@ -37,7 +37,7 @@ pub(super) fn internet() -> Vec<Finding> {
     let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
     let resolver = SocketAddr::from(([192, 0, 2, 53], 53));
     let ask = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"\0\0\x01\0", resolver));
-    let names = ("example.com", 443).to_socket_addrs().map(|found| found.count());
+    let names = ("example.com", 443).to_socket_addrs().map(Iterator::count);
     vec![
         Finding::of(format!("connect {far}"), connect(far), |_| "connected".into()),
         Finding::of(format!("connect {metadata}"), connect(metadata), |_| "connected".into()),

@@ -97,7 +97,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
         comment_url: comment.map(|c| c.url).unwrap_or_default(),
         publication_state: publication.as_ref().map(|p| p.state.to_string()).unwrap_or_default(),
         findings: publication.map(|p| p.findings.into_iter().map(|f| f.sentence).collect()).unwrap_or_default(),
-        prompt_digest: run.prompt_digest.as_deref().and_then(|k| k.rsplit('/').next()).unwrap_or_default().to_owned(),
+        prompt_digest: run.prompt_digest().unwrap_or_default().to_owned(),
         base_sha: run.base_sha.as_ref().map(ToString::to_string).unwrap_or_default(),
         trace_id: run.trace_id.clone(),
         retry_of: run.retry_of.map(|r| r.to_string()).unwrap_or_default(),

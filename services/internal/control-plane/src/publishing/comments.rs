@@ -175,7 +175,7 @@ pub(super) fn report(run: &Run, attempt: &Attempt, changeset: &Changeset) -> Str
     if let (Some(running), Some(returned)) = (attempt.running_at, attempt.returned_at) {
         row("agent's time", format!("{} s", (returned - running).num_seconds()));
     }
-    if let Some(digest) = &run.prompt_digest {
+    if let Some(digest) = run.prompt_digest() {
         row("prompt", format!("sha256 `{}…`", digest.get(..16).unwrap_or(digest)));
     }
     row("changes", counts(changeset));

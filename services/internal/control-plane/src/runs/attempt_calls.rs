@@ -345,7 +345,8 @@ async fn follow(
     match status {
         return_outcome::Status::Done => publishing::publish(tx, app, run, attempt, changeset, censor).await,
         return_outcome::Status::AgentFailed | return_outcome::Status::Unspecified => {
-            end(tx, app, run, RunState::Failed(FailureClass::Agent), "platform", &format!("The agent failed: {message}")).await?;
+            let message = if message.is_empty() { "The agent failed without a word." } else { message };
+            end(tx, app, run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
             Ok(())
         }
         return_outcome::Status::RunnerFailed => again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, message).await,

@@ -47,8 +47,8 @@ fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
 
 /// The prompt of a run, prepared once and stored by digest; later attempts get the same.
 pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepared> {
-    if let (Some(digest), Some(sha), Some(branch)) = (&run.prompt_digest, &run.base_sha, &run.base_branch) {
-        let text = app.objects.get(digest).await.map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
+    if let (Some(key), Some(sha), Some(branch)) = (&run.prompt_key, &run.base_sha, &run.base_branch) {
+        let text = app.objects.get(key).await.map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
         return Ok(Prepared { base_sha: sha.clone(), base_branch: branch.clone(), prompt: String::from_utf8_lossy(&text).into_owned() });
     }
     let repository = by_id(&app.db, run.repository_id).await?;
@@ -124,8 +124,8 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         .map_err(|e| NotPrepared::Later(format!("the prompt cannot be stored: {e}")))?;
     let mut tx = app.db.begin().await?;
     let stored = sqlx::query!(
-        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_digest = $5
-         where run_id = $1 and state = 'active' and prompt_digest is null",
+        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5
+         where run_id = $1 and state = 'active' and prompt_key is null",
         run.id.uuid(),
         branch,
         head.as_str(),

@@ -52,10 +52,17 @@ pub(crate) struct Run {
     pub(crate) base_branch: Option<String>,
     pub(crate) base_sha: Option<CommitSha>,
     pub(crate) issue: Option<IssueSnapshot>,
-    pub(crate) prompt_digest: Option<String>,
+    pub(crate) prompt_key: Option<String>,
     pub(crate) received_at: DateTime<Utc>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+impl Run {
+    /// SHA-256 of the prompt, as the object store's key ends with.
+    pub(crate) fn prompt_digest(&self) -> Option<&str> {
+        self.prompt_key.as_deref().and_then(|key| key.rsplit('/').next())
+    }
 }
 
 struct RunRow {
@@ -75,7 +82,7 @@ struct RunRow {
     base_branch: Option<String>,
     base_sha: Option<String>,
     issue: Option<Json<IssueSnapshot>>,
-    prompt_digest: Option<String>,
+    prompt_key: Option<String>,
     received_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
@@ -102,7 +109,7 @@ impl TryFrom<RunRow> for Run {
             actor: row.actor,
             trace_id: row.trace_id,
             base_branch: row.base_branch,
-            prompt_digest: row.prompt_digest,
+            prompt_key: row.prompt_key,
             received_at: row.received_at,
             created_at: row.created_at,
             finished_at: row.finished_at,
@@ -122,7 +129,7 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_digest, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.received_at, r.created_at, r.finished_at
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where r.run_id = $1"#,
         id.uuid()
@@ -139,7 +146,7 @@ pub(crate) async fn list(db: impl PgExecutor<'_>, project: Option<&str>, state: 
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_digest, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.received_at, r.created_at, r.finished_at
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
            order by r.created_at desc, r.run_id desc limit $3"#,

@@ -155,15 +155,11 @@ impl Executor {
                 )
             })?;
         let cgroup = self.cgroups.as_ref().and_then(|parent| parent.make(task.attempt, &task.limits));
-        let by = if cgroup.is_some() { "cgroup" } else { "rlimits" };
         let who = if user.dropped { "host uid" } else { "the platform's own uid" };
         let around = if ready.bubblewrap.is_some() { "bubblewrap" } else { "no sandbox" };
-        let limited = if ready.bubblewrap.is_none() && !user.dropped && cgroup.is_none() {
-            // A limit on processes would count everything else that user runs.
-            "memory limited by rlimits, processes not limited".to_owned()
-        } else {
-            format!("memory and processes limited by {by}")
-        };
+        // Without a sandbox, a limit on processes would count everything else that user runs.
+        let counted = ready.bubblewrap.is_some() || user.dropped || cgroup.is_some();
+        let limited = limited(task.limits, counted, cgroup.is_some());
         let isolation = format!("{around}, {who} {}, {limited}", user.uid);
         let launch = process::Launch {
             user,
@@ -192,6 +188,17 @@ impl Executor {
         });
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         found
+    }
+}
+
+/// What is limited, and by what, in words for people.
+fn limited(limits: Limits, processes_counted: bool, by_cgroup: bool) -> String {
+    let by = if by_cgroup { "cgroup" } else { "rlimits" };
+    match (limits.memory_bytes > 0, limits.processes > 0 && processes_counted) {
+        (true, true) => format!("memory and processes limited by {by}"),
+        (true, false) => format!("memory limited by {by}, processes not limited"),
+        (false, true) => format!("processes limited by {by}, memory not limited"),
+        (false, false) => "memory and processes not limited".to_owned(),
     }
 }
 

@@ -132,7 +132,8 @@ async fn the_deadline_holds_without_the_control_plane() {
     lease.deadline_seconds = 1;
     lease.limits = Some(Limits { memory_bytes: 64 << 20, processes: 64, output_bytes: 0, file_bytes: 0 });
     machine.control_plane.offer(lease);
-    machine.control_plane.started().await;
+    let started = machine.control_plane.started().await;
+    assert!(started.isolation.contains("memory and processes limited by "), "{}", started.isolation);
     let ended = machine.control_plane.ended().await;
     assert_eq!((ended.outcome(), ended.message.as_str()), (Outcome::Stopped, "Stopped: deadline."));
     assert!(processes_of(machine.path()).is_empty());
