@@ -40,9 +40,18 @@ impl DataDir {
     /// Holds the folder for one platform; ends with the process.
     pub(crate) fn lock(&self) -> anyhow::Result<fs::File> {
         let path = self.root.join("lock");
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| anyhow::anyhow!("another platform runs in {}; end it, or choose another data_dir", self.root.display()))?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            anyhow::anyhow!(
+                "another platform runs in {}; end it, or choose another data_dir",
+                self.root.display()
+            )
+        })?;
         Ok(file)
     }
 
@@ -86,12 +95,21 @@ impl DataDir {
         let path = configured.map_or_else(|| self.root.join("key"), Path::to_path_buf);
         if configured.is_none() && !path.exists() {
             let mut key = [0_u8; 32];
-            aws_lc_rs::rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
-            write_private(&path, STANDARD.encode(key).as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            aws_lc_rs::rand::fill(&mut key)
+                .map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
+            write_private(&path, STANDARD.encode(key).as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let text: SecretString = fs::read_to_string(&path).with_context(|| format!("key_file: cannot read {}", path.display()))?.into();
+        let text: SecretString = fs::read_to_string(&path)
+            .with_context(|| format!("key_file: cannot read {}", path.display()))?
+            .into();
         let key = STANDARD.decode(text.expose_secret().trim()).ok().filter(|k| k.len() == 32);
-        let key = key.with_context(|| format!("key_file: {} does not hold 32 bytes in base64; `openssl rand -base64 32` makes such a file", path.display()))?;
+        let key = key.with_context(|| {
+            format!(
+                "key_file: {} does not hold 32 bytes in base64; `openssl rand -base64 32` makes such a file",
+                path.display()
+            )
+        })?;
         Ok(SecretBox::new(Box::new(key)))
     }
 }
@@ -109,13 +127,17 @@ fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
     let done = match fs::DirBuilder::new().recursive(false).mode(mode).create(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             // Parents that do not exist belong to us from now on.
-            fs::DirBuilder::new().recursive(true).mode(if mode & 0o011 == 0 { 0o700 } else { 0o711 }).create(path)
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(if mode & 0o011 == 0 { 0o700 } else { 0o711 })
+                .create(path)
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };
     done.with_context(|| format!("data_dir: cannot make {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("data_dir: {} does not belong to this user", path.display()))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("data_dir: {} does not belong to this user", path.display()))
 }
 
 #[cfg(test)]
@@ -127,10 +149,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataDir::prepare(&folder.path().join("data")).expect("prepared");
         for path in [data.objects(), data.identities(), data.internal()] {
-            assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o700, "{}", path.display());
+            assert_eq!(
+                fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+                0o700,
+                "{}",
+                path.display()
+            );
         }
         let first = data.key(None).expect("a key");
-        let again = DataDir::prepare(&folder.path().join("data")).expect("prepared").key(None).expect("a key");
+        let again =
+            DataDir::prepare(&folder.path().join("data")).expect("prepared").key(None).expect("a key");
         assert_eq!(first.expose_secret(), again.expose_secret());
     }
 

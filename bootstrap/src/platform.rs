@@ -90,7 +90,8 @@ impl Platform {
         let data = DataDir::prepare(&config.data_dir)?;
         let lock = data.lock()?;
         let (postgres, database_url) = database(config, &data).await?;
-        let worker_identity = Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);
+        let worker_identity =
+            Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);
         let (edge, core, broken) = (Shutdown::new(), Shutdown::new(), CancellationToken::new());
 
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
@@ -98,13 +99,18 @@ impl Platform {
         let control_plane = ControlPlane::start(settings, &core).await?;
 
         let internal = Address::Unix(data.control_plane_socket());
-        let identity = |name: &str| -> anyhow::Result<Arc<Identity>> { Ok(Arc::new(Identity::load(&data.identities().join(format!("{name}.json")))?)) };
+        let identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
+            Ok(Arc::new(Identity::load(&data.identities().join(format!("{name}.json")))?))
+        };
 
-        let agent_gateway = agent_gateway_settings(config, internal.clone(), identity("agent-gateway")?, &options)?;
+        let agent_gateway =
+            agent_gateway_settings(config, internal.clone(), identity("agent-gateway")?, &options)?;
         let agents = agents_address(config, &data)?;
         let listen = agents_listener(&agents).await?;
         let Address::Unix(gateway_socket) = agents else {
-            anyhow::bail!("listen.agents: the local executor needs a Unix socket; leave the key out or write unix:/path");
+            anyhow::bail!(
+                "listen.agents: the local executor needs a Unix socket; leave the key out or write unix:/path"
+            );
         };
         supervise(&edge, &broken, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
 
@@ -175,7 +181,9 @@ impl Platform {
         if let Some(postgres) = self.postgres {
             match tokio::task::spawn_blocking(|| postgres.stop()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(error = %telemetry::logging::chain(&error), "Postgres did not stop"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %telemetry::logging::chain(&error), "Postgres did not stop");
+                }
                 Err(error) => tracing::warn!(%error, "Postgres did not stop"),
             }
         }
@@ -184,7 +192,10 @@ impl Platform {
 }
 
 /// The configured database, or the private one.
-pub(crate) async fn database(config: &Config, data: &DataDir) -> anyhow::Result<(Option<PrivatePostgres>, String)> {
+pub(crate) async fn database(
+    config: &Config,
+    data: &DataDir,
+) -> anyhow::Result<(Option<PrivatePostgres>, String)> {
     if let Some(url) = &config.database_url {
         return Ok((None, url.clone()));
     }
@@ -204,7 +215,12 @@ fn local_worker_identity(path: &Path, ids: &Ids) -> anyhow::Result<Identity> {
 }
 
 /// What the control plane is told.
-pub(crate) fn control_plane_settings(config: &Config, data: &DataDir, database_url: String, options: &Options) -> anyhow::Result<control_plane::Settings> {
+pub(crate) fn control_plane_settings(
+    config: &Config,
+    data: &DataDir,
+    database_url: String,
+    options: &Options,
+) -> anyhow::Result<control_plane::Settings> {
     let token = read_secret("github.token_file", &config.github.token_file)?;
     let forge = GithubForge::new(GithubSettings {
         api_url: config.github.api_url.clone(),
@@ -217,11 +233,16 @@ pub(crate) fn control_plane_settings(config: &Config, data: &DataDir, database_u
     };
     let tls = match (&config.listen.tls_certificate_file, &config.listen.tls_key_file) {
         (Some(certificate), Some(key)) => Some(Tls {
-            certificate: std::fs::read(certificate).with_context(|| format!("listen.tls_certificate_file: {}", certificate.display()))?,
-            key: SecretBox::new(Box::new(std::fs::read(key).with_context(|| format!("listen.tls_key_file: {}", key.display()))?)),
+            certificate: std::fs::read(certificate)
+                .with_context(|| format!("listen.tls_certificate_file: {}", certificate.display()))?,
+            key: SecretBox::new(Box::new(
+                std::fs::read(key).with_context(|| format!("listen.tls_key_file: {}", key.display()))?,
+            )),
         }),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together"),
+        (Some(_), None) | (None, Some(_)) => {
+            anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together")
+        }
     };
     let objects = config.objects.directory.clone().unwrap_or_else(|| data.objects());
     anyhow::ensure!(objects.is_dir(), "objects.directory: {} is not a folder", objects.display());
@@ -238,7 +259,11 @@ pub(crate) fn control_plane_settings(config: &Config, data: &DataDir, database_u
         identities: data.identities(),
         local_worker: None,
         forge: Arc::new(forge),
-        upstream: Upstream { git_url: config.github.git_url.clone(), web_url: config.github.web_url.clone(), token },
+        upstream: Upstream {
+            git_url: config.github.git_url.clone(),
+            web_url: config.github.web_url.clone(),
+            token,
+        },
         projects: projects(config)?,
         agents: agents(config),
         other_secrets: model_keys(config)?,
@@ -259,7 +284,9 @@ fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
                     name: repository.name.clone(),
                     source: repository.source.clone().unwrap_or_else(|| repository.name.name().to_owned()),
                     webhook_secret: read_secret("webhook_secret_file", &repository.webhook_secret_file)?,
-                    previous_webhook_secret: previous.map(|p| read_secret("previous_webhook_secret_file", p)).transpose()?,
+                    previous_webhook_secret: previous
+                        .map(|p| read_secret("previous_webhook_secret_file", p))
+                        .transpose()?,
                     default_branch: repository.default_branch.clone(),
                 })
             });
@@ -298,11 +325,16 @@ fn agents(config: &Config) -> control_plane::Agents {
         AgentName::Codex => {
             let codex = config.agents.codex.as_ref();
             let program = codex.map(|c| place(&c.binary).display().to_string());
-            (AgentKind::Codex, program.into_iter().collect(), codex.map(|c| c.model.clone()).unwrap_or_default())
+            (
+                AgentKind::Codex,
+                program.into_iter().collect(),
+                codex.map(|c| c.model.clone()).unwrap_or_default(),
+            )
         }
     };
     let mib = |n: u64| n.saturating_mul(1024 * 1024);
-    let seconds = config.agents.time_limit_seconds.or(config.agents.time_limit_minutes.map(|m| m.saturating_mul(60)));
+    let seconds =
+        config.agents.time_limit_seconds.or(config.agents.time_limit_minutes.map(|m| m.saturating_mul(60)));
     control_plane::Agents {
         kind,
         argv,
@@ -320,12 +352,27 @@ fn is_on_host(program: &str) -> bool {
     program.starts_with('/') && !["/usr/", "/bin/", "/sbin/"].iter().any(|p| program.starts_with(p))
 }
 
-pub(crate) fn agent_gateway_settings(config: &Config, control_plane: Address, identity: Arc<Identity>, options: &Options) -> anyhow::Result<agent_gateway::Settings> {
+pub(crate) fn agent_gateway_settings(
+    config: &Config,
+    control_plane: Address,
+    identity: Arc<Identity>,
+    options: &Options,
+) -> anyhow::Result<agent_gateway::Settings> {
     let models = config.models.iter().map(|model| {
-        let api_key = model.api_key_file.as_deref().map(|f| read_secret("models[].api_key_file", f)).transpose()?;
-        Ok(agent_gateway::ModelBackend { name: model.name.clone(), base_url: model.base_url.clone(), api_key })
+        let api_key =
+            model.api_key_file.as_deref().map(|f| read_secret("models[].api_key_file", f)).transpose()?;
+        Ok(agent_gateway::ModelBackend {
+            name: model.name.clone(),
+            base_url: model.base_url.clone(),
+            api_key,
+        })
     });
-    Ok(agent_gateway::Settings { control_plane, identity, clock: Arc::clone(&options.clock), models: models.collect::<anyhow::Result<_>>()? })
+    Ok(agent_gateway::Settings {
+        control_plane,
+        identity,
+        clock: Arc::clone(&options.clock),
+        models: models.collect::<anyhow::Result<_>>()?,
+    })
 }
 
 pub(crate) fn agents_address(config: &Config, data: &DataDir) -> anyhow::Result<Address> {
@@ -344,14 +391,27 @@ pub(crate) async fn agents_listener(address: &Address) -> anyhow::Result<agent_g
             agent_gateway::Listen::Unix { path: path.clone(), group }
         }
         Address::Tcp(address) => agent_gateway::Listen::Tcp(bind("listen.agents", *address).await?),
-        Address::Tls(url) => anyhow::bail!("listen.agents: `{url}` is an address to connect to, not one to listen on"),
+        Address::Tls(url) => {
+            anyhow::bail!("listen.agents: `{url}` is an address to connect to, not one to listen on")
+        }
     })
 }
 
 /// How attempts run on this machine.
-pub(crate) fn local_executor(config: &Config, data: &DataDir, gateway_socket: PathBuf, options: &Options) -> anyhow::Result<worker::LocalSettings> {
+pub(crate) fn local_executor(
+    config: &Config,
+    data: &DataDir,
+    gateway_socket: PathBuf,
+    options: &Options,
+) -> anyhow::Result<worker::LocalSettings> {
     let program = match config.agents.default {
-        AgentName::Command => config.agents.command.as_ref().and_then(|c| c.argv.first()).filter(|p| is_on_host(p)).map(PathBuf::from),
+        AgentName::Command => config
+            .agents
+            .command
+            .as_ref()
+            .and_then(|c| c.argv.first())
+            .filter(|p| is_on_host(p))
+            .map(PathBuf::from),
         AgentName::Codex => config.agents.codex.as_ref().map(|c| c.binary.clone()),
     };
     if let Some(program) = &program {
@@ -375,15 +435,23 @@ pub(crate) fn local_executor(config: &Config, data: &DataDir, gateway_socket: Pa
 }
 
 pub(crate) async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}; is something else running there?"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}; is something else running there?"))
 }
 
 /// Starts the admin listener: health, readiness, metrics.
-pub(crate) async fn spawn_admin(address: SocketAddr, ready: Readiness, group: &Shutdown, broken: &CancellationToken) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn spawn_admin(
+    address: SocketAddr,
+    ready: Readiness,
+    group: &Shutdown,
+    broken: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
     let listener = bind("listen.admin", address).await?;
     let address = listener.local_addr()?;
     let ended = group.token();
-    let served = axum::serve(listener, telemetry::admin::router(ready)).with_graceful_shutdown(ended.cancelled_owned());
+    let served = axum::serve(listener, telemetry::admin::router(ready))
+        .with_graceful_shutdown(ended.cancelled_owned());
     supervise(group, broken, "admin", async move { Ok(served.await?) });
     Ok(address)
 }

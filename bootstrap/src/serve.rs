@@ -5,13 +5,21 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use clap::ValueEnum;
 use control_plane::ControlPlane;
-use telemetry::{address::Address, admin::Readiness, identity::Identity, shutdown::{Shutdown, signalled}};
+use telemetry::{
+    address::Address,
+    admin::Readiness,
+    identity::Identity,
+    shutdown::{Shutdown, signalled},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     data_dir::DataDir,
-    platform::{Options, agent_gateway_settings, agents_address, agents_listener, bind, control_plane_settings, database, local_executor, spawn_admin, supervise},
+    platform::{
+        Options, agent_gateway_settings, agents_address, agents_listener, bind, control_plane_settings,
+        database, local_executor, spawn_admin, supervise,
+    },
 };
 
 /// The services.
@@ -40,7 +48,8 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
         None => Address::Unix(data.control_plane_socket()),
     };
     let identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
-        let path: PathBuf = config.identity_file.clone().unwrap_or_else(|| data.identities().join(format!("{name}.json")));
+        let path: PathBuf =
+            config.identity_file.clone().unwrap_or_else(|| data.identities().join(format!("{name}.json")));
         Ok(Arc::new(Identity::load(&path)?))
     };
     let always: Readiness = Arc::new(|| Box::pin(async { Vec::new() }));
@@ -49,7 +58,8 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
         Service::ControlPlane => {
             let (private, url) = database(config, &data).await?;
             postgres = private;
-            let control_plane = ControlPlane::start(control_plane_settings(config, &data, url, &options)?, &group).await?;
+            let control_plane =
+                ControlPlane::start(control_plane_settings(config, &data, url, &options)?, &group).await?;
             Arc::new(move || {
                 let control_plane = control_plane.clone();
                 Box::pin(async move { control_plane.readiness().await })
@@ -68,7 +78,8 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
             ready
         }
         Service::AgentGateway => {
-            let settings = agent_gateway_settings(config, control_plane, identity("agent-gateway")?, &options)?;
+            let settings =
+                agent_gateway_settings(config, control_plane, identity("agent-gateway")?, &options)?;
             let ready = agent_gateway::readiness(&settings)?;
             let listen = agents_listener(&agents_address(config, &data)?).await?;
             supervise(&group, &broken, "agent-gateway", agent_gateway::run(settings, listen, group.token()));
@@ -76,7 +87,9 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
         }
         Service::Worker => {
             let Address::Unix(socket) = agents_address(config, &data)? else {
-                anyhow::bail!("listen.agents: the local executor needs the agent gateway on a Unix socket of this machine");
+                anyhow::bail!(
+                    "listen.agents: the local executor needs the agent gateway on a Unix socket of this machine"
+                );
             };
             let settings = worker::Settings {
                 control_plane,

@@ -7,7 +7,10 @@ use anyhow::Context;
 use serde_json::json;
 use webhook_simulator::Simulator;
 
-use crate::{Options, config::{Config, load}};
+use crate::{
+    Options,
+    config::{Config, load},
+};
 
 const REPOSITORY: &str = "octocat/hello-world";
 const OWNER: &str = "octocat";
@@ -55,7 +58,11 @@ impl StandIn {
 
     /// Points the repository's webhook at the platform.
     pub(crate) fn connect(&self, api: SocketAddr) -> anyhow::Result<()> {
-        self.simulator.add_hook(REPOSITORY, &format!("http://{api}/webhooks/github/{SOURCE}"), &self.secret)?;
+        self.simulator.add_hook(
+            REPOSITORY,
+            &format!("http://{api}/webhooks/github/{SOURCE}"),
+            &self.secret,
+        )?;
         Ok(())
     }
 

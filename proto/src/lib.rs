@@ -2,13 +2,27 @@
 //! `proto/callboard/v1`. The `.proto` files are the documentation.
 
 /// Calls between our services, and what a runner may say.
-#[expect(missing_docs, unused_qualifications, clippy::all, reason = "generated; documented in the .proto files")]
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; documented in the .proto files"
+)]
 pub mod v1 {
     tonic::include_proto!("callboard.v1");
 }
 
 /// The CLI's calls over the admin socket.
-#[expect(missing_docs, unused_qualifications, clippy::all, reason = "generated; documented in the .proto files")]
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; documented in the .proto files"
+)]
 pub mod admin {
     tonic::include_proto!("callboard.admin.v1");
 }

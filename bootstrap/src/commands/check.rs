@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use proto::admin::{CheckRequest, Finding, finding::Level};
 
-use super::{Result, connection::Connection, output::{Format, plain, print}, up};
+use super::{
+    Result,
+    connection::Connection,
+    output::{Format, plain, print},
+    up,
+};
 use crate::{
     config::Config,
     data_dir::DataDir,

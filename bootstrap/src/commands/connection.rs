@@ -31,15 +31,18 @@ impl Connection {
     /// An answer in words, with what to do next.
     pub(crate) fn explain(&self, status: &Status) -> CommandError {
         match status.code() {
-            tonic::Code::Unavailable if status.message().contains("database") => {
-                CommandError::Failed(anyhow::anyhow!("{}; `callboard check` looks for the cause", status.message()))
-            }
+            tonic::Code::Unavailable if status.message().contains("database") => CommandError::Failed(
+                anyhow::anyhow!("{}; `callboard check` looks for the cause", status.message()),
+            ),
             tonic::Code::Unavailable | tonic::Code::Unknown => CommandError::Failed(anyhow::anyhow!(
                 "no platform answers at {}\n\nhint: start it with `callboard up`, or name its file with --config",
                 self.socket
             )),
             tonic::Code::InvalidArgument => CommandError::Usage(status.message().to_owned()),
-            tonic::Code::Internal => CommandError::Failed(anyhow::anyhow!("{}; the platform's log has the details", status.message())),
+            tonic::Code::Internal => CommandError::Failed(anyhow::anyhow!(
+                "{}; the platform's log has the details",
+                status.message()
+            )),
             tonic::Code::Ok
             | tonic::Code::Cancelled
             | tonic::Code::DeadlineExceeded

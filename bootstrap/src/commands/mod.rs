@@ -105,15 +105,22 @@ impl Cli {
         match self.command {
             Command::Up => up::up(config).await.and(done),
             Command::Serve { service } => {
-                let config = config.ok_or_else(|| CommandError::Usage("`serve` needs --config FILE".to_owned()))?;
+                let config =
+                    config.ok_or_else(|| CommandError::Usage("`serve` needs --config FILE".to_owned()))?;
                 telemetry::logging::start();
                 serve(service, &config, up::options()).await?;
                 done
             }
-            Command::Run(command) => command.run(&Connection::open(config.as_ref())?, self.output).await.and(done),
-            Command::Explain { subject } => explain::explain(&Connection::open(config.as_ref())?, &subject, self.output).await.and(done),
+            Command::Run(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Explain { subject } => {
+                explain::explain(&Connection::open(config.as_ref())?, &subject, self.output).await.and(done)
+            }
             Command::Check => check::check(config.as_ref(), self.output).await,
-            Command::Worker(command) => command.run(&Connection::open(config.as_ref())?, self.output).await.and(done),
+            Command::Worker(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
         }
     }
 }

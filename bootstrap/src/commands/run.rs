@@ -3,7 +3,11 @@
 use clap::Subcommand;
 use proto::admin::{GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail};
 
-use super::{Result, connection::Connection, output::{Format, line, plain, print, table}};
+use super::{
+    Result,
+    connection::Connection,
+    output::{Format, line, plain, print, table},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -61,7 +65,14 @@ fn list(runs: &[Run]) -> String {
         return "No runs. Put a `run:dev` label on an issue.".to_owned();
     }
     let rows = runs.iter().map(|r| {
-        vec![r.id.clone(), format!("{}#{}", r.repository, r.issue), r.stage.clone(), state(r), r.created_at.clone(), first_line(&r.message)]
+        vec![
+            r.id.clone(),
+            format!("{}#{}", r.repository, r.issue),
+            r.stage.clone(),
+            state(r),
+            r.created_at.clone(),
+            first_line(&r.message),
+        ]
     });
     table(&["run", "issue", "stage", "state", "since", ""], rows)
 }
@@ -100,17 +111,41 @@ fn detail(detail: &RunDetail) -> String {
             ("pull request", t.received_to_pull_request),
             ("finished", t.received_to_finished),
         ];
-        let shown: Vec<String> = parts.iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {ms:.0}"))).collect();
+        let shown: Vec<String> =
+            parts.iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {ms:.0}"))).collect();
         fact("ms", &shown.join(" · "));
     }
     for attempt in &detail.attempts {
-        fact("attempt", &format!("{} {} on {} ({}) {}", attempt.number, attempt.state, attempt.worker, attempt.isolation, first_line(&attempt.message)));
+        fact(
+            "attempt",
+            &format!(
+                "{} {} on {} ({}) {}",
+                attempt.number,
+                attempt.state,
+                attempt.worker,
+                attempt.isolation,
+                first_line(&attempt.message)
+            ),
+        );
     }
     for event in &detail.events {
-        fact(event.at.get(11..23).unwrap_or_default(), &format!("{:<18} {}", event.kind, first_line(&event.text)));
+        fact(
+            event.at.get(11..23).unwrap_or_default(),
+            &format!("{:<18} {}", event.kind, first_line(&event.text)),
+        );
     }
-    for effect in detail.effects.iter().filter(|e| e.state == "dead" || e.state == "pending" || (e.state == "skipped" && e.last_error.contains("not offered"))) {
-        fact("effect", &format!("{} {} after {} tries: {}", effect.kind, effect.state, effect.attempts, effect.last_error));
+    for effect in detail.effects.iter().filter(|e| {
+        e.state == "dead"
+            || e.state == "pending"
+            || (e.state == "skipped" && e.last_error.contains("not offered"))
+    }) {
+        fact(
+            "effect",
+            &format!(
+                "{} {} after {} tries: {}",
+                effect.kind, effect.state, effect.attempts, effect.last_error
+            ),
+        );
     }
     out.join("\n")
 }
@@ -121,7 +156,11 @@ impl RunCommand {
         let explain = |status| connection.explain(&status);
         match self {
             Self::List { project, state, limit } => {
-                let request = ListRunsRequest { project: project.unwrap_or_default(), state: state.unwrap_or_default(), limit };
+                let request = ListRunsRequest {
+                    project: project.unwrap_or_default(),
+                    state: state.unwrap_or_default(),
+                    limit,
+                };
                 let runs = client.list_runs(request).await.map_err(explain)?.into_inner().runs;
                 print(format, &runs, |runs| list(runs))
             }
@@ -130,10 +169,16 @@ impl RunCommand {
                 print(format, &run, detail)
             }
             Self::Logs { id, follow } => {
-                let mut lines = client.logs(LogsRequest { run_id: id, follow }).await.map_err(explain)?.into_inner();
+                let mut lines =
+                    client.logs(LogsRequest { run_id: id, follow }).await.map_err(explain)?.into_inner();
                 while let Some(log) = lines.message().await.map_err(explain)? {
                     match format {
-                        Format::Table => line(&format!("{} {:<6} {}", log.at.get(11..19).unwrap_or_default(), log.stream, plain(&log.text)))?,
+                        Format::Table => line(&format!(
+                            "{} {:<6} {}",
+                            log.at.get(11..19).unwrap_or_default(),
+                            log.stream,
+                            plain(&log.text)
+                        ))?,
                         Format::Json => line(&serde_json::to_string(&log)?)?,
                         Format::Yaml => line(&format!("---\n{}", serde_yaml::to_string(&log)?.trim_end()))?,
                     }
@@ -141,11 +186,16 @@ impl RunCommand {
                 Ok(())
             }
             Self::Cancel { id, reason } => {
-                let done = client.cancel_run(RunActionRequest { id, reason }).await.map_err(explain)?.into_inner();
+                let done =
+                    client.cancel_run(RunActionRequest { id, reason }).await.map_err(explain)?.into_inner();
                 print(format, &done, |d| plain(&d.message))
             }
             Self::Retry { id } => {
-                let done = client.retry_run(RunActionRequest { id, reason: String::new() }).await.map_err(explain)?.into_inner();
+                let done = client
+                    .retry_run(RunActionRequest { id, reason: String::new() })
+                    .await
+                    .map_err(explain)?
+                    .into_inner();
                 print(format, &done, |d| plain(&d.message))
             }
         }

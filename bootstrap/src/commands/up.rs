@@ -37,7 +37,9 @@ async fn until_told(platform: Platform) -> Result<()> {
         return Err(CommandError::Failed(anyhow::anyhow!("not everything ended in time; the log says what")));
     }
     if broken {
-        return Err(CommandError::Failed(anyhow::anyhow!("a part of the platform failed; the log says which")));
+        return Err(CommandError::Failed(anyhow::anyhow!(
+            "a part of the platform failed; the log says which"
+        )));
     }
     Ok(())
 }

@@ -6,7 +6,11 @@ use anyhow::Context;
 use clap::Subcommand;
 use proto::admin::{EnrollWorkerRequest, ListWorkersRequest, Worker};
 
-use super::{Result, connection::Connection, output::{Format, complain, line, print, table}};
+use super::{
+    Result,
+    connection::Connection,
+    output::{Format, complain, line, print, table},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
@@ -27,9 +31,15 @@ pub(crate) enum WorkerCommand {
 }
 
 fn list(workers: &[Worker]) -> String {
-    let rows = workers
-        .iter()
-        .map(|w| vec![w.name.clone(), w.projects.join(","), w.running.to_string(), w.last_seen_at.clone(), w.id.clone()]);
+    let rows = workers.iter().map(|w| {
+        vec![
+            w.name.clone(),
+            w.projects.join(","),
+            w.running.to_string(),
+            w.last_seen_at.clone(),
+            w.id.clone(),
+        ]
+    });
     table(&["name", "projects", "running", "last seen", "id"], rows)
 }
 
@@ -39,21 +49,34 @@ impl WorkerCommand {
         match self {
             Self::Enroll { projects, name, identity_file } => {
                 let request = EnrollWorkerRequest { name, projects };
-                let enrolled = client.enroll_worker(request).await.map_err(|s| connection.explain(&s))?.into_inner();
+                let enrolled =
+                    client.enroll_worker(request).await.map_err(|s| connection.explain(&s))?.into_inner();
                 match identity_file {
                     Some(path) => {
-                        crate::data_dir::write_private(&path, enrolled.identity.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-                        complain(&format!("Worker {} enrolled. Its identity is in {}; keep it secret.", enrolled.worker_id, path.display()));
+                        crate::data_dir::write_private(&path, enrolled.identity.as_bytes())
+                            .with_context(|| format!("cannot write {}", path.display()))?;
+                        complain(&format!(
+                            "Worker {} enrolled. Its identity is in {}; keep it secret.",
+                            enrolled.worker_id,
+                            path.display()
+                        ));
                     }
                     None => {
                         line(&enrolled.identity)?;
-                        complain("This is the worker's identity. It is shown once and stored nowhere: keep it secret, name it as identity_file.");
+                        complain(
+                            "This is the worker's identity. It is shown once and stored nowhere: keep it secret, name it as identity_file.",
+                        );
                     }
                 }
                 Ok(())
             }
             Self::List => {
-                let workers = client.list_workers(ListWorkersRequest {}).await.map_err(|s| connection.explain(&s))?.into_inner().workers;
+                let workers = client
+                    .list_workers(ListWorkersRequest {})
+                    .await
+                    .map_err(|s| connection.explain(&s))?
+                    .into_inner()
+                    .workers;
                 print(format, &workers, |w| list(w))
             }
         }

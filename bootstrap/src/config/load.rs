@@ -80,9 +80,11 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
         return Err(file(format!("{size} bytes; a configuration has at most {MAX_BYTES}")));
     }
     let text = fs::read_to_string(path).map_err(|e| file(e.to_string()))?;
-    let syntax = |e: &serde_yaml::Error| ConfigError::Syntax { path: shown.clone(), problem: explain(&e.to_string()) };
+    let syntax =
+        |e: &serde_yaml::Error| ConfigError::Syntax { path: shown.clone(), problem: explain(&e.to_string()) };
     // Once as it stands, for messages with line and column; then with the environment on top.
-    let overrides: Vec<_> = ENVIRONMENT.iter().filter_map(|(name, place)| Some((*place, environment(name)?))).collect();
+    let overrides: Vec<_> =
+        ENVIRONMENT.iter().filter_map(|(name, place)| Some((*place, environment(name)?))).collect();
     let mut config: Config = if overrides.is_empty() {
         serde_yaml::from_str(&text).map_err(|e| syntax(&e))?
     } else {
@@ -124,7 +126,9 @@ fn explain(message: &str) -> String {
     let known = rest.split('`').skip(2).step_by(2);
     let nearest = known.map(|k| (strsim::damerau_levenshtein(unknown, k), k)).min();
     match nearest {
-        Some((distance, key)) if distance <= 3.max(unknown.len() / 2) => format!("{message}\n\nhint: did you mean `{key}`?"),
+        Some((distance, key)) if distance <= 3.max(unknown.len() / 2) => {
+            format!("{message}\n\nhint: did you mean `{key}`?")
+        }
         Some(_) | None => message.to_owned(),
     }
 }
@@ -162,9 +166,16 @@ fn resolve(config: &mut Config, folder: &Path) {
 
 fn check(config: &Config) -> Result<(), ConfigError> {
     if config.data_dir.as_os_str().len() > 70 {
-        return Err(value("data_dir", "longer than 70 bytes; sockets below it have to stay under 108, so choose a shorter path"));
+        return Err(value(
+            "data_dir",
+            "longer than 70 bytes; sockets below it have to stay under 108, so choose a shorter path",
+        ));
     }
-    for (key, url) in [("github.api_url", &config.github.api_url), ("github.web_url", &config.github.web_url), ("github.git_url", &config.github.git_url)] {
+    for (key, url) in [
+        ("github.api_url", &config.github.api_url),
+        ("github.web_url", &config.github.web_url),
+        ("github.git_url", &config.github.git_url),
+    ] {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(value(key, format!("`{}://` is not supported; write https://…", url.scheme())));
         }
@@ -187,27 +198,41 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             Some(source) => {
                 let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
                 if source.is_empty() || source.len() > 60 || !source.bytes().all(plain) {
-                    return Err(value("projects[].repositories[].source", format!("`{source}`: use letters, digits, - _ . , at most 60")));
+                    return Err(value(
+                        "projects[].repositories[].source",
+                        format!("`{source}`: use letters, digits, - _ . , at most 60"),
+                    ));
                 }
                 if !sources.insert(source) {
-                    return Err(value("projects[].repositories[].source", format!("`{source}` is there twice; each repository needs its own webhook address")));
+                    return Err(value(
+                        "projects[].repositories[].source",
+                        format!("`{source}` is there twice; each repository needs its own webhook address"),
+                    ));
                 }
             }
             None if repositories.len() > 1 => {
                 return Err(value(
                     "projects[].repositories[].source",
-                    format!("{} has none; with more than one repository each needs its own, the last part of its webhook address", repository.name),
+                    format!(
+                        "{} has none; with more than one repository each needs its own, the last part of its webhook address",
+                        repository.name
+                    ),
                 ));
             }
             None => {}
         }
     }
     match config.agents.default {
-        AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => {
-            Err(value("agents.command.argv", "is missing; write the command line of your agent, or set agents.default: codex"))
+        AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => Err(value(
+            "agents.command.argv",
+            "is missing; write the command line of your agent, or set agents.default: codex",
+        )),
+        AgentName::Codex if config.agents.codex.is_none() => {
+            Err(value("agents.codex.binary", "is missing; write the path of the codex binary"))
         }
-        AgentName::Codex if config.agents.codex.is_none() => Err(value("agents.codex.binary", "is missing; write the path of the codex binary")),
-        AgentName::Codex if config.models.is_empty() => Err(value("models", "is empty, and codex needs a model backend")),
+        AgentName::Codex if config.models.is_empty() => {
+            Err(value("models", "is empty, and codex needs a model backend"))
+        }
         AgentName::Command | AgentName::Codex => {
             if config.models.len() > 1 {
                 return Err(value("models", "has more than one backend; exactly one is supported"));
@@ -237,13 +262,15 @@ pub fn read_secret(key: &str, path: &Path) -> Result<SecretString, ConfigError> 
 mod tests {
     use super::*;
 
-    const GOOD: &str = "github: { token_file: token }\nagents: { default: command, command: { argv: [./agent.sh] } }\n";
+    const GOOD: &str =
+        "github: { token_file: token }\nagents: { default: command, command: { argv: [./agent.sh] } }\n";
 
     fn with(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("callboard.yaml");
         fs::write(&path, text).expect("written");
-        load(&path, environment).map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
+        load(&path, environment)
+            .map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
     }
 
     #[test]
@@ -252,7 +279,9 @@ mod tests {
         let error = |text: &str| with(text, &none).expect_err("a mistake");
         insta::assert_snapshot!(error(&format!("{GOOD}listn: {{ api: 127.0.0.1:1 }}\n")));
         insta::assert_snapshot!(error(&format!("{GOOD}projects: [ {{ name: Demo, repositories: [] }} ]\n")));
-        insta::assert_snapshot!(error("github: { token_file: token, git_url: 'file:///srv' }\nagents: { default: command, command: { argv: [x] } }\n"));
+        insta::assert_snapshot!(error(
+            "github: { token_file: token, git_url: 'file:///srv' }\nagents: { default: command, command: { argv: [x] } }\n"
+        ));
         insta::assert_snapshot!(error("github: { token_file: token }\nagents: { default: codex }\n"));
         let twice = "projects: [ { name: demo, repositories: [ { name: a/b, webhook_secret_file: s }, { name: a/c, webhook_secret_file: s } ] } ]\n";
         insta::assert_snapshot!(error(&format!("{GOOD}{twice}")));
@@ -260,7 +289,9 @@ mod tests {
 
     #[test]
     fn the_environment_wins_and_paths_are_relative_to_the_file() {
-        let config = with(GOOD, &|name| (name == "CALLBOARD_LISTEN_API").then(|| "127.0.0.1:9999".to_owned())).expect("valid");
+        let config =
+            with(GOOD, &|name| (name == "CALLBOARD_LISTEN_API").then(|| "127.0.0.1:9999".to_owned()))
+                .expect("valid");
         assert_eq!(config.listen.api.port(), 9999);
         assert!(config.github.token_file.is_absolute() && config.github.token_file.ends_with("token"));
     }

@@ -48,7 +48,9 @@ impl Happening {
     /// The issue or pull request it is about.
     pub fn number(&self) -> Option<u64> {
         match self {
-            Self::IssueLabeled { issue: number, .. } | Self::PullRequestLabeled { number, .. } => Some(*number),
+            Self::IssueLabeled { issue: number, .. } | Self::PullRequestLabeled { number, .. } => {
+                Some(*number)
+            }
             Self::Other => None,
         }
     }
@@ -270,14 +272,19 @@ pub fn decide(event: &Event, facts: &Facts<'_>) -> Decided {
             }
         }
         Happening::IssueLabeled { issue, label, open } => {
-            let Some(TriggerLabel::Run(stage)) = TriggerLabel::parse(label) else { return not_a_trigger(label) };
+            let Some(TriggerLabel::Run(stage)) = TriggerLabel::parse(label) else {
+                return not_a_trigger(label);
+            };
             decide_start(event, facts, *issue, label, &stage, *open)
         }
     }
 }
 
 fn not_a_trigger(label: &str) -> Decided {
-    Decided::ignore(Reason::LabelNotATrigger, format!("The label `{}` does not start anything.", for_people(label)))
+    Decided::ignore(
+        Reason::LabelNotATrigger,
+        format!("The label `{}` does not start anything.", for_people(label)),
+    )
 }
 
 /// Labels come from outside; at most 60 characters of one line of them go into a sentence.
@@ -290,9 +297,21 @@ fn told(event: &Event, number: u64) -> Option<u64> {
     event.actor.as_ref().is_some_and(|a| !a.is_bot).then_some(number)
 }
 
-fn decide_start(event: &Event, facts: &Facts<'_>, issue: u64, label: &str, stage_name: &str, open: bool) -> Decided {
+fn decide_start(
+    event: &Event,
+    facts: &Facts<'_>,
+    issue: u64,
+    label: &str,
+    stage_name: &str,
+    open: bool,
+) -> Decided {
     let reject = |reason, rule: String, remedy: String| {
-        Decided::new(Decision::Reject { on: told(event, issue), label: Some(label.to_owned()) }, reason, rule, remedy)
+        Decided::new(
+            Decision::Reject { on: told(event, issue), label: Some(label.to_owned()) },
+            reason,
+            rule,
+            remedy,
+        )
     };
     if facts.own_effect {
         return Decided::ignore(Reason::OwnEffect, "A change made by the platform never starts a run.");
@@ -311,7 +330,10 @@ fn decide_start(event: &Event, facts: &Facts<'_>, issue: u64, label: &str, stage
         return reject(
             Reason::UnknownStage,
             format!("There is no stage `{}`.", for_people(stage_name)),
-            format!("Stages here: {}.", facts.stages.names().iter().map(|n| format!("`run:{n}`")).collect::<Vec<_>>().join(", ")),
+            format!(
+                "Stages here: {}.",
+                facts.stages.names().iter().map(|n| format!("`run:{n}`")).collect::<Vec<_>>().join(", ")
+            ),
         );
     };
     if !open {
@@ -321,25 +343,38 @@ fn decide_start(event: &Event, facts: &Facts<'_>, issue: u64, label: &str, stage
             format!("Reopen it and set `{label}` again."),
         );
     }
-    let principal = Principal::ForgeAccount { login: actor.login.clone(), permission: facts.permission, role: None };
+    let principal =
+        Principal::ForgeAccount { login: actor.login.clone(), permission: facts.permission, role: None };
     match authorise(&principal, Action::Start) {
         Ok(()) => {}
         Err(Denied::PermissionUnknown) => {
             return reject(
                 Reason::PermissionUnknown,
-                format!("It could not be learnt what `{}` may do here, and nothing starts on a guess.", for_people(&actor.login)),
-                format!("Try again in a minute: take `{label}` off and set it again. If it stays so, the platform's token lacks the right to read collaborators."),
+                format!(
+                    "It could not be learnt what `{}` may do here, and nothing starts on a guess.",
+                    for_people(&actor.login)
+                ),
+                format!(
+                    "Try again in a minute: take `{label}` off and set it again. If it stays so, the platform's token lacks the right to read collaborators."
+                ),
             );
         }
         Err(Denied::TooLittle { has, needs }) => {
             return reject(
                 Reason::NoWritePermission,
-                format!("Starting a run takes {needs} permission on the repository; `{}` has {has}.", for_people(&actor.login)),
+                format!(
+                    "Starting a run takes {needs} permission on the repository; `{}` has {has}.",
+                    for_people(&actor.login)
+                ),
                 "Ask somebody with write permission to set the label.".to_owned(),
             );
         }
         Err(Denied::OperatorOnly) => {
-            return reject(Reason::NoWritePermission, "Only the platform's operator may do this.".to_owned(), String::new());
+            return reject(
+                Reason::NoWritePermission,
+                "Only the platform's operator may do this.".to_owned(),
+                String::new(),
+            );
         }
     }
     if let Some(run) = &facts.run_under_way {
@@ -347,8 +382,16 @@ fn decide_start(event: &Event, facts: &Facts<'_>, issue: u64, label: &str, stage
             SecondTrigger::Refuse => {
                 return reject(
                     Reason::RunUnderWay,
-                    format!("A `{}` run of this issue is under way since {} (run `{}`).", run.stage, run.since.format("%Y-%m-%d %H:%M UTC"), run.id),
-                    format!("Wait for it, or end it with `callboard run cancel {}` and set `{label}` again.", run.id),
+                    format!(
+                        "A `{}` run of this issue is under way since {} (run `{}`).",
+                        run.stage,
+                        run.since.format("%Y-%m-%d %H:%M UTC"),
+                        run.id
+                    ),
+                    format!(
+                        "Wait for it, or end it with `callboard run cancel {}` and set `{label}` again.",
+                        run.id
+                    ),
                 );
             }
         }
@@ -356,7 +399,11 @@ fn decide_start(event: &Event, facts: &Facts<'_>, issue: u64, label: &str, stage
     Decided::new(
         Decision::Start { stage: stage_name.to_owned(), issue, label: Some(label.to_owned()) },
         Reason::TriggerLabel,
-        format!("`{label}` set by `{}`, who has {} permission.", for_people(&actor.login), facts.permission.map_or_else(String::new, |p| p.to_string())),
+        format!(
+            "`{label}` set by `{}`, who has {} permission.",
+            for_people(&actor.login),
+            facts.permission.map_or_else(String::new, |p| p.to_string())
+        ),
         "",
     )
 }
@@ -371,12 +418,22 @@ pub fn decide_retry(
     issue: u64,
     stage: &str,
 ) -> Decided {
-    let reject = |reason, rule: String, remedy: &str| Decided::new(Decision::Reject { on: None, label: None }, reason, rule, remedy);
+    let reject = |reason, rule: String, remedy: &str| {
+        Decided::new(Decision::Reject { on: None, label: None }, reason, rule, remedy)
+    };
     if authorise(principal, Action::Start).is_err() {
-        return reject(Reason::NoWritePermission, "Starting a run takes write permission on the repository.".to_owned(), "");
+        return reject(
+            Reason::NoWritePermission,
+            "Starting a run takes write permission on the repository.".to_owned(),
+            "",
+        );
     }
     if !run_is_final {
-        return reject(Reason::RunNotFinal, "The run is not over.".to_owned(), "Wait for it, or cancel it first.");
+        return reject(
+            Reason::RunNotFinal,
+            "The run is not over.".to_owned(),
+            "Wait for it, or cancel it first.",
+        );
     }
     if facts.stages.get(stage).is_none() {
         return reject(Reason::UnknownStage, format!("There is no stage `{stage}` any more."), "");
@@ -398,12 +455,22 @@ pub fn decide_retry(
 
 /// What a person's `run cancel` leads to.
 pub fn decide_cancel(principal: &Principal, run_is_final: bool) -> Decided {
-    let reject = |reason, rule: &str, remedy: &str| Decided::new(Decision::Reject { on: None, label: None }, reason, rule, remedy);
+    let reject = |reason, rule: &str, remedy: &str| {
+        Decided::new(Decision::Reject { on: None, label: None }, reason, rule, remedy)
+    };
     if authorise(principal, Action::Cancel).is_err() {
-        return reject(Reason::NoWritePermission, "Cancelling takes triage permission or the operator role.", "");
+        return reject(
+            Reason::NoWritePermission,
+            "Cancelling takes triage permission or the operator role.",
+            "",
+        );
     }
     if run_is_final {
-        return reject(Reason::RunIsFinal, "The run is over already.", "`callboard run retry` starts it again.");
+        return reject(
+            Reason::RunIsFinal,
+            "The run is over already.",
+            "`callboard run retry` starts it again.",
+        );
     }
     Decided::new(Decision::Cancel, Reason::CommandLine, format!("Cancelled by {}.", principal.name()), "")
 }
@@ -433,7 +500,11 @@ mod tests {
     fn what_people_read() {
         let stages = Stages::built_in();
         let busy = Facts {
-            run_under_way: Some(RunUnderWay { id: "0198".to_owned(), stage: "dev".to_owned(), since: DateTime::UNIX_EPOCH }),
+            run_under_way: Some(RunUnderWay {
+                id: "0198".to_owned(),
+                stage: "dev".to_owned(),
+                since: DateTime::UNIX_EPOCH,
+            }),
             ..facts(&stages, Some(Permission::Write))
         };
         let mut out = String::new();

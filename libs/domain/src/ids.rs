@@ -92,7 +92,8 @@ impl Ids {
     /// # Panics
     /// When the operating system has no randomness to give; nothing can be done safely then.
     pub fn from_os(clock: Arc<dyn Clock>) -> Self {
-        let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).expect("the operating system gives randomness");
+        let rng =
+            StdRng::try_from_rng(&mut rand::rngs::SysRng).expect("the operating system gives randomness");
         Self { clock, rng: Arc::new(Mutex::new(rng)) }
     }
 

@@ -145,7 +145,11 @@ impl std::str::FromStr for ProjectName {
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if ok { Ok(Self(text.to_owned())) } else { Err(invalid("project name", text, "lower case letters, digits and dashes, at most 40")) }
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid("project name", text, "lower case letters, digits and dashes, at most 40"))
+        }
     }
 }
 impl TryFrom<String> for ProjectName {

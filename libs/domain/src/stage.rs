@@ -110,20 +110,29 @@ impl Stages {
     /// [`StagesError`] names the line or the field.
     pub fn parse(yaml: &str) -> Result<Self, StagesError> {
         let stages: Self = serde_yaml::from_str(yaml)?;
-        let value = |stage: &str, field, problem: String| StagesError::Value { stage: stage.to_owned(), field, problem };
+        let value = |stage: &str, field, problem: String| StagesError::Value {
+            stage: stage.to_owned(),
+            field,
+            problem,
+        };
         if stages.version != 1 {
             return Err(value("*", "version", format!("{} is not known; write 1", stages.version)));
         }
         for (name, stage) in &stages.stages {
             let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
             if name.is_empty() || name.len() > 40 || !name.bytes().all(plain) {
-                return Err(value(name, "name", "use lower case letters, digits and dashes, at most 40".to_owned()));
+                return Err(value(
+                    name,
+                    "name",
+                    "use lower case letters, digits and dashes, at most 40".to_owned(),
+                ));
             }
             if !(1..=24 * 60).contains(&stage.time_limit_minutes) {
                 return Err(value(name, "time_limit_minutes", "expected 1 to 1440".to_owned()));
             }
             for glob in &stage.write_scope {
-                globset::Glob::new(glob).map_err(|e| value(name, "write_scope", format!("`{glob}`: {}", e.kind())))?;
+                globset::Glob::new(glob)
+                    .map_err(|e| value(name, "write_scope", format!("`{glob}`: {}", e.kind())))?;
             }
         }
         Ok(stages)

@@ -216,7 +216,11 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     /// Points a new branch at a commit.
     async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()>;
     /// Opens a pull request.
-    async fn create_pull_request(&self, repository: &RepositoryName, new: &NewPullRequest) -> Result<PullRequest>;
+    async fn create_pull_request(
+        &self,
+        repository: &RepositoryName,
+        new: &NewPullRequest,
+    ) -> Result<PullRequest>;
     /// The open pull request of a branch of this repository, if there is one.
     async fn pull_request_of(&self, repository: &RepositoryName, head: &str) -> Result<Option<PullRequest>>;
 }

@@ -18,6 +18,7 @@ pub fn command(program: impl AsRef<OsStr>, directory: &Path) -> Command {
 
 /// The first of `names` that is an executable file in the usual folders.
 pub fn find(names: &[&str]) -> Option<std::path::PathBuf> {
-    const FOLDERS: [&str; 6] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
+    const FOLDERS: [&str; 6] =
+        ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
     names.iter().flat_map(|n| FOLDERS.map(|f| Path::new(f).join(n))).find(|p| p.is_file())
 }

@@ -20,7 +20,9 @@ pub enum AddressError {
     #[error("`{0}` is not an address: expected unix:/path, 127.0.0.1:8080 or https://host:port")]
     Malformed(String),
     /// Tokens would travel in the clear.
-    #[error("`{0}` is neither loopback nor TLS: tokens must not travel over it; use https:// or a Unix socket")]
+    #[error(
+        "`{0}` is neither loopback nor TLS: tokens must not travel over it; use https:// or a Unix socket"
+    )]
     InTheClear(String),
     /// The kernel takes at most 107 bytes.
     #[error("the socket path `{0}` is longer than 107 bytes; choose a shorter data_dir")]
@@ -35,7 +37,11 @@ impl FromStr for Address {
             if path.len() > 107 {
                 return Err(AddressError::SocketPathTooLong(path.to_owned()));
             }
-            return if path.is_empty() { Err(AddressError::Malformed(text.to_owned())) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() {
+                Err(AddressError::Malformed(text.to_owned()))
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
         }
         if text.starts_with("https://") {
             return Ok(Self::Tls(text.to_owned()));
@@ -64,7 +70,9 @@ impl Address {
         use tonic::transport::{ClientTlsConfig, Endpoint};
         let malformed = |_| AddressError::Malformed(self.to_string());
         let endpoint = match self {
-            Self::Unix(path) => Endpoint::try_from(format!("unix://{}", path.display())).map_err(malformed)?,
+            Self::Unix(path) => {
+                Endpoint::try_from(format!("unix://{}", path.display())).map_err(malformed)?
+            }
             Self::Tcp(address) if address.ip().is_loopback() => {
                 Endpoint::try_from(format!("http://{address}")).map_err(malformed)?
             }

@@ -1,6 +1,10 @@
 //! The admin listener: `/healthz`, `/readyz`, `/metrics`, and nothing else.
 
-use std::{future::Future, pin::Pin, sync::{Arc, OnceLock}};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -20,7 +24,10 @@ pub fn metrics() -> PrometheusHandle {
             PrometheusBuilder::new()
                 .set_buckets_for_metric(
                     Matcher::Suffix("_seconds".to_owned()),
-                    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0],
+                    &[
+                        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0,
+                        3600.0,
+                    ],
                 )
                 .and_then(PrometheusBuilder::install_recorder)
                 .expect("no other metrics recorder is installed")

@@ -3,16 +3,29 @@
 //! Each service has its own Ed25519 key and signs short-lived tokens with it; the control
 //! plane knows the public halves. The same in one process as across machines.
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::{Arc, Mutex, PoisonError}};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use domain::{clock::Clock, ids::WorkerId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use tonic::{Request, Status, service::{Interceptor, interceptor::InterceptedService}, transport::Channel};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
-use crate::{address::{Address, AddressError}, signing::{Claims, SigningKey, TokenError, VerifyingKey, verify}};
+use crate::{
+    address::{Address, AddressError},
+    signing::{Claims, SigningKey, TokenError, VerifyingKey, verify},
+};
 
 /// Audience of every service token: the control plane is the only one that is called.
 const AUDIENCE: &str = "control-plane";
@@ -131,7 +144,10 @@ impl Identity {
 
     /// The file's content. A secret.
     pub fn to_json(&self) -> SecretString {
-        let file = IdentityFile { subject: self.subject.to_string(), private_key: STANDARD.encode(self.key.pkcs8()) };
+        let file = IdentityFile {
+            subject: self.subject.to_string(),
+            private_key: STANDARD.encode(self.key.pkcs8()),
+        };
         serde_json::json!(file).to_string().into()
     }
 
@@ -152,7 +168,8 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let text = fs::read_to_string(path).map_err(|source| IdentityError::File { path: path.display().to_string(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| IdentityError::File { path: path.display().to_string(), source })?;
         Self::from_json(&text)
     }
 
@@ -163,7 +180,8 @@ impl Identity {
     pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
         let write = || {
             let next = path.with_extension("new");
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
             file.write_all(self.to_json().expose_secret().as_bytes())?;
             file.sync_all()?;
             fs::rename(&next, path)
@@ -181,7 +199,13 @@ impl Identity {
             return token.clone();
         }
         let subject = self.subject.to_string();
-        let claims = Claims { aud: AUDIENCE.to_owned(), sub: subject.clone(), run: None, iat: now, exp: now + LIFETIME };
+        let claims = Claims {
+            aud: AUDIENCE.to_owned(),
+            sub: subject.clone(),
+            run: None,
+            iat: now,
+            exp: now + LIFETIME,
+        };
         let token = self.key.sign(&subject, &claims);
         *recent = Some((now, token.clone()));
         token
@@ -200,10 +224,17 @@ pub fn claimed_subject(token: &str) -> Result<Subject, TokenError> {
 ///
 /// # Errors
 /// [`TokenError`].
-pub fn verify_service(token: &str, subject: Subject, key: &VerifyingKey, now: DateTime<Utc>) -> Result<(), TokenError> {
+pub fn verify_service(
+    token: &str,
+    subject: Subject,
+    key: &VerifyingKey,
+    now: DateTime<Utc>,
+) -> Result<(), TokenError> {
     let claims = verify(token, key, AUDIENCE, now)?;
     // A service may speak for itself only, and not for long.
-    let fits = claims.sub == subject.to_string() && claims.exp - claims.iat <= LIFETIME && claims.iat <= now.timestamp() + LIFETIME;
+    let fits = claims.sub == subject.to_string()
+        && claims.exp - claims.iat <= LIFETIME
+        && claims.iat <= now.timestamp() + LIFETIME;
     if fits { Ok(()) } else { Err(TokenError::Invalid) }
 }
 
@@ -233,7 +264,11 @@ impl Interceptor for AttachIdentity {
 ///
 /// # Errors
 /// [`AddressError`] when tokens would travel in the clear.
-pub fn connect(address: &Address, identity: Arc<Identity>, clock: Arc<dyn Clock>) -> Result<AuthenticatedChannel, AddressError> {
+pub fn connect(
+    address: &Address,
+    identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
+) -> Result<AuthenticatedChannel, AddressError> {
     Ok(InterceptedService::new(address.channel()?, AttachIdentity { identity, clock }))
 }
 
@@ -249,14 +284,18 @@ mod tests {
 
     #[test]
     fn a_service_speaks_for_itself_only() {
-        let (api, agent) = (Identity::generate(Subject::ApiGateway), Identity::generate(Subject::AgentGateway));
+        let (api, agent) =
+            (Identity::generate(Subject::ApiGateway), Identity::generate(Subject::AgentGateway));
         let token = api.token(noon());
         let token = token.expose_secret();
         assert_eq!(claimed_subject(token), Ok(Subject::ApiGateway));
         assert_eq!(verify_service(token, Subject::ApiGateway, &api.public(), noon()), Ok(()));
         assert!(verify_service(token, Subject::AgentGateway, &api.public(), noon()).is_err());
         assert!(verify_service(token, Subject::ApiGateway, &agent.public(), noon()).is_err());
-        assert!(verify_service(token, Subject::ApiGateway, &api.public(), noon() + TimeDelta::seconds(61)).is_err());
+        assert!(
+            verify_service(token, Subject::ApiGateway, &api.public(), noon() + TimeDelta::seconds(61))
+                .is_err()
+        );
     }
 
     #[test]

@@ -113,15 +113,21 @@ pub fn key_id(token: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`TokenError`].
-pub fn verify(token: &str, key: &VerifyingKey, audience: &str, now: DateTime<Utc>) -> Result<Claims, TokenError> {
+pub fn verify(
+    token: &str,
+    key: &VerifyingKey,
+    audience: &str,
+    now: DateTime<Utc>,
+) -> Result<Claims, TokenError> {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_audience(&[audience]);
     validation.set_required_spec_claims(&["exp", "aud", "sub"]);
     // The library reads the system clock; ours is injected and checked below.
     validation.validate_exp = false;
-    let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_ed_der(key.as_bytes()), &validation)
-        .map_err(|_| TokenError::Invalid)?
-        .claims;
+    let claims =
+        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_ed_der(key.as_bytes()), &validation)
+            .map_err(|_| TokenError::Invalid)?
+            .claims;
     if claims.exp <= now.timestamp() { Err(TokenError::Expired) } else { Ok(claims) }
 }
 
@@ -132,7 +138,13 @@ mod tests {
     use super::*;
 
     fn claims(now: DateTime<Utc>) -> Claims {
-        Claims { aud: "agent-gateway".into(), sub: "attempt".into(), run: Some("run".into()), iat: now.timestamp(), exp: now.timestamp() + 60 }
+        Claims {
+            aud: "agent-gateway".into(),
+            sub: "attempt".into(),
+            run: Some("run".into()),
+            iat: now.timestamp(),
+            exp: now.timestamp() + 60,
+        }
     }
 
     #[test]
@@ -145,7 +157,10 @@ mod tests {
         assert_eq!(verify(token, &key.public(), "agent-gateway", now), Ok(claims(now)));
         assert_eq!(verify(token, &other.public(), "agent-gateway", now), Err(TokenError::Invalid));
         assert_eq!(verify(token, &key.public(), "control-plane", now), Err(TokenError::Invalid));
-        assert_eq!(verify(token, &key.public(), "agent-gateway", now + TimeDelta::seconds(60)), Err(TokenError::Expired));
+        assert_eq!(
+            verify(token, &key.public(), "agent-gateway", now + TimeDelta::seconds(60)),
+            Err(TokenError::Expired)
+        );
     }
 
     #[test]
@@ -153,7 +168,12 @@ mod tests {
         let key = SigningKey::generate();
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
         // The public key used as an HMAC secret, and `alg: none`: the two classic forgeries.
-        let hs256 = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(now), &EncodingKey::from_secret(key.public().as_bytes())).expect("hs256");
+        let hs256 = jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            &claims(now),
+            &EncodingKey::from_secret(key.public().as_bytes()),
+        )
+        .expect("hs256");
         assert_eq!(verify(&hs256, &key.public(), "agent-gateway", now), Err(TokenError::Invalid));
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJhdWQiOiJhZ2VudC1nYXRld2F5Iiwic3ViIjoiYSIsImlhdCI6MCwiZXhwIjo5OTk5OTk5OTk5fQ.";
         assert_eq!(verify(none, &key.public(), "agent-gateway", now), Err(TokenError::Invalid));

@@ -249,11 +249,31 @@ async fn permissions_of_standard_and_custom_roles() {
 #[tokio::test]
 async fn a_permission_that_is_not_told_is_an_error_and_never_a_guess() {
     let server = Server::start(|_| refused(404, "no one is not a user")).await;
-    assert!(matches!(server.forge.permission(&repository(), "no one").await, Err(ForgeError::Missing { .. })));
+    assert!(matches!(
+        server.forge.permission(&repository(), "no one").await,
+        Err(ForgeError::Missing { .. })
+    ));
     assert_eq!(server.calls(), ["GET /collaborators/no%20one/permission"]);
     let server =
         Server::start(|_| refused(403, "Must have push access to view collaborator permission.")).await;
     assert!(matches!(server.forge.permission(&repository(), "mona").await, Err(ForgeError::Denied { .. })));
+}
+
+/// Answers like GitHub for an issue with `total` comments, at most `page_size` at a time.
+fn comment_pages(total: u64, page_size: u64, links: bool) -> impl Fn(&Seen) -> Reply {
+    move |seen| {
+        let query: HashMap<_, _> =
+            seen.target.split_once('?').unwrap().1.split('&').filter_map(|p| p.split_once('=')).collect();
+        let page: u64 = query["page"].parse().unwrap();
+        let last = total.div_ceil(page_size);
+        let ids = ((page - 1) * page_size + 1)..=(page * page_size).min(total);
+        let (status, mut headers, body) = json_reply(200, &ids.map(comment_body).collect());
+        if links && page < last {
+            let to = |page, relation| format!("<https://elsewhere.example/?page={page}>; rel=\"{relation}\"");
+            headers.push(("link", format!("{}, {}", to(page + 1, "next"), to(last, "last"))));
+        }
+        (status, headers, body)
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use axum::{extract::{Request, State}, middleware::Next, response::{IntoResponse, Response}};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use domain::ids::{Id, WorkerId};
 use secrecy::{ExposeSecret, SecretString};
 use telemetry::{
@@ -44,7 +48,9 @@ impl Caller {
     pub(crate) fn worker<T>(request: &tonic::Request<T>) -> Result<WorkerId, Status> {
         match request.extensions().get::<Self>() {
             Some(Self(Subject::Worker(id))) => Ok(*id),
-            Some(Self(Subject::ApiGateway | Subject::AgentGateway)) | None => Err(Status::permission_denied("workers only")),
+            Some(Self(Subject::ApiGateway | Subject::AgentGateway)) | None => {
+                Err(Status::permission_denied("workers only"))
+            }
         }
     }
 }
@@ -79,10 +85,11 @@ impl Access {
             Subject::ApiGateway => Ok(Some(self.api_gateway)),
             Subject::AgentGateway => Ok(Some(self.agent_gateway)),
             Subject::Worker(id) => {
-                let key = sqlx::query_scalar!("select public_key from workers where worker_id = $1", id.uuid())
-                    .fetch_optional(&self.app.db)
-                    .await
-                    .map_err(|e| crate::serving::internal("access.worker_key", &e))?;
+                let key =
+                    sqlx::query_scalar!("select public_key from workers where worker_id = $1", id.uuid())
+                        .fetch_optional(&self.app.db)
+                        .await
+                        .map_err(|e| crate::serving::internal("access.worker_key", &e))?;
                 Ok(key.as_deref().and_then(VerifyingKey::from_bytes))
             }
         }
@@ -107,7 +114,7 @@ pub(crate) async fn check(State(access): State<Access>, mut request: Request, ne
     let method = request.uri().path().to_owned();
     let header = request.headers().get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let token: Option<SecretString> = header.and_then(|v| v.strip_prefix("Bearer ")).map(Into::into);
-    match access.prove(token.as_ref().map(|t| t.expose_secret()), &method).await {
+    match access.prove(token.as_ref().map(SecretString::expose_secret), &method).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -128,8 +135,13 @@ mod tests {
     fn methods_by_role() {
         let mut table = String::new();
         for (method, _) in METHODS {
-            let row: Vec<&str> = Role::ALL.iter().map(|r| if allowed(method, *r) { "yes" } else { "-" }).collect();
-            table.push_str(&format!("{:<45} {}\n", method.trim_start_matches("/callboard.v1."), row.join(" ")));
+            let row: Vec<&str> =
+                Role::ALL.iter().map(|r| if allowed(method, *r) { "yes" } else { "-" }).collect();
+            table.push_str(&format!(
+                "{:<45} {}\n",
+                method.trim_start_matches("/callboard.v1."),
+                row.join(" ")
+            ));
         }
         insta::assert_snapshot!(table);
         assert!(!allowed("/callboard.v1.WorkerService/Unknown", Role::Worker));

@@ -1,7 +1,10 @@
 //! The audit log: a row with every decision and every transition, in the same transaction,
 //! never changed afterwards (the database refuses it).
 
-use domain::{clock::Clock, ids::{AuditId, Id, Ids, ProjectId}};
+use domain::{
+    clock::Clock,
+    ids::{AuditId, Id, Ids, ProjectId},
+};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -21,7 +24,12 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Adds a row to the transaction.
-pub(crate) async fn record(tx: &mut PgConnection, clock: &dyn Clock, ids: &Ids, entry: Entry<'_>) -> sqlx::Result<()> {
+pub(crate) async fn record(
+    tx: &mut PgConnection,
+    clock: &dyn Clock,
+    ids: &Ids,
+    entry: Entry<'_>,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into audit (audit_id, project_id, happened_at, actor, action, subject, detail, trace_id)
          values ($1, $2, $3, $4, $5, $6, $7, $8)",

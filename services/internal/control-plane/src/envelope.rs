@@ -5,7 +5,10 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     rand,
 };
-use domain::{clock::Clock, ids::{Id, Ids, SecretId}};
+use domain::{
+    clock::Clock,
+    ids::{Id, Ids, SecretId},
+};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -14,9 +17,13 @@ use uuid::Uuid;
 /// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnvelopeError {
-    #[error("the secret was encrypted with key {stored}, and the configured key is {configured}; set key_file back")]
+    #[error(
+        "the secret was encrypted with key {stored}, and the configured key is {configured}; set key_file back"
+    )]
     OtherKey { stored: String, configured: String },
-    #[error("a stored secret does not decrypt: its row was changed, or key_file is not the one it was written with")]
+    #[error(
+        "a stored secret does not decrypt: its row was changed, or key_file is not the one it was written with"
+    )]
     Damaged,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -57,7 +64,8 @@ fn open(key: &LessSafeKey, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Env
     let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(EnvelopeError::Damaged)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| EnvelopeError::Damaged)?;
     let mut bytes = rest.to_vec();
-    let plain = key.open_in_place(nonce, Aad::from(context), &mut bytes).map_err(|_| EnvelopeError::Damaged)?;
+    let plain =
+        key.open_in_place(nonce, Aad::from(context), &mut bytes).map_err(|_| EnvelopeError::Damaged)?;
     Ok(plain.to_vec())
 }
 
@@ -70,7 +78,13 @@ impl Envelope {
 
     /// Encrypts and stores a secret. Its id is bound into the ciphertext, so that rows
     /// cannot be swapped.
-    pub(crate) async fn store(&self, tx: &mut PgConnection, clock: &dyn Clock, ids: &Ids, plain: &[u8]) -> sqlx::Result<SecretId> {
+    pub(crate) async fn store(
+        &self,
+        tx: &mut PgConnection,
+        clock: &dyn Clock,
+        ids: &Ids,
+        plain: &[u8],
+    ) -> sqlx::Result<SecretId> {
         let id: SecretId = ids.next();
         let data_key: [u8; 32] = random();
         let (context, wrapped) = (id.uuid().into_bytes(), seal(&self.key, id.uuid().as_bytes(), &data_key));
@@ -88,8 +102,15 @@ impl Envelope {
     }
 
     /// Reads a secret back.
-    pub(crate) async fn read(&self, db: impl sqlx::PgExecutor<'_>, id: Uuid) -> Result<SecretBox<Vec<u8>>, EnvelopeError> {
-        let row = sqlx::query!("select key_id, wrapped_key, ciphertext from secrets where secret_id = $1", id).fetch_one(db).await?;
+    pub(crate) async fn read(
+        &self,
+        db: impl sqlx::PgExecutor<'_>,
+        id: Uuid,
+    ) -> Result<SecretBox<Vec<u8>>, EnvelopeError> {
+        let row =
+            sqlx::query!("select key_id, wrapped_key, ciphertext from secrets where secret_id = $1", id)
+                .fetch_one(db)
+                .await?;
         if row.key_id != self.key_id {
             return Err(EnvelopeError::OtherKey { stored: row.key_id, configured: self.key_id.clone() });
         }

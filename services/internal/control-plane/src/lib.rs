@@ -82,7 +82,8 @@ impl ControlPlane {
             .context("cannot connect to Postgres")?;
         MIGRATOR.run(&db).await.context("cannot migrate the database")?;
         let envelope = envelope::Envelope::new(&settings.key);
-        let run_tokens = run_tokens::RunTokens::load_or_create(&db, &envelope, &*settings.clock, &settings.ids).await?;
+        let run_tokens =
+            run_tokens::RunTokens::load_or_create(&db, &envelope, &*settings.clock, &settings.ids).await?;
         let wake = wake::Wake::start(&db, shutdown).await?;
         let secrets = settings.secrets();
         let app = Arc::new(App {
@@ -101,7 +102,9 @@ impl ControlPlane {
             wake,
             notes: settings.notes,
         });
-        projects::apply_seed(&app, &settings.projects).await.context("cannot apply the projects of the configuration")?;
+        projects::apply_seed(&app, &settings.projects)
+            .await
+            .context("cannot apply the projects of the configuration")?;
         if let Some(local) = &settings.local_worker {
             workers::enroll_local(&app, local).await?;
         }
@@ -145,7 +148,8 @@ impl ControlPlane {
     /// When Postgres does not answer.
     pub async fn settled(&self, patience: std::time::Duration) -> sqlx::Result<Vec<String>> {
         let until = tokio::time::Instant::now() + patience;
-        let (mut runs, mut effects) = (self.app.wake.subscribe(wake::Topic::Runs), self.app.wake.subscribe(wake::Topic::Effects));
+        let (mut runs, mut effects) =
+            (self.app.wake.subscribe(wake::Topic::Runs), self.app.wake.subscribe(wake::Topic::Effects));
         loop {
             runs.mark_unchanged();
             effects.mark_unchanged();

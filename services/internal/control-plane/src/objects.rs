@@ -37,7 +37,12 @@ impl Objects {
 
     /// Stores bytes and returns their key. The same bytes have the same key, so a second
     /// time changes nothing.
-    pub(crate) async fn put(&self, project: ProjectId, kind: Kind, bytes: Vec<u8>) -> object_store::Result<String> {
+    pub(crate) async fn put(
+        &self,
+        project: ProjectId,
+        kind: Kind,
+        bytes: Vec<u8>,
+    ) -> object_store::Result<String> {
         let digest = hex::encode(Sha256::digest(&bytes));
         let key = format!("{project}/{}/{digest}", kind.folder());
         self.store.put(&Key::from(key.as_str()), bytes.into()).await?;

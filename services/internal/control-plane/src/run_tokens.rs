@@ -4,7 +4,10 @@
 //! has to be stored to recognise it in a transcript or a changeset.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{clock::Clock, ids::{AttemptId, Ids, RunId}};
+use domain::{
+    clock::Clock,
+    ids::{AttemptId, Ids, RunId},
+};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use telemetry::signing::{Claims, SigningKey};
@@ -23,10 +26,17 @@ pub(crate) struct RunTokens {
 impl RunTokens {
     /// The platform's signing key; made at the first start. When two control planes start at
     /// once the first one's key wins.
-    pub(crate) async fn load_or_create(db: &PgPool, envelope: &Envelope, clock: &dyn Clock, ids: &Ids) -> anyhow::Result<Self> {
+    pub(crate) async fn load_or_create(
+        db: &PgPool,
+        envelope: &Envelope,
+        clock: &dyn Clock,
+        ids: &Ids,
+    ) -> anyhow::Result<Self> {
         let mut tx = db.begin().await?;
         sqlx::query!("lock table platform_keys in share row exclusive mode").execute(&mut *tx).await?;
-        let stored = sqlx::query_scalar!("select secret_id from platform_keys where name = $1", KEY_NAME).fetch_optional(&mut *tx).await?;
+        let stored = sqlx::query_scalar!("select secret_id from platform_keys where name = $1", KEY_NAME)
+            .fetch_optional(&mut *tx)
+            .await?;
         let key = if let Some(id) = stored {
             SigningKey::from_pkcs8(envelope.read(&mut *tx, id).await?.expose_secret().clone())?
         } else {
@@ -54,7 +64,13 @@ impl RunTokens {
     }
 
     /// The token of an attempt.
-    pub(crate) fn mint(&self, run: RunId, attempt: AttemptId, leased_at: DateTime<Utc>, deadline_at: DateTime<Utc>) -> SecretString {
+    pub(crate) fn mint(
+        &self,
+        run: RunId,
+        attempt: AttemptId,
+        leased_at: DateTime<Utc>,
+        deadline_at: DateTime<Utc>,
+    ) -> SecretString {
         let claims = Claims {
             aud: AUDIENCE.to_owned(),
             sub: attempt.to_string(),

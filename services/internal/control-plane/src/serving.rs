@@ -21,13 +21,21 @@ use tonic::{
     transport::{Identity as TlsIdentity, Server, ServerTlsConfig},
 };
 
-use crate::{App, access::{Access, check}, admin, deliveries, runs, settings::InternalListener};
+use crate::{
+    App,
+    access::{Access, check},
+    admin, deliveries, runs,
+    settings::InternalListener,
+};
 
 /// Our mistake: an opaque id for the caller, the whole chain in one log line.
 pub(crate) fn internal(place: &'static str, error: &(dyn std::error::Error + 'static)) -> Status {
     let chain = telemetry::logging::chain(error);
     // Unavailable rather than internal: the caller may try again, and for the gateways it means 503.
-    if chain.contains("pool timed out") || chain.contains("Connection refused") || chain.contains("terminating connection") {
+    if chain.contains("pool timed out")
+        || chain.contains("Connection refused")
+        || chain.contains("terminating connection")
+    {
         tracing::warn!(place, error = %chain, "Postgres does not answer");
         return Status::unavailable("the database does not answer");
     }
@@ -46,7 +54,8 @@ fn bind_private(path: &Path) -> anyhow::Result<UnixListener> {
     if path.exists() {
         std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -65,12 +74,19 @@ pub(crate) async fn spawn(
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     )
     .add_service(WorkerServiceServer::new(runs::WorkerCalls::new(Arc::clone(app), shutdown.token())))
-    .add_service(AttemptServiceServer::new(runs::AttemptCalls(Arc::clone(app))).max_decoding_message_size(MAX_MESSAGE_BYTES));
-    let routes = Routes::from(routes.prepare().into_axum_router().layer(axum::middleware::from_fn_with_state(access, check)));
+    .add_service(
+        AttemptServiceServer::new(runs::AttemptCalls(Arc::clone(app)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES),
+    );
+    let routes = Routes::from(
+        routes.prepare().into_axum_router().layer(axum::middleware::from_fn_with_state(access, check)),
+    );
     let mut server = Server::builder();
     if let Some(tls) = internal.tls {
         let identity = TlsIdentity::from_pem(tls.certificate, tls.key.expose_secret());
-        server = server.tls_config(ServerTlsConfig::new().identity(identity)).context("the TLS certificate or key cannot be used")?;
+        server = server
+            .tls_config(ServerTlsConfig::new().identity(identity))
+            .context("the TLS certificate or key cannot be used")?;
     } else {
         internal.address.allow_plain_listener()?;
     }
@@ -78,21 +94,30 @@ pub(crate) async fn spawn(
     match internal.address {
         Address::Unix(path) => {
             let incoming = UnixListenerStream::new(bind_private(&path)?);
-            let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
+            let served =
+                server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
             shutdown.spawn(async move { log_end("internal", served.await) });
         }
         Address::Tcp(address) => {
-            let incoming = TcpListenerStream::new(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
-            let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
+            let incoming = TcpListenerStream::new(
+                TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?,
+            );
+            let served =
+                server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
             shutdown.spawn(async move { log_end("internal", served.await) });
         }
-        Address::Tls(url) => anyhow::bail!("`{url}` is an address to connect to, not one to listen on; write 0.0.0.0:8082 and a certificate"),
+        Address::Tls(url) => anyhow::bail!(
+            "`{url}` is an address to connect to, not one to listen on; write 0.0.0.0:8082 and a certificate"
+        ),
     }
 
     let incoming = UnixListenerStream::new(bind_private(admin_socket)?);
     let ended = shutdown.token();
     let served = Server::builder()
-        .add_service(AdminServiceServer::with_interceptor(admin::AdminCalls::new(Arc::clone(app), shutdown.token()), admin::prove_operator))
+        .add_service(AdminServiceServer::with_interceptor(
+            admin::AdminCalls::new(Arc::clone(app), shutdown.token()),
+            admin::prove_operator,
+        ))
         .serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
     shutdown.spawn(async move { log_end("admin", served.await) });
     Ok(())

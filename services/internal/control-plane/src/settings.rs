@@ -50,10 +50,14 @@ pub struct Settings {
 
 impl Settings {
     pub(crate) fn secrets(&self) -> Vec<SecretString> {
-        let hooks = self.projects.iter().flat_map(|p| &p.repositories).flat_map(|r| {
-            std::iter::once(r.webhook_secret.clone()).chain(r.previous_webhook_secret.clone())
-        });
-        std::iter::once(self.upstream.token.clone()).chain(hooks).chain(self.other_secrets.iter().cloned()).collect()
+        let hooks =
+            self.projects.iter().flat_map(|p| &p.repositories).flat_map(|r| {
+                std::iter::once(r.webhook_secret.clone()).chain(r.previous_webhook_secret.clone())
+            });
+        std::iter::once(self.upstream.token.clone())
+            .chain(hooks)
+            .chain(self.other_secrets.iter().cloned())
+            .collect()
     }
 }
 

@@ -56,11 +56,13 @@ impl Wake {
         let wake = Self { topics: Topic::ALL.map(|_| watch::channel(0).0) };
         let senders = wake.topics.clone();
         // Its own pool, so that listening never takes a connection from those who work.
-        let mut listener = PgListener::connect_with(&sqlx::postgres::PgPoolOptions::new()
-            .max_connections(1)
-            .connect_with((*db.connect_options()).clone())
-            .await?)
-            .await?;
+        let mut listener = PgListener::connect_with(
+            &sqlx::postgres::PgPoolOptions::new()
+                .max_connections(1)
+                .connect_with((*db.connect_options()).clone())
+                .await?,
+        )
+        .await?;
         listener.listen(CHANNEL).await?;
         let ended = shutdown.token();
         shutdown.spawn(async move {

@@ -28,9 +28,30 @@ async fn modes_deletions_renames_binary_files_and_symlinks_survive() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
-    git(&["clone", "--quiet", "--branch", &format!("callboard/{issue}-dev"), &format!("{clone}/{REPOSITORY}.git"), "clone"]);
-    insta::assert_snapshot!(git(&["-C", "clone", "-c", "core.quotePath=false", "diff", "--no-renames", "--raw", "--abbrev=7", "origin/main", "HEAD"]));
-    assert_eq!(std::fs::read_link(world.folder().join("clone/latest")).expect("a link"), std::path::Path::new("bin/run.sh"));
+    git(&[
+        "clone",
+        "--quiet",
+        "--branch",
+        &format!("callboard/{issue}-dev"),
+        &format!("{clone}/{REPOSITORY}.git"),
+        "clone",
+    ]);
+    insta::assert_snapshot!(git(&[
+        "-C",
+        "clone",
+        "-c",
+        "core.quotePath=false",
+        "diff",
+        "--no-renames",
+        "--raw",
+        "--abbrev=7",
+        "origin/main",
+        "HEAD"
+    ]));
+    assert_eq!(
+        std::fs::read_link(world.folder().join("clone/latest")).expect("a link"),
+        std::path::Path::new("bin/run.sh")
+    );
     assert_eq!(std::fs::read(world.folder().join("clone/blob.bin")).expect("a file").len(), 3000);
     world.end().await;
 }
@@ -46,9 +67,16 @@ async fn protected_files_are_held_for_a_person() {
     let issue = world.scripted_issue("Change the pipeline", &steps);
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
-    world.until("it to be held", |g| g.comments(REPOSITORY, issue).iter().any(|c| c.body.contains("held")).then_some(())).await;
+    world
+        .until("it to be held", |g| {
+            g.comments(REPOSITORY, issue).iter().any(|c| c.body.contains("held")).then_some(())
+        })
+        .await;
     let detail = world.get(&run.id).await;
-    assert_eq!((detail.run.as_ref().expect("a run").state.as_str(), detail.publication_state.as_str()), ("waiting", "held"));
+    assert_eq!(
+        (detail.run.as_ref().expect("a run").state.as_str(), detail.publication_state.as_str()),
+        ("waiting", "held")
+    );
     assert!(world.github.pull_requests(REPOSITORY).is_empty());
     filtered().bind(|| insta::assert_snapshot!("held", world.comments(issue)[0]));
     // It can be dropped.
@@ -82,7 +110,8 @@ async fn hostile_paths_and_known_secrets_are_refused() {
 async fn known_secrets_are_censored_from_transcript_and_comments() {
     let world = World::start().await;
     let said = format!("the token is {}", world.token);
-    let steps = json!([{ "print": said }, { "write": { "path": "a.txt", "content": "a\n" } }, { "summary": said }]);
+    let steps =
+        json!([{ "print": said }, { "write": { "path": "a.txt", "content": "a\n" } }, { "summary": said }]);
     let issue = world.scripted_issue("Talk", &steps);
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;

@@ -18,7 +18,9 @@ async fn the_codex_cli_edits_files_through_the_gateway() {
     ] });
     let script = Script::from_json(&script.to_string()).expect("a script");
     let key = "sk-the-model-key-of-the-tests";
-    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into(), script, Some(key.to_owned())).await.expect("the model starts");
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into(), script, Some(key.to_owned()))
+        .await
+        .expect("the model starts");
     let keys = crate::harness::folder();
     let key_file = keys.path().join("model-key");
     std::fs::write(&key_file, key).expect("written");

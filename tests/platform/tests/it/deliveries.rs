@@ -34,7 +34,13 @@ async fn the_same_delivery_fifty_times_at_once_is_one_run() {
     assert_eq!(codes.iter().filter(|c| **c == 200).count(), 49, "{codes:?}");
     let run = world.run_of(issue).await;
     world.finished(&run.id).await;
-    let runs = world.admin().list_runs(proto::admin::ListRunsRequest::default()).await.expect("runs").into_inner().runs;
+    let runs = world
+        .admin()
+        .list_runs(proto::admin::ListRunsRequest::default())
+        .await
+        .expect("runs")
+        .into_inner()
+        .runs;
     assert_eq!(runs.len(), 1);
     assert_eq!(world.github.pull_requests(REPOSITORY).len(), 1);
     assert_eq!(world.comments(issue).len(), 1);
@@ -47,7 +53,9 @@ async fn what_is_not_proven_changes_nothing() {
     let issue = world.issue("Say hello", "Please.");
     let body = labeled(&world, issue, REPOSITORY);
     let good = sign(SECRET, &body);
-    let code = async |event: &str, guid: &str, body: &[u8], signature: Option<&str>| world.post(event, guid, body, signature).await.status().as_u16();
+    let code = async |event: &str, guid: &str, body: &[u8], signature: Option<&str>| {
+        world.post(event, guid, body, signature).await.status().as_u16()
+    };
     assert_eq!(code("issues", "g1", &body, None).await, 401);
     assert_eq!(code("issues", "g2", &body, Some(&sign("another secret", &body))).await, 401);
     assert_eq!(code("issues", "g3", &body[..body.len() - 1], Some(&good)).await, 401, "truncated");
@@ -55,7 +63,8 @@ async fn what_is_not_proven_changes_nothing() {
     assert_eq!(announced(&world, 26_214_401).await, "HTTP/1.1 413 Payload Too Large");
     let nowhere = world.webhook().replace("hello-world", "nowhere");
     assert_eq!(world.post_to(&nowhere, "issues", "g6", &body, Some(&good)).await.status().as_u16(), 401);
-    let ping = json!({ "zen": "Keep it logically awesome.", "repository": { "full_name": REPOSITORY } }).to_string();
+    let ping =
+        json!({ "zen": "Keep it logically awesome.", "repository": { "full_name": REPOSITORY } }).to_string();
     assert_eq!(code("ping", "g7", ping.as_bytes(), Some(&sign(SECRET, ping.as_bytes()))).await, 200);
     assert_eq!(stored(&world).await, 1, "only the ping was stored");
     assert!(world.comments(issue).is_empty());
@@ -80,7 +89,10 @@ async fn stored(world: &World) -> i64 {
     use sqlx::Connection;
     let mut connection = sqlx::PgConnection::connect(&world.database.url).await.expect("connected");
     // Deliveries of the stand-in itself (issue opened) are left out.
-    sqlx::query_scalar("select count(*) from deliveries where guid like 'g_'").fetch_one(&mut connection).await.expect("a number")
+    sqlx::query_scalar("select count(*) from deliveries where guid like 'g_'")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a number")
 }
 
 /// A correctly signed delivery that names another project's repository is stored as ignored.
@@ -89,8 +101,16 @@ async fn a_source_speaks_for_its_own_repository_only() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
     let body = labeled(&world, issue, "octocat/secret-plans");
-    assert_eq!(world.post("issues", "foreign", &body, Some(&sign(SECRET, &body))).await.status().as_u16(), 202);
-    let left = world.platform().control_plane().settled(std::time::Duration::from_secs(20)).await.expect("Postgres answers");
+    assert_eq!(
+        world.post("issues", "foreign", &body, Some(&sign(SECRET, &body))).await.status().as_u16(),
+        202
+    );
+    let left = world
+        .platform()
+        .control_plane()
+        .settled(std::time::Duration::from_secs(20))
+        .await
+        .expect("Postgres answers");
     assert!(left.is_empty(), "{left:?}");
     let explained = world.explain("foreign").await;
     assert_eq!(explained[0].reason, "source_mismatch");

@@ -78,7 +78,11 @@ async fn putting_the_label_back_starts_again() {
     world.label(issue, "run:dev");
     world.until("a second pull request", |g| (g.pull_requests(REPOSITORY).len() == 2).then_some(())).await;
     let heads: Vec<String> = world.github.pull_requests(REPOSITORY).into_iter().map(|p| p.head).collect();
-    assert!(heads.contains(&format!("callboard/{issue}-dev")) && heads.contains(&format!("callboard/{issue}-dev-2")), "{heads:?}");
+    assert!(
+        heads.contains(&format!("callboard/{issue}-dev"))
+            && heads.contains(&format!("callboard/{issue}-dev-2")),
+        "{heads:?}"
+    );
     world.end().await;
 }
 
@@ -95,7 +99,12 @@ async fn an_attempt_that_ends_with_the_platform_is_tried_again() {
     world.up().await;
     world.clock.advance(TimeDelta::seconds(10));
     let id = run.id.clone();
-    let mut lines = world.admin().logs(proto::admin::LogsRequest { run_id: id.clone(), follow: true }).await.expect("logs").into_inner();
+    let mut lines = world
+        .admin()
+        .logs(proto::admin::LogsRequest { run_id: id.clone(), follow: true })
+        .await
+        .expect("logs")
+        .into_inner();
     while let Some(line) = lines.message().await.expect("a line") {
         if line.attempt == 2 && line.text.contains("working") {
             break;
@@ -126,7 +135,11 @@ async fn an_agent_that_fails_is_said_with_its_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_output_ends_the_attempt() {
-    let world = World::with(Setup { config: json!({ "executor": { "local": { "output_mib": 1 } } }), ..Setup::default() }).await;
+    let world = World::with(Setup {
+        config: json!({ "executor": { "local": { "output_mib": 1 } } }),
+        ..Setup::default()
+    })
+    .await;
     let issue = world.scripted_issue("Talk a lot", &json!([{ "print_many": 200_000 }, { "hang": true }]));
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;

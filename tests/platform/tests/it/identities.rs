@@ -5,8 +5,9 @@ use std::sync::Arc;
 use control_plane::METHODS;
 use domain::clock::Clock;
 use proto::v1::{
-    AttemptRef, AuthorizeRequest, DirectivesRequest, HeartbeatRequest, KeysRequest, LeaseRequest, ReportRequest, SourcesRequest, StoreDeliveryRequest,
-    attempt_service_client::AttemptServiceClient, ingest_service_client::IngestServiceClient, worker_service_client::WorkerServiceClient,
+    AttemptRef, AuthorizeRequest, DirectivesRequest, HeartbeatRequest, KeysRequest, LeaseRequest,
+    ReportRequest, SourcesRequest, StoreDeliveryRequest, attempt_service_client::AttemptServiceClient,
+    ingest_service_client::IngestServiceClient, worker_service_client::WorkerServiceClient,
 };
 use telemetry::{
     address::Address,
@@ -27,14 +28,21 @@ async fn codes(channel: &AuthenticatedChannel) -> Vec<(&'static str, Code)> {
     fn code<T>(result: Result<T, Status>) -> Code {
         result.map_or_else(|s| s.code(), |_| Code::Ok)
     }
-    let (mut ingest, mut worker, mut attempt) =
-        (IngestServiceClient::new(channel.clone()), WorkerServiceClient::new(channel.clone()), AttemptServiceClient::new(channel.clone()));
+    let (mut ingest, mut worker, mut attempt) = (
+        IngestServiceClient::new(channel.clone()),
+        WorkerServiceClient::new(channel.clone()),
+        AttemptServiceClient::new(channel.clone()),
+    );
     let nobody = || Some(AttemptRef { attempt_id: "x".to_owned(), run_id: "x".to_owned() });
     let mut all = Vec::new();
     for (method, _) in METHODS {
         let answer = match method.rsplit('/').next().expect("a name") {
             "Sources" => code(ingest.sources(SourcesRequest {}).await),
-            "StoreDelivery" => code(ingest.store_delivery(StoreDeliveryRequest { guid: "by-hand".into(), ..Default::default() }).await),
+            "StoreDelivery" => code(
+                ingest
+                    .store_delivery(StoreDeliveryRequest { guid: "by-hand".into(), ..Default::default() })
+                    .await,
+            ),
             "Lease" => code(worker.lease(LeaseRequest::default()).await),
             "Heartbeat" => code(worker.heartbeat(HeartbeatRequest::default()).await),
             "Directives" => code(worker.directives(DirectivesRequest {}).await),
@@ -42,8 +50,17 @@ async fn codes(channel: &AuthenticatedChannel) -> Vec<(&'static str, Code)> {
             "Keys" => code(attempt.keys(KeysRequest {}).await),
             "Authorize" => code(attempt.authorize(AuthorizeRequest { attempt: nobody() }).await),
             "Assignment" => code(attempt.assignment(AttemptRef::default()).await),
-            "Transcript" => code(attempt.transcript(proto::v1::AttemptTranscript { attempt: nobody(), chunk: None }).await),
-            "Return" => code(attempt.r#return(futures::stream::iter([proto::v1::AttemptReturnPart { attempt: nobody(), part: None }])).await),
+            "Transcript" => code(
+                attempt.transcript(proto::v1::AttemptTranscript { attempt: nobody(), chunk: None }).await,
+            ),
+            "Return" => code(
+                attempt
+                    .r#return(futures::stream::iter([proto::v1::AttemptReturnPart {
+                        attempt: nobody(),
+                        part: None,
+                    }]))
+                    .await,
+            ),
             "GitFetch" => code(attempt.git_fetch(proto::v1::GitFetchRequest::default()).await),
             unknown => panic!("{unknown} has no row in this test"),
         };
@@ -77,7 +94,9 @@ async fn nobody_calls_anything_without_a_known_identity() {
     let world = World::start().await;
     let strangers = [
         Identity::generate(telemetry::identity::Subject::ApiGateway),
-        Identity::generate(telemetry::identity::Subject::Worker("0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e5f".parse().expect("an id"))),
+        Identity::generate(telemetry::identity::Subject::Worker(
+            "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e5f".parse().expect("an id"),
+        )),
     ];
     for stranger in strangers {
         for (method, code) in codes(&channel(&world, stranger)).await {
@@ -105,11 +124,17 @@ async fn a_worker_gets_the_runs_of_its_projects_only() {
     let second = world.run_of(second).await;
 
     let enroll = async |project: &str, name: &str| {
-        let request = proto::admin::EnrollWorkerRequest { name: name.to_owned(), projects: vec![project.to_owned()] };
+        let request =
+            proto::admin::EnrollWorkerRequest { name: name.to_owned(), projects: vec![project.to_owned()] };
         let enrolled = world.admin().enroll_worker(request).await.expect("enrolled").into_inner();
-        WorkerServiceClient::new(channel(&world, Identity::from_json(&enrolled.identity).expect("an identity")))
+        WorkerServiceClient::new(channel(
+            &world,
+            Identity::from_json(&enrolled.identity).expect("an identity"),
+        ))
     };
-    let lease = async |mut worker: WorkerServiceClient<AuthenticatedChannel>| worker.lease(LeaseRequest::default()).await.expect("an answer").into_inner().lease;
+    let lease = async |mut worker: WorkerServiceClient<AuthenticatedChannel>| {
+        worker.lease(LeaseRequest::default()).await.expect("an answer").into_inner().lease
+    };
     assert_eq!(lease(enroll("elsewhere", "stranger").await).await, None);
     let worker = enroll("demo", "helper").await;
     let leased = lease(worker.clone()).await.expect("the second run");

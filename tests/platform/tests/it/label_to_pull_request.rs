@@ -17,14 +17,20 @@ async fn a_label_becomes_a_pull_request_and_one_comment() {
     let pulls = world.github.pull_requests(REPOSITORY);
     assert_eq!(pulls.len(), 1);
     let pull = &pulls[0];
-    assert_eq!(detail.pull_request_url, format!("{}/{REPOSITORY}/pull/{}", world.github.web_url(), pull.number));
+    assert_eq!(
+        detail.pull_request_url,
+        format!("{}/{REPOSITORY}/pull/{}", world.github.web_url(), pull.number)
+    );
     assert_eq!(pull.head, format!("callboard/{issue}-dev"));
     let diff = world.github.pull_request_diff(REPOSITORY, pull.number).await.expect("a diff");
     assert!(diff.contains("Say hello to the moon"), "{diff}");
 
     assert_eq!(world.comments(issue).len(), 1, "one comment tells the whole story");
     let labels = world.github.labels(REPOSITORY, issue);
-    assert!(!labels.contains(&"run:dev".to_owned()) && labels.contains(&"state:in-review".to_owned()), "{labels:?}");
+    assert!(
+        !labels.contains(&"run:dev".to_owned()) && labels.contains(&"state:in-review".to_owned()),
+        "{labels:?}"
+    );
     assert_eq!(world.github.reactions(REPOSITORY, issue).len(), 1);
     let report = world.comments(pull.number);
     assert_eq!(report.len(), 1, "the report is a comment on the pull request");
@@ -46,7 +52,10 @@ async fn a_clone_of_the_result_shows_one_commit() {
     let run = world.run_of(issue).await;
     world.finished(&run.id).await;
     let git = |words: &[&str]| {
-        let clone = format!("{}/{REPOSITORY}.git", world.github.git_url().replace("http://", &format!("http://x-access-token:{}@", world.token)));
+        let clone = format!(
+            "{}/{REPOSITORY}.git",
+            world.github.git_url().replace("http://", &format!("http://x-access-token:{}@", world.token))
+        );
         let words: Vec<String> = words.iter().map(|w| w.replace("URL", &clone)).collect();
         let done = subprocess::command("git", world.folder()).args(&words).output().expect("git runs");
         assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
@@ -54,7 +63,10 @@ async fn a_clone_of_the_result_shows_one_commit() {
     };
     git(&["clone", "--quiet", "--branch", &format!("callboard/{issue}-dev"), "URL", "clone"]);
     assert_eq!(git(&["-C", "clone", "rev-list", "--count", "origin/main..HEAD"]).trim(), "1");
-    assert_eq!(git(&["-C", "clone", "diff", "--name-status", "origin/main", "HEAD"]).trim(), "A\tsrc/greeting.sh");
+    assert_eq!(
+        git(&["-C", "clone", "diff", "--name-status", "origin/main", "HEAD"]).trim(),
+        "A\tsrc/greeting.sh"
+    );
     let trailer = git(&["-C", "clone", "log", "-1", "--format=%(trailers:key=Callboard-Run,valueonly)"]);
     assert_eq!(trailer.trim(), run.id);
     world.end().await;
@@ -63,7 +75,8 @@ async fn a_clone_of_the_result_shows_one_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_changed_is_a_result() {
     let world = World::start().await;
-    let issue = world.scripted_issue("Look around", &json!([{ "summary": "Nothing to do: it greets already." }]));
+    let issue =
+        world.scripted_issue("Look around", &json!([{ "summary": "Nothing to do: it greets already." }]));
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     let run = world.finished(&run.id).await.run.expect("a run");
@@ -85,7 +98,11 @@ async fn a_server_without_reactions_is_good_enough() {
     assert_eq!(run.run.expect("a run").state, "succeeded");
     let react = run.effects.iter().find(|e| e.kind == "react").expect("an effect");
     assert_eq!(react.state, "skipped", "{react:?}");
-    assert!(run.events.iter().any(|e| e.kind == "effect_skipped" && e.text.starts_with("react:")), "{:?}", run.events);
+    assert!(
+        run.events.iter().any(|e| e.kind == "effect_skipped" && e.text.starts_with("react:")),
+        "{:?}",
+        run.events
+    );
     world.end().await;
 }
 
@@ -101,7 +118,15 @@ async fn text_of_an_agent_is_neutralised_everywhere() {
     world.finished(&run.id).await;
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
     for text in [&pull.title, &pull.body, &world.comments(issue)[0], &world.comments(pull.number)[0]] {
-        for bad in ["@octocat", "@mona", "fixes #1", "closes #1", "<!-- callboard:run=forged", "<details>hidden", "![x]"] {
+        for bad in [
+            "@octocat",
+            "@mona",
+            "fixes #1",
+            "closes #1",
+            "<!-- callboard:run=forged",
+            "<details>hidden",
+            "![x]",
+        ] {
             assert!(!text.contains(bad), "`{bad}` in {text}");
         }
     }

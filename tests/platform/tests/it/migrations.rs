@@ -49,8 +49,14 @@ async fn every_migration_runs_on_a_database_with_data() {
     let database = Database::empty();
     let mut connection = PgConnection::connect(&database.url).await.expect("connected");
     for migration in control_plane::MIGRATOR.iter() {
-        connection.execute(AssertSqlSafe(migration.sql.as_str().to_owned())).await.unwrap_or_else(|e| panic!("{}: {e}", migration.description));
-        let rows = ROWS.iter().find(|(version, _)| *version == migration.version).unwrap_or_else(|| panic!("{} has no rows in this test", migration.version));
+        connection
+            .execute(AssertSqlSafe(migration.sql.as_str().to_owned()))
+            .await
+            .unwrap_or_else(|e| panic!("{}: {e}", migration.description));
+        let rows = ROWS
+            .iter()
+            .find(|(version, _)| *version == migration.version)
+            .unwrap_or_else(|| panic!("{} has no rows in this test", migration.version));
         connection.execute(rows.1).await.unwrap_or_else(|e| panic!("rows of {}: {e}", migration.description));
     }
     assert_eq!(ROWS.len(), control_plane::MIGRATOR.iter().count());

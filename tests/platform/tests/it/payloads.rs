@@ -29,7 +29,11 @@ async fn every_example_payload_is_accepted_and_explained() {
         .iter()
         .flat_map(|event| {
             let name = event["name"].as_str().expect("a name").to_owned();
-            event["examples"].as_array().expect("examples").iter().map(move |e| (name.clone(), e.to_string().into_bytes()))
+            event["examples"]
+                .as_array()
+                .expect("examples")
+                .iter()
+                .map(move |e| (name.clone(), e.to_string().into_bytes()))
         })
         .collect();
     assert_eq!(payloads.len(), 329);
@@ -39,11 +43,16 @@ async fn every_example_payload_is_accepted_and_explained() {
         let answer = world.post(event, &format!("example-{number}"), body, Some(&sign(SECRET, body))).await;
         assert!(answer.status().is_success(), "{event} {number}: {}", answer.status());
     }
-    let left = world.platform().control_plane().settled(std::time::Duration::from_secs(60)).await.expect("Postgres answers");
+    let left = world
+        .platform()
+        .control_plane()
+        .settled(std::time::Duration::from_secs(60))
+        .await
+        .expect("Postgres answers");
     assert!(left.is_empty(), "{left:?}");
-    for number in 0..payloads.len() {
+    for (number, (event, _)) in payloads.iter().enumerate() {
         let explained = world.explain(&format!("example-{number}")).await;
-        assert_eq!(explained.len(), 1, "{:?}", payloads[number].0);
+        assert_eq!(explained.len(), 1, "{event}");
         assert!(!explained[0].rule.is_empty() && explained[0].outcome != "start");
     }
     world.end().await;

@@ -47,7 +47,9 @@ impl Story {
         let (folder, database) = (folder(), Database::migrated());
         std::fs::write(folder.path().join("secret"), "the secret of the processes' story").expect("written");
         let mut stand_in = subprocess::command(program("webhook-simulator"), folder.path());
-        stand_in.args(["serve", "--listen", "127.0.0.1:0", "--data", "github", "--token-file", "token"]).stdout(Stdio::piped());
+        stand_in
+            .args(["serve", "--listen", "127.0.0.1:0", "--data", "github", "--token-file", "token"])
+            .stdout(Stdio::piped());
         let mut stand_in = stand_in.spawn().expect("the stand-in starts");
         let mut line = String::new();
         BufReader::new(stand_in.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
@@ -62,7 +64,8 @@ impl Story {
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
         std::fs::write(folder.path().join("callboard.yaml"), config.to_string()).expect("written");
-        let mut story = Self { folder, github, admin, platform: None, _stand_in: Process(stand_in), _database: database };
+        let mut story =
+            Self { folder, github, admin, platform: None, _stand_in: Process(stand_in), _database: database };
         story.up();
         let hook = format!("http://127.0.0.1:{api}/webhooks/github/hello-world");
         story.stand_in(&["seed", "--hook-url", &hook, "--hook-secret-file", "secret"]);
@@ -74,7 +77,11 @@ impl Story {
     }
 
     fn up(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("log")).expect("a log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path().join("log"))
+            .expect("a log");
         let mut platform = subprocess::command(program("callboard"), self.path());
         platform.args(["up", "--config", "callboard.yaml"]).stderr(log);
         self.platform = Some(Process(platform.spawn().expect("the platform starts")));
@@ -133,7 +140,9 @@ impl Story {
             let run = self.json(&["run", "get", id]);
             let effects = run["effects"].as_array().expect("effects");
             let state = run["run"]["state"].as_str().expect("a state");
-            if ["succeeded", "failed", "cancelled"].contains(&state) && effects.iter().all(|e| e["state"] != "pending") {
+            if ["succeeded", "failed", "cancelled"].contains(&state)
+                && effects.iter().all(|e| e["state"] != "pending")
+            {
                 return run;
             }
             assert!(Instant::now() < patience, "{run:#}\n{}", self.log());
@@ -158,7 +167,10 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
     settings.bind(|| {
         let (code, out, err) = story.callboard(&["explain", &format!("octocat/hello-world#{number}")]);
         assert_eq!((code, err.as_str()), (0, ""));
-        let decision = out.split("\n\n").find(|e| e.contains("issues.labeled") && e.contains("start")).expect("the decision");
+        let decision = out
+            .split("\n\n")
+            .find(|e| e.contains("issues.labeled") && e.contains("start"))
+            .expect("the decision");
         insta::assert_snapshot!("explain", decision);
         let (code, out, _) = story.callboard(&["run", "logs", &id]);
         assert_eq!(code, 0);
@@ -180,14 +192,22 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
     assert_eq!(workers[0]["name"], "local");
 
     let metrics = story.metrics();
-    for name in ["callboard_webhook_deliveries_total", "callboard_decisions_total", "callboard_effects_total", "callboard_runs"] {
+    for name in [
+        "callboard_webhook_deliveries_total",
+        "callboard_decisions_total",
+        "callboard_effects_total",
+        "callboard_runs",
+    ] {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }
     // One trace id from delivery to comment.
     let trace = run["trace_id"].as_str().expect("a trace");
     let log = story.log();
     for event in ["delivery decided", "run queued", "effect applied"] {
-        assert!(log.lines().any(|l| l.contains(event) && l.contains(trace)), "`{event}` with trace {trace} in\n{log}");
+        assert!(
+            log.lines().any(|l| l.contains(event) && l.contains(trace)),
+            "`{event}` with trace {trace} in\n{log}"
+        );
     }
     // No secret in the log.
     let token = std::fs::read_to_string(story.path().join("token")).expect("the token");
@@ -244,7 +264,9 @@ fn killed_platform_takes_its_agents_with_it_and_goes_on_where_it_was() {
     assert_eq!(story.callboard(&["run", "cancel", &id]).0, 0);
     let run = story.until_final(&id);
     assert_eq!(run["run"]["state"], "cancelled");
-    let comments: Value = serde_json::from_str(&story.stand_in(&["show", "comments", "octocat/hello-world", number.trim()])).expect("JSON");
+    let comments: Value =
+        serde_json::from_str(&story.stand_in(&["show", "comments", "octocat/hello-world", number.trim()]))
+            .expect("JSON");
     let comments = comments.as_array().expect("a list");
     assert_eq!(comments.len(), 1, "{comments:#?}");
 }

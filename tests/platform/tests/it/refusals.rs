@@ -5,7 +5,12 @@ use serde_json::json;
 use crate::harness::{REPOSITORY, World, filtered};
 
 async fn settled(world: &World) {
-    let left = world.platform().control_plane().settled(std::time::Duration::from_secs(30)).await.expect("Postgres answers");
+    let left = world
+        .platform()
+        .control_plane()
+        .settled(std::time::Duration::from_secs(30))
+        .await
+        .expect("Postgres answers");
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -17,7 +22,10 @@ async fn a_start_needs_write_permission_as_github_states_it_now() {
     world.until("a word on the issue", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
     settled(&world).await;
     filtered().bind(|| insta::assert_snapshot!("refused_without_write", world.comments(issue)[0]));
-    assert!(!world.github.labels(REPOSITORY, issue).contains(&"run:dev".to_owned()), "the label is taken off");
+    assert!(
+        !world.github.labels(REPOSITORY, issue).contains(&"run:dev".to_owned()),
+        "the label is taken off"
+    );
     let explained = world.explain(&format!("#{issue}")).await;
     let decision = explained.iter().find(|e| e.subject.starts_with("issues.labeled")).expect("explained");
     assert_eq!((decision.outcome.as_str(), decision.reason.as_str()), ("reject", "no_write_permission"));
@@ -29,7 +37,11 @@ async fn bots_do_not_start_runs_and_are_not_answered() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
     world.label_by(issue, "run:dev", "helper[bot]");
-    world.until("the label to go", |g| (!g.labels(REPOSITORY, issue).contains(&"run:dev".to_owned())).then_some(())).await;
+    world
+        .until("the label to go", |g| {
+            (!g.labels(REPOSITORY, issue).contains(&"run:dev".to_owned())).then_some(())
+        })
+        .await;
     settled(&world).await;
     assert!(world.comments(issue).is_empty());
     assert!(world.explain(&format!("#{issue}")).await.iter().any(|e| e.reason == "bot_actor"));
@@ -79,7 +91,14 @@ async fn other_labels_are_ignored_and_explained() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
     world.label(issue, "bug");
-    world.until("the delivery", |g| g.deliveries(world.hook).into_iter().find(|d| d.event == "issues" && d.action.as_deref() == Some("labeled") && d.answer.is_some()).map(|_| ())).await;
+    world
+        .until("the delivery", |g| {
+            g.deliveries(world.hook)
+                .into_iter()
+                .find(|d| d.event == "issues" && d.action.as_deref() == Some("labeled") && d.answer.is_some())
+                .map(|_| ())
+        })
+        .await;
     settled(&world).await;
     let explained = world.explain(&format!("#{issue}")).await;
     assert!(explained.iter().any(|e| e.reason == "label_not_a_trigger"), "{explained:?}");

@@ -6,39 +6,107 @@ use proto::admin::{Finding, finding::Level};
 
 use crate::{App, projects::store::enabled};
 
-fn finding(level: Level, probe: impl Into<String>, expected: &str, found: impl Into<String>, next_step: &str) -> Finding {
-    Finding { level: level.into(), probe: probe.into(), expected: expected.to_owned(), found: found.into(), next_step: next_step.to_owned() }
+fn finding(
+    level: Level,
+    probe: impl Into<String>,
+    expected: &str,
+    found: impl Into<String>,
+    next_step: &str,
+) -> Finding {
+    Finding {
+        level: level.into(),
+        probe: probe.into(),
+        expected: expected.to_owned(),
+        found: found.into(),
+        next_step: next_step.to_owned(),
+    }
 }
 
 /// Looks at database, code host, repositories and workers.
 pub(super) async fn findings(app: &App) -> Vec<Finding> {
-    let mut out: Vec<Finding> = app.notes.iter().map(|note| finding(Level::Warning, "configuration", "a sandbox", note.clone(), "set executor.local.sandbox: bubblewrap")).collect();
+    let mut out: Vec<Finding> = app
+        .notes
+        .iter()
+        .map(|note| {
+            finding(
+                Level::Warning,
+                "configuration",
+                "a sandbox",
+                note.clone(),
+                "set executor.local.sandbox: bubblewrap",
+            )
+        })
+        .collect();
     out.push(match sqlx::query_scalar!(r#"select version() as "v!""#).fetch_one(&app.db).await {
-        Ok(version) => finding(Level::Ok, "Postgres", "answers", version.split(',').next().unwrap_or_default(), ""),
-        Err(error) => finding(Level::Failure, "Postgres", "answers", error.to_string(), "look at the server's log"),
+        Ok(version) => {
+            finding(Level::Ok, "Postgres", "answers", version.split(',').next().unwrap_or_default(), "")
+        }
+        Err(error) => {
+            finding(Level::Failure, "Postgres", "answers", error.to_string(), "look at the server's log")
+        }
     });
     out.push(match app.forge.identity().await {
         Ok(login) => finding(Level::Ok, "code host", "takes the token", format!("acts as {login}"), ""),
-        Err(error) => finding(Level::Failure, "code host", "takes the token", error.to_string(), "check github.api_url and github.token_file"),
+        Err(error) => finding(
+            Level::Failure,
+            "code host",
+            "takes the token",
+            error.to_string(),
+            "check github.api_url and github.token_file",
+        ),
     });
     match enabled(&app.db).await {
         Ok(repositories) => {
             if repositories.is_empty() {
-                out.push(finding(Level::Warning, "repositories", "at least one", "none", "add one under projects: in callboard.yaml"));
+                out.push(finding(
+                    Level::Warning,
+                    "repositories",
+                    "at least one",
+                    "none",
+                    "add one under projects: in callboard.yaml",
+                ));
             }
             for repository in repositories {
                 let probe = format!("repository {}", repository.name);
                 let expected = "write permission for the token";
                 out.push(match app.forge.repository(&repository.name).await {
-                    Ok(r) if r.archived => finding(Level::Failure, probe, "takes changes", "it is archived", "unarchive it, or take it out of callboard.yaml"),
+                    Ok(r) if r.archived => finding(
+                        Level::Failure,
+                        probe,
+                        "takes changes",
+                        "it is archived",
+                        "unarchive it, or take it out of callboard.yaml",
+                    ),
                     Ok(r) => match r.our_permission {
-                        Some(permission) if permission >= Permission::Write => {
-                            finding(Level::Ok, probe, expected, format!("{permission}; default branch {}", r.default_branch), "")
-                        }
-                        Some(permission) => finding(Level::Failure, probe, expected, permission.to_string(), "give the token contents, issues and pull requests: write"),
-                        None => finding(Level::Warning, probe, expected, "the code host does not say", "start a run and look at its comment"),
+                        Some(permission) if permission >= Permission::Write => finding(
+                            Level::Ok,
+                            probe,
+                            expected,
+                            format!("{permission}; default branch {}", r.default_branch),
+                            "",
+                        ),
+                        Some(permission) => finding(
+                            Level::Failure,
+                            probe,
+                            expected,
+                            permission.to_string(),
+                            "give the token contents, issues and pull requests: write",
+                        ),
+                        None => finding(
+                            Level::Warning,
+                            probe,
+                            expected,
+                            "the code host does not say",
+                            "start a run and look at its comment",
+                        ),
                     },
-                    Err(error) => finding(Level::Failure, probe, expected, error.to_string(), "check the name, and that the token may see it"),
+                    Err(error) => finding(
+                        Level::Failure,
+                        probe,
+                        expected,
+                        error.to_string(),
+                        "check the name, and that the token may see it",
+                    ),
                 });
             }
         }
@@ -52,19 +120,47 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
     .await
     .unwrap_or_default();
     for row in skipped {
-        out.push(finding(Level::Note, format!("effect {}", row.kind), "offered by the code host", format!("{} ({} times)", row.last_error, row.n), "nothing; it is skipped"));
+        out.push(finding(
+            Level::Note,
+            format!("effect {}", row.kind),
+            "offered by the code host",
+            format!("{} ({} times)", row.last_error, row.n),
+            "nothing; it is skipped",
+        ));
     }
-    let dead = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'dead'"#).fetch_one(&app.db).await.unwrap_or_default();
+    let dead = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'dead'"#)
+        .fetch_one(&app.db)
+        .await
+        .unwrap_or_default();
     if dead > 0 {
-        out.push(finding(Level::Warning, "effects", "none given up", format!("{dead} given up"), "`callboard run get ID` shows them with their errors"));
+        out.push(finding(
+            Level::Warning,
+            "effects",
+            "none given up",
+            format!("{dead} given up"),
+            "`callboard run get ID` shows them with their errors",
+        ));
     }
     match crate::workers::list(app).await {
-        Ok(workers) if workers.is_empty() => out.push(finding(Level::Failure, "workers", "at least one", "none", "enrol one: callboard worker enroll --project NAME")),
+        Ok(workers) if workers.is_empty() => out.push(finding(
+            Level::Failure,
+            "workers",
+            "at least one",
+            "none",
+            "enrol one: callboard worker enroll --project NAME",
+        )),
         Ok(workers) => {
             for worker in workers {
-                let seen = if worker.last_seen_at.is_empty() { "never".to_owned() } else { worker.last_seen_at };
+                let seen =
+                    if worker.last_seen_at.is_empty() { "never".to_owned() } else { worker.last_seen_at };
                 let level = if seen == "never" { Level::Warning } else { Level::Ok };
-                out.push(finding(level, format!("worker {}", worker.name), "was here", format!("{seen}; projects {}", worker.projects.join(", ")), ""));
+                out.push(finding(
+                    level,
+                    format!("worker {}", worker.name),
+                    "was here",
+                    format!("{seen}; projects {}", worker.projects.join(", ")),
+                    "",
+                ));
             }
         }
         Err(error) => out.push(finding(Level::Failure, "workers", "can be read", error.to_string(), "")),

@@ -12,9 +12,9 @@ use domain::{
 };
 use futures::Stream;
 use proto::admin::{
-    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, ExplainRequest, ExplainResponse, GetRunRequest, ListRunsRequest,
-    ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine, LogsRequest, RunActionRequest, RunActionResponse, RunDetail,
-    admin_service_server::AdminService,
+    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, ExplainRequest, ExplainResponse,
+    GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
+    LogsRequest, RunActionRequest, RunActionResponse, RunDetail, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,9 @@ impl AdminCalls {
 /// Lets in the user this process runs as, and root; the kernel says who is calling.
 pub(crate) fn prove_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
     let credentials = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    let uid = credentials.map(|c| c.uid()).ok_or_else(|| Status::unauthenticated("the kernel did not say who is calling"))?;
+    let uid = credentials
+        .map(|c| c.uid())
+        .ok_or_else(|| Status::unauthenticated("the kernel did not say who is calling"))?;
     if !may_operate(uid, rustix::process::geteuid().as_raw()) {
         tracing::warn!(uid, "admin call refused");
         return Err(Status::permission_denied("only the user this platform runs as may do this"));
@@ -64,7 +66,11 @@ struct Operator(Principal);
 
 /// The caller, allowed to do `action`.
 fn operator<T>(request: &Request<T>, action: Action) -> Result<Principal, Status> {
-    let Operator(principal) = request.extensions().get::<Operator>().cloned().ok_or_else(|| Status::unauthenticated("no caller"))?;
+    let Operator(principal) = request
+        .extensions()
+        .get::<Operator>()
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("no caller"))?;
     authorise(&principal, action).map_err(|_| Status::permission_denied("you may not do this"))?;
     Ok(principal)
 }
@@ -83,15 +89,23 @@ fn refusal(decided: &Decided) -> Status {
 }
 
 impl AdminCalls {
-    async fn cancel(&self, principal: &Principal, id: RunId, reason: &str) -> Result<RunActionResponse, CommandError> {
+    async fn cancel(
+        &self,
+        principal: &Principal,
+        id: RunId,
+        reason: &str,
+    ) -> Result<RunActionResponse, CommandError> {
         let app = &self.app;
         let mut tx = app.db.begin().await?;
         let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let decided = decide_cancel(principal, run.state.is_final());
         let repository = by_id(&mut *tx, run.repository_id).await?;
-        triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run cancel", &decided).await?;
+        triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run cancel", &decided)
+            .await?;
         let message = match decided.decision {
-            Decision::Cancel => Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message),
+            Decision::Cancel => {
+                Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message)
+            }
             Decision::Start { .. } | Decision::Ignore | Decision::Reject { .. } => None,
         };
         tx.commit().await?;
@@ -112,11 +126,24 @@ impl AdminCalls {
         let facts = Facts {
             stages: &app.stages,
             permission: None,
-            run_under_way: other.map(|r| RunUnderWay { id: r.id.to_string(), stage: r.stage, since: r.created_at }),
+            run_under_way: other.map(|r| RunUnderWay {
+                id: r.id.to_string(),
+                stage: r.stage,
+                since: r.created_at,
+            }),
             own_effect: false,
         };
         let decided = decide_retry(principal, &facts, run.state.is_final(), issue, &run.stage);
-        let decision = triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run retry", &decided).await?;
+        let decision = triggers::record_command(
+            &mut tx,
+            app,
+            &repository,
+            &run,
+            &principal.name(),
+            "run retry",
+            &decided,
+        )
+        .await?;
         let started = match &decided.decision {
             Decision::Start { stage, .. } => {
                 let new = NewRun {
@@ -139,14 +166,20 @@ impl AdminCalls {
         };
         tx.commit().await?;
         match started {
-            Some(new) => Ok(RunActionResponse { run_id: new.id.to_string(), message: format!("Queued as run {}.", new.id) }),
+            Some(new) => Ok(RunActionResponse {
+                run_id: new.id.to_string(),
+                message: format!("Queued as run {}.", new.id),
+            }),
             None => Err(CommandError::Refused(decided)),
         }
     }
 
     async fn find(&self, id: &str) -> Result<Run, Status> {
         let id = run_id(id)?;
-        runs::get(&self.app.db, id).await.map_err(|e| failed(&e))?.ok_or_else(|| CommandError::NoSuchRun(id).into())
+        runs::get(&self.app.db, id)
+            .await
+            .map_err(|e| failed(&e))?
+            .ok_or_else(|| CommandError::NoSuchRun(id).into())
     }
 }
 
@@ -180,14 +213,21 @@ type Logs = Pin<Box<dyn Stream<Item = Result<LogLine, Status>> + Send>>;
 impl AdminService for AdminCalls {
     type LogsStream = Logs;
 
-    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<ListRunsRequest>,
+    ) -> Result<Response<ListRunsResponse>, Status> {
         operator(&request, Action::View)?;
         let asked = request.into_inner();
         let some = |text: String| (!text.is_empty()).then_some(text);
         let (project, state) = (some(asked.project), some(asked.state));
         let limit = if asked.limit == 0 { 20 } else { i64::from(asked.limit.min(1000)) };
-        let runs = runs::list(&self.app.db, project.as_deref(), state.as_deref(), limit).await.map_err(|e| failed(&e))?;
-        Ok(Response::new(ListRunsResponse { runs: views::runs(&self.app, &runs).await.map_err(|e| failed(&e))? }))
+        let runs = runs::list(&self.app.db, project.as_deref(), state.as_deref(), limit)
+            .await
+            .map_err(|e| failed(&e))?;
+        Ok(Response::new(ListRunsResponse {
+            runs: views::runs(&self.app, &runs).await.map_err(|e| failed(&e))?,
+        }))
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<RunDetail>, Status> {
@@ -202,44 +242,67 @@ impl AdminService for AdminCalls {
         let run = self.find(&run_id).await?.id;
         let app = Arc::clone(&self.app);
         let wake = app.wake.subscribe(Topic::Runs);
-        let state = (app, wake, self.ended.clone(), views::LogCursor::default(), std::collections::VecDeque::new(), false);
-        let stream = futures::stream::unfold(state, move |(app, mut wake, ended, mut cursor, mut ready, mut last)| async move {
-            loop {
-                if let Some(line) = ready.pop_front() {
-                    return Some((Ok(line), (app, wake, ended, cursor, ready, last)));
-                }
-                if last || ended.is_cancelled() {
-                    return None;
-                }
-                wake.mark_unchanged();
-                // The state is read before the lines: what comes with the end is not missed.
-                let over = match runs::get(&app.db, run).await {
-                    Ok(run) => run.is_none_or(|r| r.state.is_final()),
-                    Err(error) => return Some((Err(failed(&error)), (app, wake, ended, cursor, ready, true))),
-                };
-                match views::log_lines(&app, run, &mut cursor).await {
-                    Ok(lines) => ready.extend(lines),
-                    Err(error) => return Some((Err(internal("admin.logs", &error)), (app, wake, ended, cursor, ready, true))),
-                }
-                last = over || !follow;
-                if ready.is_empty() && !last {
-                    tokio::select! {
-                        () = ended.cancelled() => {}
-                        () = news(&mut wake, Duration::from_secs(5)) => {}
+        let state = (
+            app,
+            wake,
+            self.ended.clone(),
+            views::LogCursor::default(),
+            std::collections::VecDeque::new(),
+            false,
+        );
+        let stream = futures::stream::unfold(
+            state,
+            move |(app, mut wake, ended, mut cursor, mut ready, mut last)| async move {
+                loop {
+                    if let Some(line) = ready.pop_front() {
+                        return Some((Ok(line), (app, wake, ended, cursor, ready, last)));
+                    }
+                    if last || ended.is_cancelled() {
+                        return None;
+                    }
+                    wake.mark_unchanged();
+                    // The state is read before the lines: what comes with the end is not missed.
+                    let over = match runs::get(&app.db, run).await {
+                        Ok(run) => run.is_none_or(|r| r.state.is_final()),
+                        Err(error) => {
+                            return Some((Err(failed(&error)), (app, wake, ended, cursor, ready, true)));
+                        }
+                    };
+                    match views::log_lines(&app, run, &mut cursor).await {
+                        Ok(lines) => ready.extend(lines),
+                        Err(error) => {
+                            return Some((
+                                Err(internal("admin.logs", &error)),
+                                (app, wake, ended, cursor, ready, true),
+                            ));
+                        }
+                    }
+                    last = over || !follow;
+                    if ready.is_empty() && !last {
+                        tokio::select! {
+                            () = ended.cancelled() => {}
+                            () = news(&mut wake, Duration::from_secs(5)) => {}
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn cancel_run(&self, request: Request<RunActionRequest>) -> Result<Response<RunActionResponse>, Status> {
+    async fn cancel_run(
+        &self,
+        request: Request<RunActionRequest>,
+    ) -> Result<Response<RunActionResponse>, Status> {
         let principal = operator(&request, Action::Cancel)?;
         let asked = request.into_inner();
         Ok(Response::new(self.cancel(&principal, run_id(&asked.id)?, &asked.reason).await?))
     }
 
-    async fn retry_run(&self, request: Request<RunActionRequest>) -> Result<Response<RunActionResponse>, Status> {
+    async fn retry_run(
+        &self,
+        request: Request<RunActionRequest>,
+    ) -> Result<Response<RunActionResponse>, Status> {
         let principal = operator(&request, Action::Start)?;
         let asked = request.into_inner();
         Ok(Response::new(self.retry(&principal, run_id(&asked.id)?).await?))
@@ -256,14 +319,24 @@ impl AdminService for AdminCalls {
         Ok(Response::new(CheckResponse { findings: check::findings(&self.app).await }))
     }
 
-    async fn enroll_worker(&self, request: Request<EnrollWorkerRequest>) -> Result<Response<EnrollWorkerResponse>, Status> {
+    async fn enroll_worker(
+        &self,
+        request: Request<EnrollWorkerRequest>,
+    ) -> Result<Response<EnrollWorkerResponse>, Status> {
         let principal = operator(&request, Action::ManageWorkers)?;
         let asked = request.into_inner();
-        let (id, identity) = workers::enroll(&self.app, &asked.name, &asked.projects, &principal.name()).await?;
-        Ok(Response::new(EnrollWorkerResponse { worker_id: id.uuid().to_string(), identity: identity.to_json().expose_secret().to_owned() }))
+        let (id, identity) =
+            workers::enroll(&self.app, &asked.name, &asked.projects, &principal.name()).await?;
+        Ok(Response::new(EnrollWorkerResponse {
+            worker_id: id.uuid().to_string(),
+            identity: identity.to_json().expose_secret().to_owned(),
+        }))
     }
 
-    async fn list_workers(&self, request: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+    async fn list_workers(
+        &self,
+        request: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
         operator(&request, Action::ManageWorkers)?;
         let workers = workers::list(&self.app).await.map_err(|e| internal("admin.workers", &e))?;
         Ok(Response::new(ListWorkersResponse { workers }))

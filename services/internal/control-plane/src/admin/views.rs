@@ -8,7 +8,12 @@ use sqlx::types::Json;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::{App, publishing, runs::{self, Run, RunError}, serving::internal, triggers};
+use crate::{
+    App, publishing,
+    runs::{self, Run, RunError},
+    serving::internal,
+    triggers,
+};
 
 fn text(at: Option<DateTime<Utc>>) -> String {
     at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
@@ -16,10 +21,17 @@ fn text(at: Option<DateTime<Utc>>) -> String {
 
 fn view(app: &App, run: &Run, pull_request_url: String) -> admin::Run {
     let (state, kind) = run.state.columns();
-    let issue_url = run
-        .issue
-        .as_ref()
-        .map_or_else(|| format!("{}/{}/issues/{}", app.upstream.web_url.as_str().trim_end_matches('/'), run.repository, run.issue_number), |i| i.url.clone());
+    let issue_url = run.issue.as_ref().map_or_else(
+        || {
+            format!(
+                "{}/{}/issues/{}",
+                app.upstream.web_url.as_str().trim_end_matches('/'),
+                run.repository,
+                run.issue_number
+            )
+        },
+        |i| i.url.clone(),
+    );
     admin::Run {
         id: run.id.to_string(),
         project: run.project_name.clone(),
@@ -61,13 +73,22 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
     let attempts = runs::attempts(&app.db, run.id).await?;
     let publication = publishing::publication(&app.db, run.id).await?;
     let effects = publishing::of_run(&app.db, run.id).await?;
-    let comment = sqlx::query!("select url, created_at from status_comments where run_id = $1", run.id.uuid()).fetch_optional(&app.db).await?;
-    let decided_at = sqlx::query_scalar!("select d.decided_at from decisions d join runs r using (decision_id) where r.run_id = $1", run.id.uuid())
-        .fetch_one(&app.db)
-        .await?;
-    let events = sqlx::query!("select happened_at, kind, text from run_events where run_id = $1 order by happened_at, run_event_id", run.id.uuid())
-        .fetch_all(&app.db)
-        .await?;
+    let comment =
+        sqlx::query!("select url, created_at from status_comments where run_id = $1", run.id.uuid())
+            .fetch_optional(&app.db)
+            .await?;
+    let decided_at = sqlx::query_scalar!(
+        "select d.decided_at from decisions d join runs r using (decision_id) where r.run_id = $1",
+        run.id.uuid()
+    )
+    .fetch_one(&app.db)
+    .await?;
+    let events = sqlx::query!(
+        "select happened_at, kind, text from run_events where run_id = $1 order by happened_at, run_event_id",
+        run.id.uuid()
+    )
+    .fetch_all(&app.db)
+    .await?;
     let timings = Timings {
         received_to_decided: since(run.received_at, Some(decided_at)),
         received_to_leased: since(run.received_at, attempts.first().map(|a| a.leased_at)),
@@ -78,7 +99,11 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
         received_to_finished: since(run.received_at, run.finished_at),
     };
     Ok(RunDetail {
-        run: Some(view(app, run, publication.as_ref().and_then(|p| p.pull_request_url.clone()).unwrap_or_default())),
+        run: Some(view(
+            app,
+            run,
+            publication.as_ref().and_then(|p| p.pull_request_url.clone()).unwrap_or_default(),
+        )),
         summary: attempts.last().and_then(|a| a.summary.clone()).unwrap_or_default(),
         attempts: attempts
             .into_iter()
@@ -93,10 +118,15 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
                 ended_at: text(a.ended_at),
             })
             .collect(),
-        events: events.into_iter().map(|e| admin::Event { at: text(Some(e.happened_at)), kind: e.kind, text: e.text }).collect(),
+        events: events
+            .into_iter()
+            .map(|e| admin::Event { at: text(Some(e.happened_at)), kind: e.kind, text: e.text })
+            .collect(),
         comment_url: comment.map(|c| c.url).unwrap_or_default(),
         publication_state: publication.as_ref().map(|p| p.state.to_string()).unwrap_or_default(),
-        findings: publication.map(|p| p.findings.into_iter().map(|f| f.sentence).collect()).unwrap_or_default(),
+        findings: publication
+            .map(|p| p.findings.into_iter().map(|f| f.sentence).collect())
+            .unwrap_or_default(),
         prompt_digest: run.prompt_digest().unwrap_or_default().to_owned(),
         base_sha: run.base_sha.as_ref().map(ToString::to_string).unwrap_or_default(),
         trace_id: run.trace_id.clone(),
@@ -163,32 +193,37 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
     let id = Uuid::parse_str(subject).ok();
     let (repository, issue) = match subject.split_once('#') {
         Some((repository, number)) => {
-            let number: i64 = number.parse().map_err(|_| Status::invalid_argument(format!("`{subject}` is not an issue: write owner/name#7 or #7")))?;
+            let number: i64 = number.parse().map_err(|_| {
+                Status::invalid_argument(format!("`{subject}` is not an issue: write owner/name#7 or #7"))
+            })?;
             ((!repository.is_empty()).then(|| repository.to_lowercase()), Some(number))
         }
         None => (None, None),
     };
     let guid = issue.is_none().then_some(subject);
     let error = |e: sqlx::Error| internal("admin.explain", &e);
-    let mut found: Vec<Explanation> = triggers::store::explain(&app.db, id, guid, repository.as_deref(), issue)
-        .await
-        .map_err(error)?
-        .into_iter()
-        .map(|d| Explanation {
-            at: text(Some(d.decided_at)),
-            kind: "decision".to_owned(),
-            subject: match (d.repository, d.issue_number) {
-                (Some(repository), Some(number)) => format!("{} on {repository}#{number} by {}", d.subject, d.actor.unwrap_or_default()),
-                (_, _) => d.subject,
-            },
-            outcome: d.decision,
-            reason: d.reason,
-            rule: d.rule,
-            remedy: d.remedy,
-            run_id: d.run_id.map(|r| r.to_string()).unwrap_or_default(),
-            delivery_id: d.delivery_id.map(|r| r.to_string()).unwrap_or_default(),
-        })
-        .collect();
+    let mut found: Vec<Explanation> =
+        triggers::store::explain(&app.db, id, guid, repository.as_deref(), issue)
+            .await
+            .map_err(error)?
+            .into_iter()
+            .map(|d| Explanation {
+                at: text(Some(d.decided_at)),
+                kind: "decision".to_owned(),
+                subject: match (d.repository, d.issue_number) {
+                    (Some(repository), Some(number)) => {
+                        format!("{} on {repository}#{number} by {}", d.subject, d.actor.unwrap_or_default())
+                    }
+                    (_, _) => d.subject,
+                },
+                outcome: d.decision,
+                reason: d.reason,
+                rule: d.rule,
+                remedy: d.remedy,
+                run_id: d.run_id.map(|r| r.to_string()).unwrap_or_default(),
+                delivery_id: d.delivery_id.map(|r| r.to_string()).unwrap_or_default(),
+            })
+            .collect();
     for pending in triggers::store::pending(&app.db, id, guid).await.map_err(error)? {
         found.push(Explanation {
             at: text(Some(pending.stored_at)),
@@ -196,13 +231,18 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
             subject: pending.event,
             outcome: "undecided".to_owned(),
             reason: "waiting".to_owned(),
-            rule: pending.retry_at.map_or_else(|| "It is being looked at.".to_owned(), |t| format!("The code host did not answer; asked again at {}.", text(Some(t)))),
+            rule: pending.retry_at.map_or_else(
+                || "It is being looked at.".to_owned(),
+                |t| format!("The code host did not answer; asked again at {}.", text(Some(t))),
+            ),
             delivery_id: pending.delivery_id.to_string(),
             ..Explanation::default()
         });
     }
     if found.is_empty() {
-        return Err(Status::not_found(format!("nothing is known about `{subject}`; write a delivery's id or GUID, owner/name#7, #7, or a run's id")));
+        return Err(Status::not_found(format!(
+            "nothing is known about `{subject}`; write a delivery's id or GUID, owner/name#7, #7, or a run's id"
+        )));
     }
     Ok(found)
 }

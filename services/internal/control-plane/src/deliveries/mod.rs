@@ -7,7 +7,8 @@ use std::sync::Arc;
 use chrono::DateTime;
 use domain::ids::{DeliveryId, Id};
 use proto::v1::{
-    Source, SourcesRequest, SourcesResponse, StoreDeliveryRequest, StoreDeliveryResponse, ingest_service_server::IngestService,
+    Source, SourcesRequest, SourcesResponse, StoreDeliveryRequest, StoreDeliveryResponse,
+    ingest_service_server::IngestService,
 };
 use secrecy::ExposeSecret;
 use tonic::{Request, Response, Status};
@@ -26,7 +27,8 @@ impl IngestService for Ingest {
         let mut sources = Vec::with_capacity(rows.len());
         for row in rows {
             let read = async |id| -> Result<Vec<u8>, Status> {
-                let secret = app.envelope.read(&app.db, id).await.map_err(|e| internal("deliveries.secret", &e))?;
+                let secret =
+                    app.envelope.read(&app.db, id).await.map_err(|e| internal("deliveries.secret", &e))?;
                 Ok(secret.expose_secret().clone())
             };
             sources.push(Source {
@@ -41,13 +43,18 @@ impl IngestService for Ingest {
         Ok(Response::new(SourcesResponse { sources }))
     }
 
-    async fn store_delivery(&self, request: Request<StoreDeliveryRequest>) -> Result<Response<StoreDeliveryResponse>, Status> {
+    async fn store_delivery(
+        &self,
+        request: Request<StoreDeliveryRequest>,
+    ) -> Result<Response<StoreDeliveryResponse>, Status> {
         let app = &self.0;
         let new = request.into_inner();
-        let received_at = DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());
-        let (id, duplicate) = store::insert(&app.db, app.ids.next::<DeliveryId>(), &new, received_at, app.clock.now())
-            .await
-            .map_err(|e| internal("deliveries.store", &e))?;
+        let received_at =
+            DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());
+        let (id, duplicate) =
+            store::insert(&app.db, app.ids.next::<DeliveryId>(), &new, received_at, app.clock.now())
+                .await
+                .map_err(|e| internal("deliveries.store", &e))?;
         Ok(Response::new(StoreDeliveryResponse { delivery_id: id.uuid().to_string(), duplicate }))
     }
 }

@@ -17,9 +17,12 @@ pub(crate) struct SourceRow {
 
 /// Every enabled source.
 pub(crate) async fn sources(db: &PgPool) -> sqlx::Result<Vec<SourceRow>> {
-    sqlx::query_as!(SourceRow, "select source, current_secret_id, previous_secret_id from repositories where enabled order by source")
-        .fetch_all(db)
-        .await
+    sqlx::query_as!(
+        SourceRow,
+        "select source, current_secret_id, previous_secret_id from repositories where enabled order by source"
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Stores a delivery; the second result says that it was there before.
@@ -48,9 +51,13 @@ pub(crate) async fn insert(
     .await?
     .rows_affected();
     if inserted == 0 {
-        let stored = sqlx::query_scalar!("select delivery_id from deliveries where source = $1 and guid = $2", new.source, new.guid)
-            .fetch_one(&mut *tx)
-            .await?;
+        let stored = sqlx::query_scalar!(
+            "select delivery_id from deliveries where source = $1 and guid = $2",
+            new.source,
+            new.guid
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         return Ok((DeliveryId::from_uuid(stored), true));
     }
     Topic::Deliveries.notify(&mut tx).await?;
@@ -97,10 +104,18 @@ pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sq
 }
 
 /// Marks a delivery as decided. False when somebody else was first.
-pub(crate) async fn mark_decided(tx: &mut PgConnection, id: DeliveryId, now: DateTime<Utc>) -> sqlx::Result<bool> {
-    let marked = sqlx::query!("update deliveries set decided_at = $2 where delivery_id = $1 and decided_at is null", id.uuid(), now)
-        .execute(tx)
-        .await?;
+pub(crate) async fn mark_decided(
+    tx: &mut PgConnection,
+    id: DeliveryId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let marked = sqlx::query!(
+        "update deliveries set decided_at = $2 where delivery_id = $1 and decided_at is null",
+        id.uuid(),
+        now
+    )
+    .execute(tx)
+    .await?;
     Ok(marked.rows_affected() == 1)
 }
 

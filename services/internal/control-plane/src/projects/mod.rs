@@ -20,7 +20,9 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     let mut kept: HashSet<Uuid> = HashSet::new();
     for project in projects {
         let project_id = store::upsert_project(&mut tx, app, &project.name).await?;
-        sqlx::query!("delete from members where project_id = $1 and managed = 'file'", project_id.uuid()).execute(&mut *tx).await?;
+        sqlx::query!("delete from members where project_id = $1 and managed = 'file'", project_id.uuid())
+            .execute(&mut *tx)
+            .await?;
         for (login, role) in &project.members {
             let role = serde_json::to_value(role)?.as_str().unwrap_or_default().to_owned();
             sqlx::query!(
@@ -39,7 +41,11 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
                 .store(&mut tx, &*app.clock, &app.ids, repository.webhook_secret.expose_secret().as_bytes())
                 .await?;
             let previous = match &repository.previous_webhook_secret {
-                Some(secret) => Some(app.envelope.store(&mut tx, &*app.clock, &app.ids, secret.expose_secret().as_bytes()).await?),
+                Some(secret) => Some(
+                    app.envelope
+                        .store(&mut tx, &*app.clock, &app.ids, secret.expose_secret().as_bytes())
+                        .await?,
+                ),
                 None => None,
             };
             let stored = store::upsert_repository(
@@ -77,9 +83,12 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
         .await?;
     }
     let kept: Vec<Uuid> = kept.into_iter().collect();
-    sqlx::query!("update repositories set enabled = false where managed = 'file' and not (repository_id = any($1))", &kept)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "update repositories set enabled = false where managed = 'file' and not (repository_id = any($1))",
+        &kept
+    )
+    .execute(&mut *tx)
+    .await?;
     // Secrets that nothing points at any more are really deleted.
     sqlx::query!(
         "delete from secrets s where not exists (select from repositories r where s.secret_id in (r.current_secret_id, r.previous_secret_id))
@@ -93,6 +102,8 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
 
 /// Every enabled project of the configuration.
 pub(crate) async fn project_ids(app: &App) -> sqlx::Result<Vec<ProjectId>> {
-    let ids = sqlx::query_scalar!("select distinct project_id from repositories where enabled").fetch_all(&app.db).await?;
+    let ids = sqlx::query_scalar!("select distinct project_id from repositories where enabled")
+        .fetch_all(&app.db)
+        .await?;
     Ok(ids.into_iter().map(ProjectId::from_uuid).collect())
 }

@@ -74,7 +74,11 @@ pub(crate) async fn enabled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Reposit
 }
 
 /// Adds a project or finds it.
-pub(crate) async fn upsert_project(tx: &mut PgConnection, app: &App, name: &ProjectName) -> sqlx::Result<ProjectId> {
+pub(crate) async fn upsert_project(
+    tx: &mut PgConnection,
+    app: &App,
+    name: &ProjectName,
+) -> sqlx::Result<ProjectId> {
     let id = sqlx::query_scalar!(
         "insert into projects (project_id, name, managed, created_at) values ($1, $2, 'file', $3)
          on conflict (name) do update set managed = 'file' returning project_id",

@@ -1,7 +1,7 @@
 //! Every text the platform writes on the code host, as pure functions.
 
 use domain::{
-    changeset::{Changeset, Change, Finding, Mode},
+    changeset::{Change, Changeset, Finding, Mode},
     decision::Decided,
     ids::{DecisionId, RunId},
     neutralise::{neutralise, neutralise_line},
@@ -34,12 +34,18 @@ fn headline(run: &Run) -> &'static str {
         RunState::Queued => "⏳ queued",
         RunState::Active => "🏃 working",
         RunState::Waiting(Waiting::Held) => "✋ held for a person",
-        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => "⏸ waiting",
+        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => {
+            "⏸ waiting"
+        }
         RunState::Succeeded => "✅ done",
         RunState::Failed(FailureClass::TimedOut) => "⌛ out of time",
         RunState::Failed(FailureClass::Policy) => "🚫 refused",
         RunState::Failed(
-            FailureClass::Infrastructure | FailureClass::Provider | FailureClass::Agent | FailureClass::User | FailureClass::RetriesSpent,
+            FailureClass::Infrastructure
+            | FailureClass::Provider
+            | FailureClass::Agent
+            | FailureClass::User
+            | FailureClass::RetriesSpent,
         ) => "❌ failed",
         RunState::Cancelled => "🛑 cancelled",
     }
@@ -47,11 +53,17 @@ fn headline(run: &Run) -> &'static str {
 
 /// What to do next, for people in a hurry.
 fn next_step(run: &Run) -> Option<String> {
-    let again = || Some(format!("To start again, put `run:{}` back on this issue, or `callboard run retry {}`.", run.stage, run.id));
+    let again = || {
+        Some(format!(
+            "To start again, put `run:{}` back on this issue, or `callboard run retry {}`.",
+            run.stage, run.id
+        ))
+    };
     match run.state {
-        RunState::Queued | RunState::Active => {
-            Some(format!("Follow it with `callboard run logs -f {0}`, end it with `callboard run cancel {0}`.", run.id))
-        }
+        RunState::Queued | RunState::Active => Some(format!(
+            "Follow it with `callboard run logs -f {0}`, end it with `callboard run cancel {0}`.",
+            run.id
+        )),
         RunState::Waiting(_) => Some(format!("`callboard run get {}` shows it.", run.id)),
         RunState::Succeeded => None,
         RunState::Failed(_) | RunState::Cancelled => again(),
@@ -63,8 +75,14 @@ fn findings_list(findings: &[Finding]) -> String {
 }
 
 /// The one comment of a run on its issue.
-pub(super) fn status(run: &Run, attempt: Option<&Attempt>, publication: Option<&Publication>, notes: &[String]) -> String {
-    let mut text = format!("{}\n**Callboard** · `{}` · {}\n\n", mark_of_run(run.id), run.stage, headline(run));
+pub(super) fn status(
+    run: &Run,
+    attempt: Option<&Attempt>,
+    publication: Option<&Publication>,
+    notes: &[String],
+) -> String {
+    let mut text =
+        format!("{}\n**Callboard** · `{}` · {}\n\n", mark_of_run(run.id), run.stage, headline(run));
     text.push_str(&neutralise(&run.message, 2000));
     text.push('\n');
     if let Some(publication) = publication
@@ -82,7 +100,8 @@ pub(super) fn status(run: &Run, attempt: Option<&Attempt>, publication: Option<&
     for note in notes {
         text.push_str(&format!("\n⚠️ {note}\n"));
     }
-    let mut facts = vec![format!("asked for by `{}`", neutralise_line(&run.actor, 60)), format!("run `{}`", run.id)];
+    let mut facts =
+        vec![format!("asked for by `{}`", neutralise_line(&run.actor, 60)), format!("run `{}`", run.id)];
     if let Some(sha) = &run.base_sha {
         facts.push(format!("base `{}`", sha.short()));
     }
@@ -102,11 +121,17 @@ pub(super) fn status(run: &Run, attempt: Option<&Attempt>, publication: Option<&
 /// Why nothing was started.
 pub(super) fn rejection(decided: &Decided, mark: &str) -> String {
     let remedy = if decided.remedy.is_empty() { String::new() } else { format!("\n\n{}", decided.remedy) };
-    format!("{mark}\n**Callboard** · nothing was started\n\n{}{remedy}\n\n<sub>reason `{}`</sub>\n", decided.rule, decided.reason.code())
+    format!(
+        "{mark}\n**Callboard** · nothing was started\n\n{}{remedy}\n\n<sub>reason `{}`</sub>\n",
+        decided.rule,
+        decided.reason.code()
+    )
 }
 
 fn issue_title(run: &Run) -> String {
-    run.issue.as_ref().map_or_else(|| format!("Work on issue {}", run.issue_number), |i| neutralise_line(&i.title, 200))
+    run.issue
+        .as_ref()
+        .map_or_else(|| format!("Work on issue {}", run.issue_number), |i| neutralise_line(&i.title, 200))
 }
 
 /// Title of the pull request and first line of the commit.
@@ -117,7 +142,13 @@ pub(super) fn title(run: &Run) -> String {
 
 /// Commit message with the trailer that names the run.
 pub(super) fn commit_message(run: &Run) -> String {
-    format!("{}\n\nWork of stage {} on issue #{}.\n\nCallboard-Run: {}\n", title(run), run.stage, run.issue_number, run.id)
+    format!(
+        "{}\n\nWork of stage {} on issue #{}.\n\nCallboard-Run: {}\n",
+        title(run),
+        run.stage,
+        run.issue_number,
+        run.id
+    )
 }
 
 /// Branch of a run, before the number that makes it unique.
@@ -165,7 +196,11 @@ pub(super) fn pull_request(run: &Run, summary: &str, changeset: &Changeset) -> S
 
 /// The report: a comment on the pull request with what happened and what changed.
 pub(super) fn report(run: &Run, attempt: &Attempt, changeset: &Changeset) -> String {
-    let mut text = format!("{}\n**Callboard** · report of run `{}`\n\n| | |\n|---|---|\n", mark_of_report(run.id), run.id);
+    let mut text = format!(
+        "{}\n**Callboard** · report of run `{}`\n\n| | |\n|---|---|\n",
+        mark_of_report(run.id),
+        run.id
+    );
     let mut row = |name: &str, value: String| text.push_str(&format!("| {name} | {value} |\n"));
     row("stage", format!("`{}`", run.stage));
     row("attempt", format!("{} on `{}`", attempt.number, neutralise_line(&attempt.worker_name, 60)));

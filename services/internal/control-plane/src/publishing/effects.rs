@@ -56,8 +56,13 @@ impl Effect {
     /// and does not stop the run.
     pub(crate) fn is_nicety(&self) -> bool {
         match self {
-            Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } | Self::Comment { .. } => true,
-            Self::StatusComment { .. } | Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => false,
+            Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } | Self::Comment { .. } => {
+                true
+            }
+            Self::StatusComment { .. }
+            | Self::Commit { .. }
+            | Self::Branch { .. }
+            | Self::PullRequest { .. } => false,
         }
     }
 
@@ -65,7 +70,11 @@ impl Effect {
     pub(crate) fn is_publication(&self) -> bool {
         match self {
             Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => true,
-            Self::StatusComment { .. } | Self::Comment { .. } | Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } => false,
+            Self::StatusComment { .. }
+            | Self::Comment { .. }
+            | Self::RemoveLabel { .. }
+            | Self::AddLabels { .. }
+            | Self::React { .. } => false,
         }
     }
 }
@@ -151,14 +160,24 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
 
 /// Notes that a call is about to go out. False when the effect is not pending any more.
 pub(crate) async fn mark_tried(db: &PgPool, id: EffectId, now: DateTime<Utc>) -> sqlx::Result<bool> {
-    let marked = sqlx::query!("update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending'", id.uuid(), now)
-        .execute(db)
-        .await?;
+    let marked = sqlx::query!(
+        "update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending'",
+        id.uuid(),
+        now
+    )
+    .execute(db)
+    .await?;
     Ok(marked.rows_affected() == 1)
 }
 
 /// Tries again later; a wait the code host asked for does not count as a try.
-pub(crate) async fn put_off(db: &PgPool, id: EffectId, until: DateTime<Utc>, error: &str, counts: bool) -> sqlx::Result<()> {
+pub(crate) async fn put_off(
+    db: &PgPool,
+    id: EffectId,
+    until: DateTime<Utc>,
+    error: &str,
+    counts: bool,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update effects set available_at = $2, last_error = $3, tries = tries - $4 where effect_id = $1 and state = 'pending'",
         id.uuid(),
@@ -190,7 +209,14 @@ impl End {
 }
 
 /// Ends an effect. False when somebody else did.
-pub(crate) async fn end(tx: &mut PgConnection, id: EffectId, end: End, now: DateTime<Utc>, url: Option<&str>, error: Option<&str>) -> sqlx::Result<bool> {
+pub(crate) async fn end(
+    tx: &mut PgConnection,
+    id: EffectId,
+    end: End,
+    now: DateTime<Utc>,
+    url: Option<&str>,
+    error: Option<&str>,
+) -> sqlx::Result<bool> {
     let ended = sqlx::query!(
         "update effects set state = $2, finished_at = $3, result_url = $4, last_error = $5 where effect_id = $1 and state = 'pending'",
         id.uuid(),
@@ -216,9 +242,13 @@ pub(crate) struct EffectView {
 
 /// Effects of a run in their order.
 pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectView>> {
-    sqlx::query_as!(EffectView, "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal", run.uuid())
-        .fetch_all(db)
-        .await
+    sqlx::query_as!(
+        EffectView,
+        "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal",
+        run.uuid()
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// A run's way to the code host.
@@ -234,7 +264,10 @@ pub(crate) struct Publication {
 }
 
 /// The publication of a run, when there is one.
-pub(crate) async fn publication(db: impl PgExecutor<'_>, run: RunId) -> Result<Option<Publication>, RunError> {
+pub(crate) async fn publication(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Option<Publication>, RunError> {
     let row = sqlx::query!(
         r#"select p.state, p.findings as "findings: Json<Vec<Finding>>", p.branch, p.commit_sha, p.pull_request_url, p.published_at,
                   a.changeset_key
@@ -246,10 +279,16 @@ pub(crate) async fn publication(db: impl PgExecutor<'_>, run: RunId) -> Result<O
     let damaged = |problem: String| RunError::Damaged { table: "publications", id: run.uuid(), problem };
     row.map(|r| {
         Ok(Publication {
-            state: PublicationState::parse(&r.state).ok_or_else(|| damaged(format!("state {} is not one", r.state)))?,
+            state: PublicationState::parse(&r.state)
+                .ok_or_else(|| damaged(format!("state {} is not one", r.state)))?,
             findings: r.findings.0,
             branch: r.branch,
-            commit: r.commit_sha.as_deref().map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))?,
+            commit: r
+                .commit_sha
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(|e| damaged(format!("{e}")))?,
             pull_request_url: r.pull_request_url,
             published_at: r.published_at,
             changeset_key: r.changeset_key,
@@ -259,7 +298,13 @@ pub(crate) async fn publication(db: impl PgExecutor<'_>, run: RunId) -> Result<O
 }
 
 /// A new publication, in its first state.
-pub(crate) async fn insert_publication(tx: &mut PgConnection, id: Uuid, run: RunId, attempt: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+pub(crate) async fn insert_publication(
+    tx: &mut PgConnection,
+    id: Uuid,
+    run: RunId,
+    attempt: Uuid,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into publications (publication_id, run_id, attempt_id, state, created_at) values ($1, $2, $3, 'checking', $4)",
         id,
@@ -274,6 +319,8 @@ pub(crate) async fn insert_publication(tx: &mut PgConnection, id: Uuid, run: Run
 
 /// What the checks found.
 pub(crate) async fn set_findings(tx: &mut PgConnection, run: RunId, findings: &Value) -> sqlx::Result<()> {
-    sqlx::query!("update publications set findings = $2 where run_id = $1", run.uuid(), findings).execute(tx).await?;
+    sqlx::query!("update publications set findings = $2 where run_id = $1", run.uuid(), findings)
+        .execute(tx)
+        .await?;
     Ok(())
 }

@@ -12,7 +12,10 @@ use super::{
     effects::{Effect, NewEffect, insert, insert_publication, set_findings},
     move_publication, say_status,
 };
-use crate::{App, runs::{self, Attempt, Run, RunError}};
+use crate::{
+    App,
+    runs::{self, Attempt, Run, RunError},
+};
 
 /// Judges what an attempt returned; the run is locked and active, the attempt has returned.
 pub(crate) async fn publish(
@@ -25,7 +28,8 @@ pub(crate) async fn publish(
 ) -> Result<(), RunError> {
     let Some(stage) = app.stages.get(&run.stage) else {
         let message = format!("There is no stage `{}` any more.", run.stage);
-        let run = runs::move_run(tx, app, run, RunState::Failed(FailureClass::User), "platform", &message).await?;
+        let run =
+            runs::move_run(tx, app, run, RunState::Failed(FailureClass::User), "platform", &message).await?;
         return say_status(tx, app, &run).await;
     };
     // Without a pin nothing was handed out, so nothing can have been returned.
@@ -34,17 +38,32 @@ pub(crate) async fn publish(
         id: run.id.uuid(),
         problem: "a result without a pinned commit".to_owned(),
     })?;
-    let rules = Rules { pin, write_scope: &stage.write_scope, max_bytes: stage.max_changeset_bytes, max_files: stage.max_changeset_files, secrets };
+    let rules = Rules {
+        pin,
+        write_scope: &stage.write_scope,
+        max_bytes: stage.max_changeset_bytes,
+        max_files: stage.max_changeset_files,
+        secrets,
+    };
     let verdict = judge(changeset, &rules);
     if let Verdict::Empty = verdict {
         let message = match attempt.summary.as_deref().map(str::trim) {
-            Some(summary) if !summary.is_empty() => format!("Finished without changes. The agent says:\n\n{summary}"),
+            Some(summary) if !summary.is_empty() => {
+                format!("Finished without changes. The agent says:\n\n{summary}")
+            }
             Some(_) | None => "Finished without changes.".to_owned(),
         };
         let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
         return say_status(tx, app, &run).await;
     }
-    insert_publication(tx, app.ids.next::<PublicationId>().uuid(), run.id, attempt.id.uuid(), app.clock.now()).await?;
+    insert_publication(
+        tx,
+        app.ids.next::<PublicationId>().uuid(),
+        run.id,
+        attempt.id.uuid(),
+        app.clock.now(),
+    )
+    .await?;
     match verdict {
         Verdict::Empty => Ok(()),
         Verdict::Publish => {
@@ -54,9 +73,22 @@ pub(crate) async fn publish(
             for effect in [
                 Effect::Commit { message: comments::commit_message(run) },
                 Effect::Branch { name: comments::branch(run) },
-                Effect::PullRequest { title: comments::title(run), body: comments::pull_request(run, summary, changeset) },
+                Effect::PullRequest {
+                    title: comments::title(run),
+                    body: comments::pull_request(run, summary, changeset),
+                },
             ] {
-                insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect: &effect }).await?;
+                insert(
+                    tx,
+                    app,
+                    &NewEffect {
+                        run: Some(run.id),
+                        repository: run.repository_id,
+                        trace_id: &run.trace_id,
+                        effect: &effect,
+                    },
+                )
+                .await?;
             }
             Ok(())
         }
@@ -64,14 +96,17 @@ pub(crate) async fn publish(
             keep_findings(tx, run, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
             let message = "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at.";
-            let run = runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
+            let run =
+                runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
             say_status(tx, app, &run).await
         }
         Verdict::Refuse(findings) => {
             keep_findings(tx, run, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Refused).await?;
             let message = "The changeset was refused, and nothing was published.";
-            let run = runs::move_run(tx, app, run, RunState::Failed(FailureClass::Policy), "platform", message).await?;
+            let run =
+                runs::move_run(tx, app, run, RunState::Failed(FailureClass::Policy), "platform", message)
+                    .await?;
             say_status(tx, app, &run).await
         }
     }

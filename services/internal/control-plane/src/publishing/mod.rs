@@ -16,13 +16,17 @@ use forge::Reaction;
 use serde_json::json;
 use sqlx::PgConnection;
 
+use self::effects::{Effect, NewEffect, insert};
 pub(crate) use self::{
     effects::{of_run, publication},
     judging::publish,
     publisher::spawn,
 };
-use self::effects::{Effect, NewEffect, insert};
-use crate::{App, audit, projects::store::Repository, runs::{self, Run, RunError}};
+use crate::{
+    App, audit,
+    projects::store::Repository,
+    runs::{self, Run, RunError},
+};
 
 /// Brings a run's status comment up to date with the run as it is in this transaction.
 pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> Result<(), RunError> {
@@ -30,25 +34,48 @@ pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> R
     let publication = publication(&mut *tx, run.id).await?;
     let body = comments::status(run, attempts.last(), publication.as_ref(), &app.notes);
     let effect = Effect::StatusComment { issue: run.issue_number, body };
-    insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect: &effect }).await?;
+    insert(
+        tx,
+        app,
+        &NewEffect {
+            run: Some(run.id),
+            repository: run.repository_id,
+            trace_id: &run.trace_id,
+            effect: &effect,
+        },
+    )
+    .await?;
     Ok(())
 }
 
 /// 👀, and the trigger label comes off.
-pub(crate) async fn acknowledge(tx: &mut PgConnection, app: &App, run: &Run, label: Option<&str>) -> sqlx::Result<()> {
+pub(crate) async fn acknowledge(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    label: Option<&str>,
+) -> sqlx::Result<()> {
     let mut effects = Vec::new();
     if let Some(label) = label {
         effects.push(Effect::RemoveLabel { number: run.issue_number, label: label.to_owned() });
         effects.push(Effect::React { number: run.issue_number, reaction: Reaction::Eyes });
     }
     for effect in &effects {
-        insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect }).await?;
+        insert(
+            tx,
+            app,
+            &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect },
+        )
+        .await?;
     }
     Ok(())
 }
 
 /// Tells the person who asked why nothing happened, and takes the label off.
-#[expect(clippy::too_many_arguments, reason = "each is one fact of the decision; a struct would be used once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one fact of the decision; a struct would be used once"
+)]
 pub(crate) async fn say_rejection(
     tx: &mut PgConnection,
     app: &App,
@@ -74,7 +101,12 @@ pub(crate) async fn say_rejection(
 }
 
 /// Was this label put there by an effect of ours? Recognised by the effect's row.
-pub(crate) async fn is_own_label(tx: &mut PgConnection, repository: RepositoryId, issue: u64, label: &str) -> sqlx::Result<bool> {
+pub(crate) async fn is_own_label(
+    tx: &mut PgConnection,
+    repository: RepositoryId,
+    issue: u64,
+    label: &str,
+) -> sqlx::Result<bool> {
     let labels = json!([label]);
     sqlx::query_scalar!(
         r#"select exists (select from effects where repository_id = $1 and kind = 'add_labels'
@@ -88,7 +120,13 @@ pub(crate) async fn is_own_label(tx: &mut PgConnection, repository: RepositoryId
 }
 
 /// Moves a publication; the only way it changes state.
-pub(crate) async fn move_publication(tx: &mut PgConnection, app: &App, run: &Run, from: PublicationState, next: PublicationState) -> Result<(), RunError> {
+pub(crate) async fn move_publication(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    from: PublicationState,
+    next: PublicationState,
+) -> Result<(), RunError> {
     let state = from.to(next)?;
     let published_at = (state == PublicationState::Published).then(|| app.clock.now());
     let moved = sqlx::query!(
@@ -101,7 +139,11 @@ pub(crate) async fn move_publication(tx: &mut PgConnection, app: &App, run: &Run
     .execute(&mut *tx)
     .await?;
     if moved.rows_affected() != 1 {
-        return Err(RunError::Damaged { table: "publications", id: run.id.uuid(), problem: format!("is not {from} any more") });
+        return Err(RunError::Damaged {
+            table: "publications",
+            id: run.id.uuid(),
+            problem: format!("is not {from} any more"),
+        });
     }
     audit::record(
         tx,

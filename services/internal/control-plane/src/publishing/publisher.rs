@@ -52,7 +52,9 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
 /// Holds the lock on a connection of its own and applies effects as long as it is alive.
 async fn lead(app: &App, ended: &tokio_util::sync::CancellationToken) -> sqlx::Result<()> {
     let mut connection = app.db.acquire().await?.detach();
-    let leads = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, LOCK).fetch_one(&mut connection).await?;
+    let leads = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, LOCK)
+        .fetch_one(&mut connection)
+        .await?;
     let mut wake = app.wake.subscribe(Topic::Effects);
     while leads && !ended.is_cancelled() {
         wake.mark_unchanged();
@@ -73,7 +75,9 @@ async fn lead(app: &App, ended: &tokio_util::sync::CancellationToken) -> sqlx::R
 
 /// What applying an effect led to, to be recorded with its end.
 enum Applied {
-    Nothing { url: Option<String> },
+    Nothing {
+        url: Option<String>,
+    },
     StatusComment(Comment),
     Commit(domain::names::CommitSha),
     Branch(String),
@@ -122,17 +126,26 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
     let number = |n: i64| u64::try_from(n).unwrap_or_default();
     match &pending.effect {
         Effect::StatusComment { issue, body } => {
-            let Some(run) = pending.run else { return Ok(Applied::Pointless("a status comment without a run")) };
-            let stored = sqlx::query_scalar!("select comment_id from status_comments where run_id = $1", run.uuid()).fetch_optional(&app.db).await?;
+            let Some(run) = pending.run else {
+                return Ok(Applied::Pointless("a status comment without a run"));
+            };
+            let stored =
+                sqlx::query_scalar!("select comment_id from status_comments where run_id = $1", run.uuid())
+                    .fetch_optional(&app.db)
+                    .await?;
             if let Some(id) = stored {
                 return match forge.update_comment(name, number(id), body).await {
                     Ok(comment) => Ok(Applied::Nothing { url: Some(comment.html_url) }),
-                    Err(ForgeError::Missing { .. }) => Ok(Applied::Pointless("the status comment was deleted by a person")),
+                    Err(ForgeError::Missing { .. }) => {
+                        Ok(Applied::Pointless("the status comment was deleted by a person"))
+                    }
                     Err(error) => Err(error.into()),
                 };
             }
             let mark = comments::mark_of_run(run);
-            Ok(Applied::StatusComment(comment_once(app, pending, repository, number(*issue), body, &mark).await?))
+            Ok(Applied::StatusComment(
+                comment_once(app, pending, repository, number(*issue), body, &mark).await?,
+            ))
         }
         Effect::Comment { number: n, body, mark } => {
             let comment = comment_once(app, pending, repository, number(*n), body, mark).await?;
@@ -151,24 +164,37 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
             Ok(Applied::Nothing { url: None })
         }
         Effect::Commit { message } => {
-            let Some((run, publication)) = publishing(app, pending).await? else { return Ok(Applied::Pointless("the run ended first")) };
+            let Some((run, publication)) = publishing(app, pending).await? else {
+                return Ok(Applied::Pointless("the run ended first"));
+            };
             let key = publication.changeset_key.ok_or_else(|| Failure::Changeset("no key".to_owned()))?;
             let changeset = read_changeset(app, &key).await?;
             let parent = changeset.base.clone();
-            let commit = NewCommit { parent, message: message.clone(), changes: tree_changes(changeset)?, date: pending.created_at };
+            let commit = NewCommit {
+                parent,
+                message: message.clone(),
+                changes: tree_changes(changeset)?,
+                date: pending.created_at,
+            };
             let sha = forge.create_commit(name, &commit).await?;
             tracing::debug!(run_id = %run.id, %sha, "commit made");
             Ok(Applied::Commit(sha))
         }
         Effect::Branch { name: wanted } => {
-            let Some((_, publication)) = publishing(app, pending).await? else { return Ok(Applied::Pointless("the run ended first")) };
+            let Some((_, publication)) = publishing(app, pending).await? else {
+                return Ok(Applied::Pointless("the run ended first"));
+            };
             let sha = publication.commit.ok_or_else(|| Failure::Changeset("no commit".to_owned()))?;
             for n in 1..=100 {
                 let branch = if n == 1 { wanted.clone() } else { format!("{wanted}-{n}") };
                 match forge.create_branch(name, &branch, &sha).await {
                     Ok(()) => return Ok(Applied::Branch(branch)),
                     // Ours from a try whose answer got lost, or somebody else's: then the next number.
-                    Err(ForgeError::Conflict { .. }) if forge.branch_head(name, &branch).await? == Some(sha.clone()) => return Ok(Applied::Branch(branch)),
+                    Err(ForgeError::Conflict { .. })
+                        if forge.branch_head(name, &branch).await? == Some(sha.clone()) =>
+                    {
+                        return Ok(Applied::Branch(branch));
+                    }
                     Err(ForgeError::Conflict { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -176,7 +202,9 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
             Err(ForgeError::Conflict { message: format!("`{wanted}` and 99 numbered ones exist") }.into())
         }
         Effect::PullRequest { title, body } => {
-            let Some((run, publication)) = publishing(app, pending).await? else { return Ok(Applied::Pointless("the run ended first")) };
+            let Some((run, publication)) = publishing(app, pending).await? else {
+                return Ok(Applied::Pointless("the run ended first"));
+            };
             let head = publication.branch.ok_or_else(|| Failure::Changeset("no branch".to_owned()))?;
             if pending.tried_at.is_some()
                 && let Some(found) = forge.pull_request_of(name, &head).await?
@@ -184,10 +212,17 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
                 return Ok(Applied::PullRequest(found));
             }
             let base = run.base_branch.unwrap_or_default();
-            let new = NewPullRequest { title: title.clone(), body: app.censor.censor(body).into_owned(), head: head.clone(), base };
+            let new = NewPullRequest {
+                title: title.clone(),
+                body: app.censor.censor(body).into_owned(),
+                head: head.clone(),
+                base,
+            };
             match forge.create_pull_request(name, &new).await {
                 Ok(made) => Ok(Applied::PullRequest(made)),
-                Err(error @ ForgeError::Conflict { .. }) => Ok(Applied::PullRequest(forge.pull_request_of(name, &head).await?.ok_or(error)?)),
+                Err(error @ ForgeError::Conflict { .. }) => {
+                    Ok(Applied::PullRequest(forge.pull_request_of(name, &head).await?.ok_or(error)?))
+                }
                 Err(error) => Err(error.into()),
             }
         }
@@ -195,12 +230,21 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
 }
 
 /// Writes a comment; after a try whose outcome is unknown it looks before it repeats.
-async fn comment_once(app: &App, pending: &Pending, repository: &Repository, number: u64, body: &str, mark: &str) -> Result<Comment, Failure> {
+async fn comment_once(
+    app: &App,
+    pending: &Pending,
+    repository: &Repository,
+    number: u64,
+    body: &str,
+    mark: &str,
+) -> Result<Comment, Failure> {
     if pending.tried_at.is_some() {
         let identity = app.forge.identity().await?;
         let ours = app.forge.comments(&repository.name, number).await?.into_iter().find(|c| {
             // Mark, author and time together: anybody can copy a mark.
-            c.author.eq_ignore_ascii_case(&identity) && c.body.contains(mark) && c.created_at >= pending.created_at - TimeDelta::minutes(1)
+            c.author.eq_ignore_ascii_case(&identity)
+                && c.body.contains(mark)
+                && c.created_at >= pending.created_at - TimeDelta::minutes(1)
         });
         if let Some(comment) = ours {
             return Ok(comment);
@@ -210,11 +254,16 @@ async fn comment_once(app: &App, pending: &Pending, repository: &Repository, num
 }
 
 /// The run and its publication while it is being published.
-async fn publishing(app: &App, pending: &Pending) -> Result<Option<(runs::Run, effects::Publication)>, Failure> {
+async fn publishing(
+    app: &App,
+    pending: &Pending,
+) -> Result<Option<(runs::Run, effects::Publication)>, Failure> {
     let Some(id) = pending.run else { return Ok(None) };
     let run = runs::get(&app.db, id).await?;
     let publication = effects::publication(&app.db, id).await?;
-    Ok(run.zip(publication).filter(|(run, p)| run.state == RunState::Active && p.state == PublicationState::Publishing))
+    Ok(run
+        .zip(publication)
+        .filter(|(run, p)| run.state == RunState::Active && p.state == PublicationState::Publishing))
 }
 
 async fn read_changeset(app: &App, key: &str) -> Result<Changeset, Failure> {
@@ -227,13 +276,16 @@ fn tree_changes(changeset: Changeset) -> Result<Vec<TreeChange>, Failure> {
         .files
         .into_iter()
         .map(|file| {
-            let path = String::from_utf8(file.path).map_err(|_| Failure::Changeset("a path that is not UTF-8".to_owned()))?;
+            let path = String::from_utf8(file.path)
+                .map_err(|_| Failure::Changeset("a path that is not UTF-8".to_owned()))?;
             let content = match file.change {
                 Change::Delete => None,
                 Change::Put { mode: Mode::Regular, content } => Some((FileMode::Regular, content)),
                 Change::Put { mode: Mode::Executable, content } => Some((FileMode::Executable, content)),
                 Change::Put { mode: Mode::Symlink, content } => Some((FileMode::Symlink, content)),
-                Change::Submodule => return Err(Failure::Changeset("a submodule, which the checks refuse".to_owned())),
+                Change::Submodule => {
+                    return Err(Failure::Changeset("a submodule, which the checks refuse".to_owned()));
+                }
             };
             Ok(TreeChange { path, content })
         })
@@ -273,19 +325,37 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
             runs::event(&mut tx, app, run.id, "commented", &comment.html_url).await?;
         }
         (Applied::Commit(sha), Some(run)) => {
-            update_one(sqlx::query!("update publications set commit_sha = $2 where run_id = $1", run.id.uuid(), sha.as_str()).execute(&mut *tx).await?, run)?;
+            update_one(
+                &sqlx::query!(
+                    "update publications set commit_sha = $2 where run_id = $1",
+                    run.id.uuid(),
+                    sha.as_str()
+                )
+                .execute(&mut *tx)
+                .await?,
+                run,
+            )?;
             runs::event(&mut tx, app, run.id, "committed", sha.as_str()).await?;
         }
         (Applied::Branch(branch), Some(run)) => {
-            update_one(sqlx::query!("update publications set branch = $2 where run_id = $1", run.id.uuid(), branch).execute(&mut *tx).await?, run)?;
+            update_one(
+                &sqlx::query!("update publications set branch = $2 where run_id = $1", run.id.uuid(), branch)
+                    .execute(&mut *tx)
+                    .await?,
+                run,
+            )?;
             runs::event(&mut tx, app, run.id, "branch", &branch).await?;
         }
         (Applied::PullRequest(pull), Some(run)) => published(&mut tx, app, run, &pull).await?,
         (Applied::Nothing { .. } | Applied::Pointless(_), _)
-        | (Applied::StatusComment(_) | Applied::Commit(_) | Applied::Branch(_) | Applied::PullRequest(_), None) => {}
+        | (
+            Applied::StatusComment(_) | Applied::Commit(_) | Applied::Branch(_) | Applied::PullRequest(_),
+            None,
+        ) => {}
     }
     tx.commit().await?;
-    metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name()).increment(1);
+    metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name())
+        .increment(1);
     tracing::info!(
         effect_id = %pending.id, run_id = pending.run.map(|r| r.to_string()), trace_id = pending.trace_id,
         kind = pending.effect.kind(), result = end.name(), url, "effect applied"
@@ -293,7 +363,7 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
     Ok(())
 }
 
-fn update_one(result: sqlx::postgres::PgQueryResult, run: &runs::Run) -> Result<(), RunError> {
+fn update_one(result: &sqlx::postgres::PgQueryResult, run: &runs::Run) -> Result<(), RunError> {
     if result.rows_affected() == 1 {
         Ok(())
     } else {
@@ -302,7 +372,12 @@ fn update_one(result: sqlx::postgres::PgQueryResult, run: &runs::Run) -> Result<
 }
 
 /// The pull request is there: the run is done, and people are told.
-async fn published(tx: &mut PgConnection, app: &App, run: &runs::Run, pull: &PullRequest) -> Result<(), RunError> {
+async fn published(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &runs::Run,
+    pull: &PullRequest,
+) -> Result<(), RunError> {
     let number = i64::try_from(pull.number).unwrap_or(i64::MAX);
     let updated = sqlx::query!(
         "update publications set pull_request_number = $2, pull_request_url = $3 where run_id = $1",
@@ -312,7 +387,7 @@ async fn published(tx: &mut PgConnection, app: &App, run: &runs::Run, pull: &Pul
     )
     .execute(&mut *tx)
     .await?;
-    update_one(updated, run)?;
+    update_one(&updated, run)?;
     if run.state != RunState::Active {
         // Cancelled while the call was out: the pull request stands, and it is said.
         let text = format!("A pull request had been opened by then: {}", pull.html_url);
@@ -333,12 +408,19 @@ async fn published(tx: &mut PgConnection, app: &App, run: &runs::Run, pull: &Pul
                 body: comments::report(&run, &attempt, &changeset),
                 mark: comments::mark_of_report(run.id),
             }),
-            Err(error) => tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "no report"),
+            Err(error) => {
+                tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "no report");
+            }
         }
     }
     effects.push(Effect::AddLabels { number: run.issue_number, labels: vec!["state:in-review".to_owned()] });
     for effect in &effects {
-        insert(tx, app, &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect }).await?;
+        insert(
+            tx,
+            app,
+            &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect },
+        )
+        .await?;
     }
     say_status(tx, app, &run).await
 }
@@ -354,9 +436,15 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
             tracing::warn!(effect_id = %pending.id, kind = pending.effect.kind(), retry_after_s = retry_after.as_secs(), "rate limit; the effect waits");
             return Ok(effects::put_off(&app.db, pending.id, until, &text, false).await?);
         }
-        Failure::Forge(ForgeError::Outage { .. }) | Failure::Database(_) | Failure::Run(_) => retry::EFFECT.wait(tries, app.ids.fraction()),
+        Failure::Forge(ForgeError::Outage { .. }) | Failure::Database(_) | Failure::Run(_) => {
+            retry::EFFECT.wait(tries, app.ids.fraction())
+        }
         Failure::Forge(
-            ForgeError::Denied { .. } | ForgeError::Missing { .. } | ForgeError::Conflict { .. } | ForgeError::Invalid { .. } | ForgeError::Unsupported { .. },
+            ForgeError::Denied { .. }
+            | ForgeError::Missing { .. }
+            | ForgeError::Conflict { .. }
+            | ForgeError::Invalid { .. }
+            | ForgeError::Unsupported { .. },
         )
         | Failure::Changeset(_) => None,
     };
@@ -375,17 +463,37 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
         return Ok(());
     }
     if let Some(run) = &run {
-        runs::event(&mut tx, app, run.id, &format!("effect_{}", end.name()), &format!("{}: {text}", pending.effect.kind())).await?;
+        runs::event(
+            &mut tx,
+            app,
+            run.id,
+            &format!("effect_{}", end.name()),
+            &format!("{}: {text}", pending.effect.kind()),
+        )
+        .await?;
         if pending.effect.is_publication() && run.state == RunState::Active {
             super::drop_pending(&mut tx, app, run.id).await?;
-            move_publication(&mut tx, app, run, PublicationState::Publishing, PublicationState::Refused).await?;
-            let message = format!("The result could not be published ({}): {text}", pending.effect.kind().replace('_', " "));
-            let run = runs::move_run(&mut tx, app, run, RunState::Failed(FailureClass::Infrastructure), "platform", &message).await?;
+            move_publication(&mut tx, app, run, PublicationState::Publishing, PublicationState::Refused)
+                .await?;
+            let message = format!(
+                "The result could not be published ({}): {text}",
+                pending.effect.kind().replace('_', " ")
+            );
+            let run = runs::move_run(
+                &mut tx,
+                app,
+                run,
+                RunState::Failed(FailureClass::Infrastructure),
+                "platform",
+                &message,
+            )
+            .await?;
             say_status(&mut tx, app, &run).await?;
         }
     }
     tx.commit().await?;
-    metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name()).increment(1);
+    metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name())
+        .increment(1);
     tracing::warn!(effect_id = %pending.id, trace_id = pending.trace_id, kind = pending.effect.kind(), result = end.name(), error = text, "effect given up");
     Ok(())
 }

@@ -11,9 +11,10 @@ use domain::{
 };
 use futures::{Stream, StreamExt};
 use proto::v1::{
-    AgentSpec, Assignment, AttemptRef, AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse,
-    GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse, ReturnOutcome, ReturnResponse, TranscriptChunk, agent_spec,
-    attempt_service_server::AttemptService, file_change, return_outcome, return_part, transcript_line,
+    AgentSpec, Assignment, AttemptRef, AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse,
+    AuthorizeRequest, AuthorizeResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse,
+    ReturnOutcome, ReturnResponse, TranscriptChunk, agent_spec, attempt_service_server::AttemptService,
+    file_change, return_outcome, return_part, transcript_line,
 };
 use serde_json::json;
 use sqlx::PgConnection;
@@ -25,7 +26,9 @@ use super::{
     store::{self, Attempt, Run, RunError, move_attempt},
     worker_calls::hello,
 };
-use crate::{App, AgentKind, git_upstream::FetchStep, objects::Kind, publishing, serving::internal, wake::Topic};
+use crate::{
+    AgentKind, App, git_upstream::FetchStep, objects::Kind, publishing, serving::internal, wake::Topic,
+};
 
 /// Bytes of a session that are kept.
 const MAX_SESSION_BYTES: usize = 8 * 1024 * 1024;
@@ -55,7 +58,9 @@ impl AttemptCalls {
     async fn live(&self, reference: Option<&AttemptRef>) -> Result<Attempt, Status> {
         let (attempt, run) = ids(reference)?;
         let attempt = store::attempt(&self.0.db, attempt).await.map_err(|e| internal("attempts.live", &e))?;
-        attempt.filter(|a| a.run == run && a.state.is_live() && a.deadline_at > self.0.clock.now()).ok_or_else(over)
+        attempt
+            .filter(|a| a.run == run && a.state.is_live() && a.deadline_at > self.0.clock.now())
+            .ok_or_else(over)
     }
 
     async fn run(&self, id: RunId) -> Result<Run, Status> {
@@ -79,7 +84,10 @@ impl AttemptService for AttemptCalls {
         Ok(Response::new(KeysResponse { ed25519: vec![self.0.run_tokens.public()] }))
     }
 
-    async fn authorize(&self, request: Request<AuthorizeRequest>) -> Result<Response<AuthorizeResponse>, Status> {
+    async fn authorize(
+        &self,
+        request: Request<AuthorizeRequest>,
+    ) -> Result<Response<AuthorizeResponse>, Status> {
         match self.live(request.get_ref().attempt.as_ref()).await {
             Ok(attempt) => {
                 let run = self.run(attempt.run).await?;
@@ -90,7 +98,9 @@ impl AttemptService for AttemptCalls {
                     model: self.0.agents.model.clone(),
                 }))
             }
-            Err(status) if status.code() == tonic::Code::PermissionDenied => Ok(Response::new(AuthorizeResponse::default())),
+            Err(status) if status.code() == tonic::Code::PermissionDenied => {
+                Ok(Response::new(AuthorizeResponse::default()))
+            }
             Err(status) => Err(status),
         }
     }
@@ -99,7 +109,8 @@ impl AttemptService for AttemptCalls {
         let app = &self.0;
         self.live(Some(request.get_ref())).await?;
         let (id, _) = ids(Some(request.get_ref()))?;
-        let (run, attempt) = hello(app, id).await.map_err(|e| internal("attempts.hello", &e))?.ok_or_else(over)?;
+        let (run, attempt) =
+            hello(app, id).await.map_err(|e| internal("attempts.hello", &e))?.ok_or_else(over)?;
         let prepared = prepare(app, &run).await.map_err(|e| internal("attempts.prepare", &e))?;
         let stage = app.stages.get(&run.stage).ok_or_else(over)?;
         Ok(Response::new(Assignment {
@@ -118,7 +129,8 @@ impl AttemptService for AttemptCalls {
                 argv: app.agents.argv.clone(),
                 model: app.agents.model.clone(),
             }),
-            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1)).unwrap_or(u32::MAX),
+            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1))
+                .unwrap_or(u32::MAX),
             max_processes: app.agents.processes,
             max_file_bytes: app.agents.file_bytes,
             max_memory_bytes: app.agents.memory_bytes,
@@ -128,18 +140,27 @@ impl AttemptService for AttemptCalls {
         }))
     }
 
-    async fn transcript(&self, request: Request<AttemptTranscript>) -> Result<Response<AttemptTranscriptResponse>, Status> {
+    async fn transcript(
+        &self,
+        request: Request<AttemptTranscript>,
+    ) -> Result<Response<AttemptTranscriptResponse>, Status> {
         let request = request.into_inner();
         let attempt = self.live(request.attempt.as_ref()).await?;
         let chunk = request.chunk.unwrap_or_default();
-        let over_limit = store_chunk(&self.0, &attempt, &self.censor(&attempt), &chunk).await.map_err(|e| internal("attempts.transcript", &e))?;
+        let over_limit = store_chunk(&self.0, &attempt, &self.censor(&attempt), &chunk)
+            .await
+            .map_err(|e| internal("attempts.transcript", &e))?;
         Ok(Response::new(AttemptTranscriptResponse { over_limit }))
     }
 
-    async fn r#return(&self, request: Request<Streaming<AttemptReturnPart>>) -> Result<Response<ReturnResponse>, Status> {
+    async fn r#return(
+        &self,
+        request: Request<Streaming<AttemptReturnPart>>,
+    ) -> Result<Response<ReturnResponse>, Status> {
         let app = &self.0;
         let mut parts = request.into_inner();
-        let mut first = parts.message().await?.ok_or_else(|| Status::invalid_argument("nothing was returned"))?;
+        let mut first =
+            parts.message().await?.ok_or_else(|| Status::invalid_argument("nothing was returned"))?;
         let attempt = self.live(first.attempt.as_ref()).await?;
         let run = self.run(attempt.run).await?;
         let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
@@ -152,7 +173,9 @@ impl AttemptService for AttemptCalls {
                 returned.take(part, limit)?;
             }
         }
-        let message = settle(app, &run, &attempt, &self.censor(&attempt), returned).await.map_err(|e| internal("attempts.return", &e))?;
+        let message = settle(app, &run, &attempt, &self.censor(&attempt), returned)
+            .await
+            .map_err(|e| internal("attempts.return", &e))?;
         Ok(Response::new(ReturnResponse { message: message.ok_or_else(over)? }))
     }
 
@@ -171,7 +194,12 @@ impl AttemptService for AttemptCalls {
 }
 
 /// Stores a chunk once; true when the attempt has said more than it may.
-async fn store_chunk(app: &App, attempt: &Attempt, censor: &Censor, chunk: &TranscriptChunk) -> Result<bool, RunError> {
+async fn store_chunk(
+    app: &App,
+    attempt: &Attempt,
+    censor: &Censor,
+    chunk: &TranscriptChunk,
+) -> Result<bool, RunError> {
     let lines: Vec<_> = chunk
         .lines
         .iter()
@@ -210,7 +238,10 @@ async fn store_chunk(app: &App, attempt: &Attempt, censor: &Censor, chunk: &Tran
         && let Some(run) = store::lock(&mut tx, attempt.run).await?
         && run.state == RunState::Active
     {
-        let message = format!("The agent wrote more than the {} bytes of output it may, and was ended.", app.agents.output_bytes);
+        let message = format!(
+            "The agent wrote more than the {} bytes of output it may, and was ended.",
+            app.agents.output_bytes
+        );
         end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", &message).await?;
     }
     Topic::Runs.notify(&mut tx).await?;
@@ -254,7 +285,9 @@ impl Returned {
                     file_change::Mode::Symlink => put(Mode::Symlink, file.content),
                     file_change::Mode::Deleted => Change::Delete,
                     file_change::Mode::Submodule => Change::Submodule,
-                    file_change::Mode::Unspecified => return Err(Status::invalid_argument("a file without a mode")),
+                    file_change::Mode::Unspecified => {
+                        return Err(Status::invalid_argument("a file without a mode"));
+                    }
                 };
                 self.files.push(FileChange { path: file.path, change });
             }
@@ -262,7 +295,9 @@ impl Returned {
                 self.bytes += more.len() as u64;
                 match self.files.last_mut().map(|f| &mut f.change) {
                     Some(Change::Put { content, .. }) => content.extend(more),
-                    Some(Change::Delete | Change::Submodule) | None => return Err(Status::invalid_argument("content without a file")),
+                    Some(Change::Delete | Change::Submodule) | None => {
+                        return Err(Status::invalid_argument("content without a file"));
+                    }
                 }
             }
             return_part::Part::Session(session) => {
@@ -274,15 +309,27 @@ impl Returned {
         }
         // Twice the limit is still read, so that the sentence can name the real size.
         if self.bytes > limit.saturating_mul(2).saturating_add(1024 * 1024) || self.files.len() > MAX_FILES {
-            return Err(Status::resource_exhausted(format!("the changeset is larger than {limit} bytes or {MAX_FILES} files")));
+            return Err(Status::resource_exhausted(format!(
+                "the changeset is larger than {limit} bytes or {MAX_FILES} files"
+            )));
         }
         Ok(())
     }
 }
 
 /// Records what an attempt returned, and what follows. `None` when the attempt is over.
-async fn settle(app: &App, run: &Run, attempt: &Attempt, censor: &Censor, returned: Returned) -> Result<Option<String>, RunError> {
-    let store_error = |e: object_store::Error| RunError::Damaged { table: "objects", id: run.id.uuid(), problem: e.to_string() };
+async fn settle(
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    censor: &Censor,
+    returned: Returned,
+) -> Result<Option<String>, RunError> {
+    let store_error = |e: object_store::Error| RunError::Damaged {
+        table: "objects",
+        id: run.id.uuid(),
+        problem: e.to_string(),
+    };
     let outcome = returned.outcome.unwrap_or_default();
     let base = match outcome.base_sha.parse() {
         Ok(sha) => sha,
@@ -309,8 +356,13 @@ async fn settle(app: &App, run: &Run, attempt: &Attempt, censor: &Censor, return
     let message = censor.censor(cut(&outcome.message, MAX_SUMMARY_BYTES)).replace('\0', "");
 
     let mut tx = app.db.begin().await?;
-    let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else { return Ok(None) };
-    let Some(live) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Running) else { return Ok(None) };
+    let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {
+        return Ok(None);
+    };
+    let Some(live) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Running)
+    else {
+        return Ok(None);
+    };
     let updated = sqlx::query!(
         "update attempts set summary = $2, changeset_key = $3, session_key = $4 where attempt_id = $1",
         live.id.uuid(),
@@ -349,15 +401,21 @@ async fn follow(
             end(tx, app, run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
             Ok(())
         }
-        return_outcome::Status::RunnerFailed => again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, message).await,
-        return_outcome::Status::ProviderFailed => again(tx, app, run, attempt.number, retry::PROVIDER, message).await,
+        return_outcome::Status::RunnerFailed => {
+            again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, message).await
+        }
+        return_outcome::Status::ProviderFailed => {
+            again(tx, app, run, attempt.number, retry::PROVIDER, message).await
+        }
     }
 }
 
 /// The attempt returned something that cannot be used.
 async fn failed(app: &App, attempt: &Attempt, message: &str) -> Result<Option<String>, RunError> {
     let mut tx = app.db.begin().await?;
-    let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| r.state == RunState::Active) else { return Ok(None) };
+    let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| r.state == RunState::Active) else {
+        return Ok(None);
+    };
     end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
     tx.commit().await?;
     Ok(Some(message.to_owned()))

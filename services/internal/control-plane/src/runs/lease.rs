@@ -32,10 +32,14 @@ pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, At
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = next else { return Ok(None) };
-    let run = store::lock(&mut tx, RunId::from_uuid(id)).await?.ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
+    let run = store::lock(&mut tx, RunId::from_uuid(id))
+        .await?
+        .ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
     let attempt = insert_attempt(&mut tx, app, &run, worker).await?;
     let message = format!("Attempt {} is on worker `{}`.", attempt.number, attempt.worker_name);
-    let run = move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message).await?;
+    let run =
+        move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)
+            .await?;
     tx.commit().await?;
     if attempt.number == 1 {
         let waited = (attempt.leased_at - run.created_at).as_seconds_f64();
@@ -44,7 +48,12 @@ pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, At
     Ok(Some((run, attempt)))
 }
 
-async fn insert_attempt(tx: &mut PgConnection, app: &App, run: &Run, worker: WorkerId) -> Result<Attempt, RunError> {
+async fn insert_attempt(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    worker: WorkerId,
+) -> Result<Attempt, RunError> {
     let id: AttemptId = app.ids.next();
     let now = app.clock.now();
     let stage_limit = app.stages.get(&run.stage).map(domain::stage::Stage::time_limit).unwrap_or_default();
@@ -83,6 +92,8 @@ pub(super) async fn renew(app: &App, worker: WorkerId, attempt: AttemptId, fence
 
 /// Notes that a worker was here.
 pub(super) async fn seen(app: &App, worker: WorkerId) -> sqlx::Result<()> {
-    sqlx::query!("update workers set last_seen_at = $2 where worker_id = $1", worker.uuid(), app.clock.now()).execute(&app.db).await?;
+    sqlx::query!("update workers set last_seen_at = $2 where worker_id = $1", worker.uuid(), app.clock.now())
+        .execute(&app.db)
+        .await?;
     Ok(())
 }

@@ -2,11 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::{
-    ids::Id,
-    names::CommitSha,
-    rights::Permission,
-};
+use domain::{ids::Id, names::CommitSha, rights::Permission};
 use forge::ForgeError;
 use prompts::{CommentText, IssueText, PromptContext};
 use sqlx::types::Json;
@@ -38,23 +34,38 @@ impl From<sqlx::Error> for NotPrepared {
 
 fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     match error {
-        ForgeError::Limited { .. } | ForgeError::Outage { .. } => NotPrepared::Later(format!("{what}: {error}")),
-        ForgeError::Denied { .. } | ForgeError::Missing { .. } | ForgeError::Conflict { .. } | ForgeError::Invalid { .. } | ForgeError::Unsupported { .. } => {
-            NotPrepared::Never(format!("{what}: {error}"))
+        ForgeError::Limited { .. } | ForgeError::Outage { .. } => {
+            NotPrepared::Later(format!("{what}: {error}"))
         }
+        ForgeError::Denied { .. }
+        | ForgeError::Missing { .. }
+        | ForgeError::Conflict { .. }
+        | ForgeError::Invalid { .. }
+        | ForgeError::Unsupported { .. } => NotPrepared::Never(format!("{what}: {error}")),
     }
 }
 
 /// The prompt of a run, prepared once and stored by digest; later attempts get the same.
 pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepared> {
     if let (Some(key), Some(sha), Some(branch)) = (&run.prompt_key, &run.base_sha, &run.base_branch) {
-        let text = app.objects.get(key).await.map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
-        return Ok(Prepared { base_sha: sha.clone(), base_branch: branch.clone(), prompt: String::from_utf8_lossy(&text).into_owned() });
+        let text = app
+            .objects
+            .get(key)
+            .await
+            .map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
+        return Ok(Prepared {
+            base_sha: sha.clone(),
+            base_branch: branch.clone(),
+            prompt: String::from_utf8_lossy(&text).into_owned(),
+        });
     }
     let repository = by_id(&app.db, run.repository_id).await?;
     let name = &repository.name;
     let number = u64::try_from(run.issue_number).unwrap_or_default();
-    let stage = app.stages.get(&run.stage).ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}` any more.", run.stage)))?;
+    let stage = app
+        .stages
+        .get(&run.stage)
+        .ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}` any more.", run.stage)))?;
     let branch = async {
         match &repository.default_branch {
             Some(branch) => Ok(branch.clone()),
@@ -64,7 +75,12 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let issue = async {
         match &run.issue {
             Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot { title: i.title, body: i.body, author: i.author, url: i.html_url }),
+            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot {
+                title: i.title,
+                body: i.body,
+                author: i.author,
+                url: i.html_url,
+            }),
         }
     };
     let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
@@ -83,7 +99,8 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let mut texts = Vec::new();
     for comment in comments {
         // Only what stood there when the run was asked for, and not what we wrote ourselves.
-        let ours = comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
+        let ours =
+            comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
         if ours || comment.created_at > run.received_at || comment.updated_at > run.received_at {
             continue;
         }
@@ -103,20 +120,28 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             });
         }
     }
-    let author_permission = permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
+    let author_permission =
+        permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
     let delimiter: [u8; 8] = app.ids.bytes();
     let context = PromptContext {
         repository: name.to_string(),
         base_branch: branch.clone(),
         base_sha: head.to_string(),
-        issue: IssueText { number, title: issue.title.clone(), body: issue.body.clone(), author: issue.author.clone(), author_permission },
+        issue: IssueText {
+            number,
+            title: issue.title.clone(),
+            body: issue.body.clone(),
+            author: issue.author.clone(),
+            author_permission,
+        },
         comments: texts,
         stage_role: stage.role.clone(),
         write_scope: stage.write_scope.clone(),
         delimiter: hex::encode(delimiter),
         run_id: run.id.to_string(),
     };
-    let rendered = prompts::render(&stage.template, &context).map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    let rendered = prompts::render(&stage.template, &context)
+        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
     let key = app
         .objects
         .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
@@ -135,7 +160,11 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     .execute(&mut *tx)
     .await?;
     if stored.rows_affected() == 1 {
-        let text = format!("Pinned to {} on `{branch}`; prompt sha256 {}.", head.short(), rendered.digest.get(..16).unwrap_or_default());
+        let text = format!(
+            "Pinned to {} on `{branch}`; prompt sha256 {}.",
+            head.short(),
+            rendered.digest.get(..16).unwrap_or_default()
+        );
         store::event(&mut tx, app, run.id, "prepared", &text).await?;
     }
     tx.commit().await?;

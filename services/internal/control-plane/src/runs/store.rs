@@ -99,7 +99,12 @@ impl TryFrom<RunRow> for Run {
             repository: row.full_name.parse().map_err(|e| damaged(format!("{e}")))?,
             state: RunState::from_columns(&row.state, row.state_kind.as_deref())
                 .ok_or_else(|| damaged(format!("state {} {:?} is not one", row.state, row.state_kind)))?,
-            base_sha: row.base_sha.as_deref().map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))?,
+            base_sha: row
+                .base_sha
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(|e| damaged(format!("{e}")))?,
             retry_of: row.retry_of.map(RunId::from_uuid),
             issue: row.issue.map(|Json(issue)| issue),
             project_name: row.project_name,
@@ -119,7 +124,9 @@ impl TryFrom<RunRow> for Run {
 
 /// The run, locked until the transaction ends.
 pub(crate) async fn lock(tx: &mut PgConnection, id: RunId) -> Result<Option<Run>, RunError> {
-    sqlx::query_scalar!("select run_id from runs where run_id = $1 for update", id.uuid()).fetch_optional(&mut *tx).await?;
+    sqlx::query_scalar!("select run_id from runs where run_id = $1 for update", id.uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
     get(tx, id).await
 }
 
@@ -141,7 +148,12 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
 }
 
 /// The newest runs, of a project and in a state where that is asked.
-pub(crate) async fn list(db: impl PgExecutor<'_>, project: Option<&str>, state: Option<&str>, limit: i64) -> Result<Vec<Run>, RunError> {
+pub(crate) async fn list(
+    db: impl PgExecutor<'_>,
+    project: Option<&str>,
+    state: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Run>, RunError> {
     sqlx::query_as!(
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
@@ -162,7 +174,11 @@ pub(crate) async fn list(db: impl PgExecutor<'_>, project: Option<&str>, state: 
 }
 
 /// The run of an issue that is not over.
-pub(crate) async fn under_way(tx: &mut PgConnection, repository: RepositoryId, issue: i64) -> Result<Option<Run>, RunError> {
+pub(crate) async fn under_way(
+    tx: &mut PgConnection,
+    repository: RepositoryId,
+    issue: i64,
+) -> Result<Option<Run>, RunError> {
     let id = sqlx::query_scalar!(
         "select run_id from runs where repository_id = $1 and issue_number = $2 and state in ('queued', 'active', 'waiting')",
         repository.uuid(),
@@ -177,7 +193,14 @@ pub(crate) async fn under_way(tx: &mut PgConnection, repository: RepositoryId, i
 }
 
 /// Moves a locked run, with its event and its audit row. The only way a run changes state.
-pub(crate) async fn move_run(tx: &mut PgConnection, app: &App, run: &Run, next: RunState, actor: &str, message: &str) -> Result<Run, RunError> {
+pub(crate) async fn move_run(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    next: RunState,
+    actor: &str,
+    message: &str,
+) -> Result<Run, RunError> {
     let state = run.state.to(next)?;
     let (name, kind) = state.columns();
     let (was, was_kind) = run.state.columns();
@@ -197,7 +220,11 @@ pub(crate) async fn move_run(tx: &mut PgConnection, app: &App, run: &Run, next: 
     .execute(&mut *tx)
     .await?;
     if moved.rows_affected() != 1 {
-        return Err(RunError::Damaged { table: "runs", id: run.id.uuid(), problem: "changed although it was locked".to_owned() });
+        return Err(RunError::Damaged {
+            table: "runs",
+            id: run.id.uuid(),
+            problem: "changed although it was locked".to_owned(),
+        });
     }
     event(tx, app, run.id, name, message).await?;
     audit::record(
@@ -220,7 +247,13 @@ pub(crate) async fn move_run(tx: &mut PgConnection, app: &App, run: &Run, next: 
 }
 
 /// Notes something that happened to a run.
-pub(crate) async fn event(tx: &mut PgConnection, app: &App, run: RunId, kind: &str, text: &str) -> sqlx::Result<()> {
+pub(crate) async fn event(
+    tx: &mut PgConnection,
+    app: &App,
+    run: RunId,
+    kind: &str,
+    text: &str,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into run_events (run_event_id, run_id, kind, text, happened_at) values ($1, $2, $3, $4, $5)",
         app.ids.next::<RunEventId>().uuid(),
@@ -349,7 +382,14 @@ pub(crate) async fn live_attempt(tx: &mut PgConnection, run: RunId) -> Result<Op
 }
 
 /// Moves an attempt whose run is locked. The only way an attempt changes state.
-pub(crate) async fn move_attempt(tx: &mut PgConnection, app: &App, run: &Run, attempt: &Attempt, next: AttemptState, message: &str) -> Result<Attempt, RunError> {
+pub(crate) async fn move_attempt(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    next: AttemptState,
+    message: &str,
+) -> Result<Attempt, RunError> {
     let state = attempt.state.to(next)?;
     let now = app.clock.now();
     let (running_at, returned_at, ended_at) = match state {
@@ -372,9 +412,20 @@ pub(crate) async fn move_attempt(tx: &mut PgConnection, app: &App, run: &Run, at
     .execute(&mut *tx)
     .await?;
     if moved.rows_affected() != 1 {
-        return Err(RunError::Damaged { table: "attempts", id: attempt.id.uuid(), problem: "changed although its run was locked".to_owned() });
+        return Err(RunError::Damaged {
+            table: "attempts",
+            id: attempt.id.uuid(),
+            problem: "changed although its run was locked".to_owned(),
+        });
     }
-    event(tx, app, run.id, &format!("attempt_{state}"), &format!("Attempt {}: {}", attempt.number, if message.is_empty() { state.as_str() } else { message })).await?;
+    event(
+        tx,
+        app,
+        run.id,
+        &format!("attempt_{state}"),
+        &format!("Attempt {}: {}", attempt.number, if message.is_empty() { state.as_str() } else { message }),
+    )
+    .await?;
     audit::record(
         tx,
         &*app.clock,

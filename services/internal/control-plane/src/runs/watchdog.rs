@@ -56,19 +56,26 @@ async fn look(app: &App) -> Result<(), RunError> {
         let Some(attempt) = store::attempt(&mut *tx, AttemptId::from_uuid(id)).await? else { continue };
         let Some(run) = store::lock(&mut tx, attempt.run).await? else { continue };
         // Read again under the lock: it may have ended meanwhile.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else { continue };
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+            continue;
+        };
         if attempt.deadline_at <= app.clock.now() {
             let minutes = (attempt.deadline_at - attempt.leased_at).num_minutes();
-            let message = format!("The attempt took longer than the {minutes} minutes it had, and was ended.");
+            let message =
+                format!("The attempt took longer than the {minutes} minutes it had, and was ended.");
             end(&mut tx, app, &run, RunState::Failed(FailureClass::TimedOut), "platform", &message).await?;
         } else {
-            let silent = sqlx::query_scalar!(r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#, id)
-                .fetch_one(&mut *tx)
-                .await?;
+            let silent = sqlx::query_scalar!(
+                r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#,
+                id
+            )
+            .fetch_one(&mut *tx)
+            .await?;
             if !silent {
                 continue;
             }
-            lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name)).await?;
+            lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name))
+                .await?;
         }
         tx.commit().await?;
     }
@@ -86,7 +93,9 @@ async fn gauges(app: &App) -> sqlx::Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; nobody has 2^52 runs")]
         metrics::gauge!("callboard_runs", "state" => row.state).set(row.n as f64);
     }
-    let pending = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'pending'"#).fetch_one(&app.db).await?;
+    let pending = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'pending'"#)
+        .fetch_one(&app.db)
+        .await?;
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     metrics::gauge!("callboard_effects_pending").set(pending as f64);
     Ok(())

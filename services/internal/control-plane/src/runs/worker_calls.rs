@@ -8,8 +8,9 @@ use domain::{
 };
 use futures::Stream;
 use proto::v1::{
-    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest, HeartbeatResponse, LeaseRequest,
-    LeaseResponse, Limits, ReportRequest, ReportResponse, attempt_ended::Outcome, report_request::What, worker_service_server::WorkerService,
+    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest,
+    HeartbeatResponse, LeaseRequest, LeaseResponse, Limits, ReportRequest, ReportResponse,
+    attempt_ended::Outcome, report_request::What, worker_service_server::WorkerService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,13 @@ use super::{
     prepare::{NotPrepared, prepare},
     store::{self, Attempt, Run, RunError, move_attempt},
 };
-use crate::{App, access::Caller, publishing, serving::internal, wake::{Topic, news}};
+use crate::{
+    App,
+    access::Caller,
+    publishing,
+    serving::internal,
+    wake::{Topic, news},
+};
 
 /// The worker service.
 #[derive(Debug)]
@@ -37,7 +44,9 @@ impl WorkerCalls {
     }
 
     async fn next(&self, worker: WorkerId) -> Result<Option<AttemptLease>, Status> {
-        let Some((run, attempt)) = lease::lease(&self.app, worker).await.map_err(|e| internal("runs.lease", &e))? else {
+        let Some((run, attempt)) =
+            lease::lease(&self.app, worker).await.map_err(|e| internal("runs.lease", &e))?
+        else {
             return Ok(None);
         };
         match prepare(&self.app, &run).await {
@@ -53,7 +62,9 @@ impl WorkerCalls {
     async fn not_prepared(&self, attempt: &Attempt, error: NotPrepared) -> Result<(), RunError> {
         let app = &self.app;
         let mut tx = app.db.begin().await?;
-        let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| !r.state.is_final()) else { return Ok(()) };
+        let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| !r.state.is_final()) else {
+            return Ok(());
+        };
         let Some(attempt) = store::live_attempt(&mut tx, run.id).await? else { return Ok(()) };
         match error {
             NotPrepared::Later(why) => lose(&mut tx, app, &run, &attempt, &why).await?,
@@ -79,7 +90,8 @@ impl WorkerCalls {
             number: u32::try_from(attempt.number).unwrap_or_default(),
             fence: attempt.fence,
             run_token: token.expose_secret().to_owned(),
-            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1)).unwrap_or(u32::MAX),
+            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1))
+                .unwrap_or(u32::MAX),
             limits: Some(Limits {
                 memory_bytes: app.agents.memory_bytes,
                 processes: app.agents.processes,
@@ -104,7 +116,9 @@ impl WorkerCalls {
         .await?;
         let _locked = store::lock(&mut tx, run.id).await?;
         // The runner's hello may have been faster than this report.
-        if let Some(now) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Leased) {
+        if let Some(now) =
+            store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Leased)
+        {
             move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &started.isolation).await?;
         }
         Ok(tx.commit().await?)
@@ -115,15 +129,23 @@ impl WorkerCalls {
         let mut tx = app.db.begin().await?;
         let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
         // Under the lock: a result or a stop may have come first, and then this changes nothing.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else { return Ok(()) };
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+            return Ok(());
+        };
         let message = app.censor.censor(&ended.message).into_owned();
         match ended.outcome() {
             Outcome::NotStarted => {
-                end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message).await?;
+                end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message)
+                    .await?;
             }
-            Outcome::Exited => lose(&mut tx, app, &run, &attempt, &format!("the runner ended without a result: {message}")).await?,
+            Outcome::Exited => {
+                lose(&mut tx, app, &run, &attempt, &format!("the runner ended without a result: {message}"))
+                    .await?;
+            }
             Outcome::Shutdown => lose(&mut tx, app, &run, &attempt, "the worker was shut down").await?,
-            Outcome::Died | Outcome::Stopped | Outcome::Unspecified => lose(&mut tx, app, &run, &attempt, &message).await?,
+            Outcome::Died | Outcome::Stopped | Outcome::Unspecified => {
+                lose(&mut tx, app, &run, &attempt, &message).await?;
+            }
         }
         Ok(tx.commit().await?)
     }
@@ -139,7 +161,13 @@ async fn stops(app: &App, worker: WorkerId) -> sqlx::Result<Vec<Directive>> {
     )
     .fetch_all(&app.db)
     .await?;
-    Ok(rows.into_iter().map(|r| Directive { attempt_id: r.attempt_id.to_string(), reason: format!("{}: {}", r.state, r.message) }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|r| Directive {
+            attempt_id: r.attempt_id.to_string(),
+            reason: format!("{}: {}", r.state, r.message),
+        })
+        .collect())
 }
 
 fn attempt_id(text: &str) -> Result<AttemptId, Status> {
@@ -178,14 +206,23 @@ impl WorkerService for WorkerCalls {
         }
     }
 
-    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
         let worker = Caller::worker(&request)?;
         lease::seen(&self.app, worker).await.map_err(|e| internal("runs.seen", &e))?;
         let mut stop = Vec::new();
         for held in request.into_inner().held {
             let id = attempt_id(&held.attempt_id)?;
-            if !lease::renew(&self.app, worker, id, held.fence).await.map_err(|e| internal("runs.renew", &e))? {
-                stop.push(Directive { attempt_id: held.attempt_id, reason: "the attempt is over".to_owned() });
+            if !lease::renew(&self.app, worker, id, held.fence)
+                .await
+                .map_err(|e| internal("runs.renew", &e))?
+            {
+                stop.push(Directive {
+                    attempt_id: held.attempt_id,
+                    reason: "the attempt is over".to_owned(),
+                });
             }
         }
         Ok(Response::new(HeartbeatResponse { stop }))
@@ -195,28 +232,38 @@ impl WorkerService for WorkerCalls {
         let worker = Caller::worker(&request)?;
         let (app, ended) = (Arc::clone(&self.app), self.ended.clone());
         let wake = app.wake.subscribe(Topic::Stops);
-        let stream = futures::stream::unfold((app, wake, ended, Vec::<Directive>::new(), std::collections::HashSet::new()), move |state| async move {
-            let (app, mut wake, ended, mut ready, mut told) = state;
-            loop {
-                if let Some(directive) = ready.pop() {
-                    return Some((Ok(directive), (app, wake, ended, ready, told)));
-                }
-                if ended.is_cancelled() {
-                    return None;
-                }
-                wake.mark_unchanged();
-                match stops(&app, worker).await {
-                    Ok(all) => ready.extend(all.into_iter().filter(|d| told.insert(d.attempt_id.clone()))),
-                    Err(error) => return Some((Err(internal("runs.directives", &error)), (app, wake, ended, ready, told))),
-                }
-                if ready.is_empty() {
-                    tokio::select! {
-                        () = ended.cancelled() => {}
-                        () = news(&mut wake, Duration::from_secs(10)) => {}
+        let stream = futures::stream::unfold(
+            (app, wake, ended, Vec::<Directive>::new(), std::collections::HashSet::new()),
+            move |state| async move {
+                let (app, mut wake, ended, mut ready, mut told) = state;
+                loop {
+                    if let Some(directive) = ready.pop() {
+                        return Some((Ok(directive), (app, wake, ended, ready, told)));
+                    }
+                    if ended.is_cancelled() {
+                        return None;
+                    }
+                    wake.mark_unchanged();
+                    match stops(&app, worker).await {
+                        Ok(all) => {
+                            ready.extend(all.into_iter().filter(|d| told.insert(d.attempt_id.clone())));
+                        }
+                        Err(error) => {
+                            return Some((
+                                Err(internal("runs.directives", &error)),
+                                (app, wake, ended, ready, told),
+                            ));
+                        }
+                    }
+                    if ready.is_empty() {
+                        tokio::select! {
+                            () = ended.cancelled() => {}
+                            () = news(&mut wake, Duration::from_secs(10)) => {}
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -229,7 +276,10 @@ impl WorkerService for WorkerCalls {
             tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
             return Ok(Response::new(ReportResponse { accepted: false }));
         };
-        let run = store::get(&self.app.db, attempt.run).await.map_err(|e| internal("runs.report", &e))?.ok_or_else(|| Status::not_found("no such run"))?;
+        let run = store::get(&self.app.db, attempt.run)
+            .await
+            .map_err(|e| internal("runs.report", &e))?
+            .ok_or_else(|| Status::not_found("no such run"))?;
         match &report.what {
             Some(What::Started(started)) => self.started(&run, &attempt, started).await,
             Some(What::Ended(ended)) => self.ended(&attempt, ended).await,
@@ -245,7 +295,9 @@ pub(super) async fn hello(app: &App, id: AttemptId) -> Result<Option<(Run, Attem
     let mut tx = app.db.begin().await?;
     let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(None) };
     let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(None) };
-    let Some(mut attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else { return Ok(None) };
+    let Some(mut attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
+        return Ok(None);
+    };
     if attempt.state == AttemptState::Leased {
         attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Preparing, "").await?;
     }

@@ -111,12 +111,21 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
     let event = match github::payload::parse(&delivery.event, &delivery.body) {
         Ok(event) => event,
         Err(error) => {
-            let decided = Decided::ignore(Reason::UnreadablePayload, format!("The payload does not have the shape of a `{}` event: {error}", short(&delivery.event)));
+            let decided = Decided::ignore(
+                Reason::UnreadablePayload,
+                format!(
+                    "The payload does not have the shape of a `{}` event: {error}",
+                    short(&delivery.event)
+                ),
+            );
             return commit(app, delivery, repository.as_ref(), None, &decided, None).await;
         }
     };
     let Some(repository) = repository.filter(|r| r.enabled) else {
-        let decided = Decided::ignore(Reason::SourceMismatch, "No repository of the configuration uses this source any more.");
+        let decided = Decided::ignore(
+            Reason::SourceMismatch,
+            "No repository of the configuration uses this source any more.",
+        );
         return commit(app, delivery, None, Some(&event), &decided, None).await;
     };
     match &event.repository {
@@ -124,7 +133,10 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         Some(name) => {
             let decided = Decided::ignore(
                 Reason::SourceMismatch,
-                format!("The source `{}` belongs to {}, and the delivery names {name}.", delivery.source, repository.name),
+                format!(
+                    "The source `{}` belongs to {}, and the delivery names {name}.",
+                    delivery.source, repository.name
+                ),
             );
             return commit(app, delivery, Some(&repository), Some(&event), &decided, None).await;
         }
@@ -133,16 +145,29 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             return commit(app, delivery, Some(&repository), Some(&event), &decided, None).await;
         }
     }
-    let permission = if needs_permission(&event, &app.stages) { permission(app, delivery, &repository, &event).await? } else { None };
+    let permission = if needs_permission(&event, &app.stages) {
+        permission(app, delivery, &repository, &event).await?
+    } else {
+        None
+    };
     decide_and_commit(app, delivery, &repository, &event, permission).await
 }
 
 /// Asks the code host now; the payload is never believed.
-async fn permission(app: &App, delivery: &Undecided, repository: &Repository, event: &Event) -> Result<Option<Permission>, Unsettled> {
+async fn permission(
+    app: &App,
+    delivery: &Undecided,
+    repository: &Repository,
+    event: &Event,
+) -> Result<Option<Permission>, Unsettled> {
     let Some(actor) = &event.actor else { return Ok(None) };
     match app.forge.permission(&repository.name, &actor.login).await {
         Ok(permission) => Ok(Some(permission)),
-        Err(error @ (ForgeError::Limited { .. } | ForgeError::Outage { .. })) if delivery.tries < PERMISSION_TRIES => Err(Unsettled::Permission(error)),
+        Err(error @ (ForgeError::Limited { .. } | ForgeError::Outage { .. }))
+            if delivery.tries < PERMISSION_TRIES =>
+        {
+            Err(Unsettled::Permission(error))
+        }
         Err(error) => {
             tracing::warn!(delivery_id = %delivery.id, trace_id = delivery.trace_id, %error, "permission unknown");
             Ok(None)
@@ -150,7 +175,13 @@ async fn permission(app: &App, delivery: &Undecided, repository: &Repository, ev
     }
 }
 
-async fn decide_and_commit(app: &App, delivery: &Undecided, repository: &Repository, event: &Event, permission: Option<Permission>) -> Result<(), Unsettled> {
+async fn decide_and_commit(
+    app: &App,
+    delivery: &Undecided,
+    repository: &Repository,
+    event: &Event,
+    permission: Option<Permission>,
+) -> Result<(), Unsettled> {
     let mut tx = app.db.begin().await?;
     let issue = event.happening.number();
     let mut run_under_way = None;
@@ -158,7 +189,8 @@ async fn decide_and_commit(app: &App, delivery: &Undecided, repository: &Reposit
     if let Some(issue) = issue {
         // One decision at a time about an issue: the second sees the first one's run.
         store::lock_issue(&mut tx, repository.id, issue).await?;
-        run_under_way = runs::under_way(&mut tx, repository.id, i64::try_from(issue).unwrap_or(i64::MAX)).await?;
+        run_under_way =
+            runs::under_way(&mut tx, repository.id, i64::try_from(issue).unwrap_or(i64::MAX)).await?;
         own_effect = match event.happening.label() {
             Some(label) => publishing::is_own_label(&mut tx, repository.id, issue, label).await?,
             None => false,
@@ -167,7 +199,11 @@ async fn decide_and_commit(app: &App, delivery: &Undecided, repository: &Reposit
     let facts = Facts {
         stages: &app.stages,
         permission,
-        run_under_way: run_under_way.map(|r| RunUnderWay { id: r.id.to_string(), stage: r.stage, since: r.created_at }),
+        run_under_way: run_under_way.map(|r| RunUnderWay {
+            id: r.id.to_string(),
+            stage: r.stage,
+            since: r.created_at,
+        }),
         own_effect,
     };
     let decided = decide(event, &facts);
@@ -247,7 +283,17 @@ async fn commit(
             }
             Decision::Reject { on, label } => {
                 let number = event.and_then(|e| e.happening.number());
-                publishing::say_rejection(&mut tx, app, repository, id, decided, *on, number.zip(label.as_deref()), &delivery.trace_id).await?;
+                publishing::say_rejection(
+                    &mut tx,
+                    app,
+                    repository,
+                    id,
+                    decided,
+                    *on,
+                    number.zip(label.as_deref()),
+                    &delivery.trace_id,
+                )
+                .await?;
             }
             Decision::Ignore | Decision::Cancel => {}
         }

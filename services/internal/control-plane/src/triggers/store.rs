@@ -49,8 +49,17 @@ pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx
 }
 
 /// One transaction at a time per issue.
-pub(crate) async fn lock_issue(tx: &mut PgConnection, repository: RepositoryId, issue: u64) -> sqlx::Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", format!("issue {repository} {issue}")).fetch_one(tx).await?;
+pub(crate) async fn lock_issue(
+    tx: &mut PgConnection,
+    repository: RepositoryId,
+    issue: u64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+        format!("issue {repository} {issue}")
+    )
+    .fetch_one(tx)
+    .await?;
     Ok(())
 }
 
@@ -70,7 +79,13 @@ pub(crate) struct Explained {
 }
 
 /// Decisions about a delivery (by id or GUID), a run, or an issue; newest first.
-pub(crate) async fn explain(db: &PgPool, id: Option<Uuid>, guid: Option<&str>, repository: Option<&str>, issue: Option<i64>) -> sqlx::Result<Vec<Explained>> {
+pub(crate) async fn explain(
+    db: &PgPool,
+    id: Option<Uuid>,
+    guid: Option<&str>,
+    repository: Option<&str>,
+    issue: Option<i64>,
+) -> sqlx::Result<Vec<Explained>> {
     sqlx::query_as!(
         Explained,
         r#"select d.decided_at, d.subject, d.actor, d.decision, d.reason, d.rule, d.remedy, r.full_name as "repository?",

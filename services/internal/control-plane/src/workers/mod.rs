@@ -35,9 +35,13 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
     .await?;
     sqlx::query!("delete from worker_projects where worker_id = $1", new.id.uuid()).execute(&mut *tx).await?;
     let projects: Vec<Uuid> = new.projects.iter().map(|p| p.uuid()).collect();
-    sqlx::query!("insert into worker_projects (worker_id, project_id) select $1, unnest($2::uuid[])", new.id.uuid(), &projects)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "insert into worker_projects (worker_id, project_id) select $1, unnest($2::uuid[])",
+        new.id.uuid(),
+        &projects
+    )
+    .execute(&mut *tx)
+    .await?;
     audit::record(
         &mut tx,
         &*app.clock,
@@ -57,21 +61,46 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
 
 /// The worker of `callboard up`: enrolled at each start for the projects of the file.
 pub(crate) async fn enroll_local(app: &App, identity: &Arc<Identity>) -> anyhow::Result<()> {
-    let Subject::Worker(id) = identity.subject() else { anyhow::bail!("the local worker's identity is not a worker's") };
+    let Subject::Worker(id) = identity.subject() else {
+        anyhow::bail!("the local worker's identity is not a worker's")
+    };
     // Another data_dir on the same database has another local worker; the old name moves aside.
-    sqlx::query!("update workers set name = name || '-' || worker_id where name = 'local' and worker_id <> $1", id.uuid())
-        .execute(&app.db)
-        .await?;
+    sqlx::query!(
+        "update workers set name = name || '-' || worker_id where name = 'local' and worker_id <> $1",
+        id.uuid()
+    )
+    .execute(&app.db)
+    .await?;
     let projects = projects::project_ids(app).await?;
     let key = identity.public();
-    store(app, &Enrolment { id, name: "local", public_key: key.as_bytes(), projects: &projects, by: "configuration file" }).await?;
+    store(
+        app,
+        &Enrolment {
+            id,
+            name: "local",
+            public_key: key.as_bytes(),
+            projects: &projects,
+            by: "configuration file",
+        },
+    )
+    .await?;
     Ok(())
 }
 
 /// `callboard worker enroll`: returns the id and the identity, which is kept nowhere.
-pub(crate) async fn enroll(app: &App, name: &str, project_names: &[String], by: &str) -> Result<(WorkerId, Identity), Status> {
-    if name.is_empty() || name.len() > 60 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err(Status::invalid_argument("give the worker a name of letters, digits, - and _, at most 60"));
+pub(crate) async fn enroll(
+    app: &App,
+    name: &str,
+    project_names: &[String],
+    by: &str,
+) -> Result<(WorkerId, Identity), Status> {
+    if name.is_empty()
+        || name.len() > 60
+        || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Err(Status::invalid_argument(
+            "give the worker a name of letters, digits, - and _, at most 60",
+        ));
     }
     if project_names.is_empty() {
         return Err(Status::invalid_argument("name at least one project with --project"));
@@ -82,7 +111,11 @@ pub(crate) async fn enroll(app: &App, name: &str, project_names: &[String], by: 
             .fetch_optional(&app.db)
             .await
             .map_err(|e| internal("workers.project", &e))?
-            .ok_or_else(|| Status::not_found(format!("there is no project `{project}`; projects come from `projects:` in callboard.yaml")))?;
+            .ok_or_else(|| {
+                Status::not_found(format!(
+                    "there is no project `{project}`; projects come from `projects:` in callboard.yaml"
+                ))
+            })?;
         ids.push(ProjectId::from_uuid(id));
     }
     let id: WorkerId = app.ids.next();

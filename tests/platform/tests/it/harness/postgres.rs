@@ -35,7 +35,8 @@ impl Cluster {
         let url = postgres.url(TEMPLATE);
         // On a thread of its own: this runs inside the stories' runtimes.
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let mut connection = PgConnection::connect(&url).await.expect("connected");
                 control_plane::MIGRATOR.run(&mut connection).await.expect("migrated");

@@ -6,7 +6,8 @@ use callboard::{Options, Platform, config};
 use domain::{clock::Clock, ids::Ids, rights::Permission};
 use hmac::{Hmac, KeyInit, Mac};
 use proto::admin::{
-    ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail, admin_service_client::AdminServiceClient,
+    ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest,
+    RunDetail, admin_service_client::AdminServiceClient,
 };
 use serde_json::{Value, json};
 use telemetry::address::Address;
@@ -76,7 +77,9 @@ impl World {
         let mut files = vec![("README.md", "# Hello, world\n")];
         files.extend(setup.files.iter().copied());
         github.create_repository(REPOSITORY, true, &files).await.expect("a repository");
-        for (login, permission) in [("mona", Permission::Write), ("reader", Permission::Read), ("triager", Permission::Triage)] {
+        for (login, permission) in
+            [("mona", Permission::Write), ("reader", Permission::Read), ("triager", Permission::Triage)]
+        {
             github.add_user(login, false);
             github.set_permission(REPOSITORY, login, permission).expect("a permission");
         }
@@ -97,8 +100,17 @@ impl World {
         merge(&mut config, &setup.config);
         let path = folder.path().join("callboard.yaml");
         std::fs::write(&path, config.to_string()).expect("written");
-        let mut world =
-            Self { github, clock, database, hook: 0, token, platform: None, config: path, folder, api: String::new() };
+        let mut world = Self {
+            github,
+            clock,
+            database,
+            hook: 0,
+            token,
+            platform: None,
+            config: path,
+            folder,
+            api: String::new(),
+        };
         world.up().await;
         world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
         world
@@ -107,7 +119,9 @@ impl World {
     async fn github(folder: &std::path::Path, clock: &Arc<TestClock>) -> Simulator {
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
         let ids = Ids::from_os(Arc::clone(&clock));
-        let github = Simulator::start(webhook_simulator::Options::new(folder.join("github"), clock, ids)).await.expect("the stand-in starts");
+        let github = Simulator::start(webhook_simulator::Options::new(folder.join("github"), clock, ids))
+            .await
+            .expect("the stand-in starts");
         github.add_user("octocat", false);
         github
     }
@@ -117,7 +131,10 @@ impl World {
         let config = config::load(&self.config, &|_| None).expect("a valid configuration");
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&self.clock);
         let ids = Ids::from_os(Arc::clone(&clock));
-        let platform = Platform::start(&config, Options { clock, ids, runner: Some(program("agent-runner")) }).await.expect("the platform starts");
+        let platform =
+            Platform::start(&config, Options { clock, ids, runner: Some(program("agent-runner")) })
+                .await
+                .expect("the platform starts");
         self.api = format!("http://{}", platform.api());
         self.platform = Some(platform);
     }
@@ -179,7 +196,10 @@ impl World {
     pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut(&Simulator) -> Option<T>) -> T {
         match tokio::time::timeout(PATIENCE, self.github.wait_until(probe)).await {
             Ok(found) => found,
-            Err(_) => panic!("waited in vain for {what}; left to do: {:#?}", self.platform().control_plane().work_left().await),
+            Err(_) => panic!(
+                "waited in vain for {what}; left to do: {:#?}",
+                self.platform().control_plane().work_left().await
+            ),
         }
     }
 
@@ -205,20 +225,34 @@ impl World {
 
     /// The whole log, which ends with the run.
     pub(crate) async fn follow(&self, id: &str) -> Vec<String> {
-        let mut lines = self.admin().logs(LogsRequest { run_id: id.to_owned(), follow: true }).await.expect("logs").into_inner();
+        let mut lines = self
+            .admin()
+            .logs(LogsRequest { run_id: id.to_owned(), follow: true })
+            .await
+            .expect("logs")
+            .into_inner();
         let mut all = Vec::new();
         let read = async {
             while let Some(line) = lines.message().await.expect("a line") {
                 all.push(line.text);
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, read).await.is_ok(), "the run did not end; its log: {all:#?}; {:#?}", self.get(id).await);
+        assert!(
+            tokio::time::timeout(PATIENCE, read).await.is_ok(),
+            "the run did not end; its log: {all:#?}; {:#?}",
+            self.get(id).await
+        );
         all
     }
 
     /// Waits until the agent has printed something.
     pub(crate) async fn until_log(&self, id: &str, text: &str) {
-        let mut lines = self.admin().logs(LogsRequest { run_id: id.to_owned(), follow: true }).await.expect("logs").into_inner();
+        let mut lines = self
+            .admin()
+            .logs(LogsRequest { run_id: id.to_owned(), follow: true })
+            .await
+            .expect("logs")
+            .into_inner();
         let read = async {
             while let Some(line) = lines.message().await.expect("a line") {
                 if line.text.contains(text) {
@@ -227,18 +261,30 @@ impl World {
             }
             false
         };
-        assert!(tokio::time::timeout(PATIENCE, read).await.is_ok_and(|found| found), "`{text}` never came; {:#?}", self.get(id).await);
+        assert!(
+            tokio::time::timeout(PATIENCE, read).await.is_ok_and(|found| found),
+            "`{text}` never came; {:#?}",
+            self.get(id).await
+        );
     }
 
     pub(crate) async fn cancel(&self, id: &str) -> Result<String, String> {
         let request = RunActionRequest { id: id.to_owned(), reason: String::new() };
-        self.admin().cancel_run(request).await.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
+        self.admin()
+            .cancel_run(request)
+            .await
+            .map(|r| r.into_inner().message)
+            .map_err(|s| s.message().to_owned())
     }
 
     /// Returns the new run's id.
     pub(crate) async fn retry(&self, id: &str) -> Result<String, String> {
         let request = RunActionRequest { id: id.to_owned(), reason: String::new() };
-        self.admin().retry_run(request).await.map(|r| r.into_inner().run_id).map_err(|s| s.message().to_owned())
+        self.admin()
+            .retry_run(request)
+            .await
+            .map(|r| r.into_inner().run_id)
+            .map_err(|s| s.message().to_owned())
     }
 
     pub(crate) async fn explain(&self, subject: &str) -> Vec<Explanation> {
@@ -252,11 +298,24 @@ impl World {
     }
 
     /// Posts a delivery by hand.
-    pub(crate) async fn post(&self, event: &str, guid: &str, body: &[u8], signature: Option<&str>) -> reqwest::Response {
+    pub(crate) async fn post(
+        &self,
+        event: &str,
+        guid: &str,
+        body: &[u8],
+        signature: Option<&str>,
+    ) -> reqwest::Response {
         self.post_to(&self.webhook(), event, guid, body, signature).await
     }
 
-    pub(crate) async fn post_to(&self, url: &str, event: &str, guid: &str, body: &[u8], signature: Option<&str>) -> reqwest::Response {
+    pub(crate) async fn post_to(
+        &self,
+        url: &str,
+        event: &str,
+        guid: &str,
+        body: &[u8],
+        signature: Option<&str>,
+    ) -> reqwest::Response {
         let mut request = reqwest::Client::new()
             .post(url)
             .header("content-type", "application/json")
