@@ -312,19 +312,17 @@ fn inside(host: &Path) -> PathBuf {
 
 fn agents(config: &Config) -> control_plane::Agents {
     let local = &config.executor.local;
-    let sandboxed = local.sandbox == Sandbox::Bubblewrap;
-    let place = |program: &Path| if sandboxed { inside(program) } else { program.to_path_buf() };
     let (kind, argv, model) = match config.agents.default {
         AgentName::Command => {
             let mut argv = config.agents.command.as_ref().map(|c| c.argv.clone()).unwrap_or_default();
             if let Some(program) = argv.first_mut().filter(|p| is_on_host(p)) {
-                *program = place(Path::new(program.as_str())).display().to_string();
+                *program = inside(Path::new(program.as_str())).display().to_string();
             }
             (AgentKind::Command, argv, String::new())
         }
         AgentName::Codex => {
             let codex = config.agents.codex.as_ref();
-            let program = codex.map(|c| place(&c.binary).display().to_string());
+            let program = codex.map(|c| inside(&c.binary).display().to_string());
             (
                 AgentKind::Codex,
                 program.into_iter().collect(),

@@ -2,10 +2,11 @@
 //! start and knows only by address, the daily commands, and `kill -9`.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::TcpListener,
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,8 +24,11 @@ impl Drop for Process {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+/// An address nobody else takes meanwhile: other stories listen on 127.0.0.1.
+fn free_address() -> SocketAddr {
+    static HOSTS: AtomicU8 = AtomicU8::new(2);
+    let host = [127, 0, 7, HOSTS.fetch_add(1, Ordering::SeqCst)];
+    TcpListener::bind((IpAddr::from(host), 0)).and_then(|l: TcpListener| l.local_addr()).expect("an address")
 }
 
 fn run(command: &mut Command) -> (i32, String, String) {
@@ -33,17 +37,39 @@ fn run(command: &mut Command) -> (i32, String, String) {
     (done.status.code().unwrap_or(-1), text(done.stdout), text(done.stderr))
 }
 
+/// The whole answer, or nothing when nobody listens.
+fn http_get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
 struct Story {
     folder: tempfile::TempDir,
     github: Value,
-    admin: u16,
+    api: SocketAddr,
+    admin: SocketAddr,
     platform: Option<Process>,
+    services: Vec<Process>,
     _stand_in: Process,
     _database: Database,
 }
 
 impl Story {
+    /// A platform that is up, and a repository whose webhook points at it.
     fn start() -> Self {
+        let mut story = Self::prepare();
+        story.up();
+        story.seed();
+        story
+    }
+
+    /// The stand-in runs, and a configuration that knows it by address.
+    fn prepare() -> Self {
         let (folder, database) = (folder(), Database::migrated());
         std::fs::write(folder.path().join("secret"), "the secret of the processes' story").expect("written");
         let mut stand_in = subprocess::command(program("webhook-simulator"), folder.path());
@@ -54,22 +80,54 @@ impl Story {
         let mut line = String::new();
         BufReader::new(stand_in.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
         let github: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let (api, admin) = (free_port(), free_port());
+        let (api, admin) = (free_address(), free_address());
         let config = json!({
             "database_url": database.url,
             "data_dir": "data",
-            "listen": { "api": format!("127.0.0.1:{api}"), "admin": format!("127.0.0.1:{admin}") },
+            "listen": { "api": api, "admin": admin },
             "github": { "api_url": github["api_url"], "web_url": github["web_url"], "git_url": github["git_url"], "token_file": "token" },
             "projects": [{ "name": "demo", "repositories": [{ "name": "octocat/hello-world", "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
         std::fs::write(folder.path().join("callboard.yaml"), config.to_string()).expect("written");
-        let mut story =
-            Self { folder, github, admin, platform: None, _stand_in: Process(stand_in), _database: database };
-        story.up();
-        let hook = format!("http://127.0.0.1:{api}/webhooks/github/hello-world");
-        story.stand_in(&["seed", "--hook-url", &hook, "--hook-secret-file", "secret"]);
-        story
+        Self {
+            folder,
+            github,
+            api,
+            admin,
+            platform: None,
+            services: Vec::new(),
+            _stand_in: Process(stand_in),
+            _database: database,
+        }
+    }
+
+    fn seed(&self) {
+        let hook = format!("http://{}/webhooks/github/hello-world", self.api);
+        self.stand_in(&["seed", "--hook-url", &hook, "--hook-secret-file", "secret"]);
+    }
+
+    /// One service in a process of its own, once it is ready.
+    fn serve(&mut self, service: &str) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path().join("log"))
+            .expect("a log");
+        let admin = free_address();
+        let mut command = subprocess::command(program("callboard"), self.path());
+        command.args(["serve", service, "--config", "callboard.yaml"]).stderr(log);
+        command.env("CALLBOARD_LISTEN_ADMIN", admin.to_string());
+        self.services.push(Process(command.spawn().expect("the service starts")));
+        self.until_ready(admin);
+    }
+
+    fn until_ready(&self, admin: SocketAddr) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !http_get(admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            assert!(Instant::now() < patience, "not ready: {}", self.log());
+            std::thread::yield_now();
+        }
     }
 
     fn path(&self) -> &Path {
@@ -85,19 +143,7 @@ impl Story {
         let mut platform = subprocess::command(program("callboard"), self.path());
         platform.args(["up", "--config", "callboard.yaml"]).stderr(log);
         self.platform = Some(Process(platform.spawn().expect("the platform starts")));
-        let patience = Instant::now() + Duration::from_secs(60);
-        while !self.is_ready() {
-            assert!(Instant::now() < patience, "not ready: {}", self.log());
-            std::thread::yield_now();
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        use std::io::{Read, Write};
-        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.admin)) else { return false };
-        let mut answer = String::new();
-        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+        self.until_ready(self.admin);
     }
 
     fn log(&self) -> String {
@@ -191,7 +237,7 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
     let workers = story.json(&["worker", "list"]);
     assert_eq!(workers[0]["name"], "local");
 
-    let metrics = story.metrics();
+    let metrics = http_get(story.admin, "/metrics").expect("metrics");
     for name in [
         "callboard_webhook_deliveries_total",
         "callboard_decisions_total",
@@ -212,17 +258,6 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
     // No secret in the log.
     let token = std::fs::read_to_string(story.path().join("token")).expect("the token");
     assert!(!log.contains(token.trim()) && !log.contains("the secret of the processes' story"));
-}
-
-impl Story {
-    fn metrics(&self) -> String {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.admin)).expect("connected");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("asked");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answered");
-        answer
-    }
 }
 
 /// `kill -9` while the agent works: nothing is lost, nothing happens twice.
@@ -277,6 +312,36 @@ fn agents(work: &str) -> usize {
         .filter_map(|e| std::fs::read(e.ok()?.path().join("cmdline")).ok())
         .filter(|line| String::from_utf8_lossy(line).contains(work))
         .count()
+}
+
+/// The same crates as separate processes, each with its own identity, and a worker that was
+/// enrolled for the project by command.
+#[test]
+fn each_service_runs_as_its_own_process() {
+    let mut story = Story::prepare();
+    story.serve("control-plane");
+    let (code, _, err) = story.callboard(&[
+        "worker",
+        "enroll",
+        "--project",
+        "demo",
+        "--name",
+        "this-machine",
+        "--identity-file",
+        "data/identities/worker.json",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    story.serve("agent-gateway");
+    story.serve("api-gateway");
+    story.serve("worker");
+    story.seed();
+    let number = story.stand_in(&["issue", "--title", "Say hello", "--body", "Please."]);
+    story.stand_in(&["label", "octocat/hello-world", number.trim(), "run:dev"]);
+    let run = story.until_final(&story.newest_run());
+    assert_eq!(run["run"]["state"], "succeeded", "{run:#}\n{}", story.log());
+    assert_eq!(run["attempts"][0]["worker"], "this-machine");
+    let (code, out, _) = story.callboard(&["worker", "enroll", "--project", "nowhere", "--name", "lost"]);
+    assert_eq!((code, out.as_str()), (1, ""), "an unknown project is refused");
 }
 
 /// Wrong usage is exit code 2 with a sentence.

@@ -109,13 +109,18 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
         new.run.map(Id::uuid),
         new.repository.uuid(),
         new.effect.kind(),
-        Json(new.effect) as _,
+        censored(app, new.effect).map_err(|e| sqlx::Error::Encode(Box::new(e)))?,
         now,
         new.trace_id,
     )
     .execute(&mut *tx)
     .await?;
     Topic::Effects.notify(tx).await
+}
+
+/// Nothing we know to be secret is stored for posting, whatever text it came in with.
+fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
+    serde_json::from_str(&app.censor.censor(&serde_json::to_string(effect)?))
 }
 
 /// An effect that waits.

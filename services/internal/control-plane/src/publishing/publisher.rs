@@ -37,6 +37,9 @@ const LOCK: i64 = 0x6361_6c6c_7075_6221;
 pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
     let (app, ended) = (Arc::clone(app), shutdown.token());
     shutdown.spawn(async move {
+        // Its patterns are compiled at first use, which nobody should wait for.
+        domain::neutralise::neutralise("", 1);
+        domain::neutralise::neutralise_line("", 1);
         while !ended.is_cancelled() {
             if let Err(error) = lead(&app, &ended).await {
                 tracing::warn!(error = %telemetry::logging::chain(&error), "publisher interrupted; trying again");
@@ -212,12 +215,7 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
                 return Ok(Applied::PullRequest(found));
             }
             let base = run.base_branch.unwrap_or_default();
-            let new = NewPullRequest {
-                title: title.clone(),
-                body: app.censor.censor(body).into_owned(),
-                head: head.clone(),
-                base,
-            };
+            let new = NewPullRequest { title: title.clone(), body: body.clone(), head: head.clone(), base };
             match forge.create_pull_request(name, &new).await {
                 Ok(made) => Ok(Applied::PullRequest(made)),
                 Err(error @ ForgeError::Conflict { .. }) => {
@@ -250,7 +248,7 @@ async fn comment_once(
             return Ok(comment);
         }
     }
-    Ok(app.forge.create_comment(&repository.name, number, &app.censor.censor(body)).await?)
+    Ok(app.forge.create_comment(&repository.name, number, body).await?)
 }
 
 /// The run and its publication while it is being published.
@@ -402,6 +400,7 @@ async fn published(
     if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
         && let Some(key) = publication.and_then(|p| p.changeset_key)
     {
+        runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
         match read_changeset(app, &key).await {
             Ok(changeset) => effects.push(Effect::Comment {
                 number,

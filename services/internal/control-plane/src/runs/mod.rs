@@ -13,7 +13,9 @@ pub(crate) use self::{
     attempt_calls::AttemptCalls,
     ending::cancel,
     start::{NewRun, start},
-    store::{Attempt, IssueSnapshot, Run, RunError, attempts, event, get, list, lock, move_run, under_way},
+    store::{
+        Attempt, IssueSnapshot, Run, RunError, attempts, event, get, list, lock, move_run, phase, under_way,
+    },
     watchdog::spawn,
     worker_calls::WorkerCalls,
 };

@@ -381,6 +381,12 @@ pub(crate) async fn live_attempt(tx: &mut PgConnection, run: RunId) -> Result<Op
     }
 }
 
+/// How long a phase of a run took.
+pub(crate) fn phase(name: &'static str, from: DateTime<Utc>, to: DateTime<Utc>) {
+    metrics::histogram!("callboard_run_phase_seconds", "phase" => name)
+        .record((to - from).as_seconds_f64().max(0.0));
+}
+
 /// Moves an attempt whose run is locked. The only way an attempt changes state.
 pub(crate) async fn move_attempt(
     tx: &mut PgConnection,
@@ -392,6 +398,11 @@ pub(crate) async fn move_attempt(
 ) -> Result<Attempt, RunError> {
     let state = attempt.state.to(next)?;
     let now = app.clock.now();
+    match state {
+        AttemptState::Running => phase("start", attempt.leased_at, now),
+        AttemptState::Returned => phase("agent", attempt.running_at.unwrap_or(attempt.leased_at), now),
+        AttemptState::Leased | AttemptState::Preparing | AttemptState::Lost | AttemptState::Stopped => {}
+    }
     let (running_at, returned_at, ended_at) = match state {
         AttemptState::Leased | AttemptState::Preparing => (attempt.running_at, None, None),
         AttemptState::Running => (Some(now), None, None),
