@@ -125,6 +125,7 @@ impl Platform {
         let api = listener.local_addr()?;
         supervise(&edge, &broken, "api-gateway", api_gateway::run(api_gateway, listener, edge.token()));
 
+        let local = worker_identity.subject();
         let worker = worker::Settings {
             control_plane: internal,
             identity: worker_identity,
@@ -140,6 +141,11 @@ impl Platform {
                 Box::pin(async move {
                     let mut missing = control_plane.readiness().await;
                     missing.extend(api_ready().await);
+                    if let Subject::Worker(id) = local
+                        && !control_plane.has_seen(id).await
+                    {
+                        missing.push("worker: has not asked for work yet".to_owned());
+                    }
                     missing
                 })
             })

@@ -26,7 +26,12 @@ mod workers;
 use std::sync::Arc;
 
 use anyhow::Context;
-use domain::{censor::Censor, clock::Clock, ids::Ids, stage::Stages};
+use domain::{
+    censor::Censor,
+    clock::Clock,
+    ids::{Id, Ids, WorkerId},
+    stage::Stages,
+};
 use forge::Forge;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use telemetry::shutdown::Shutdown;
@@ -123,6 +128,15 @@ impl ControlPlane {
             Ok(Ok(_)) => Vec::new(),
             Ok(Err(_)) | Err(_) => vec!["control-plane: Postgres does not answer".to_owned()],
         }
+    }
+
+    /// Has this worker asked for work since it was enrolled? The local one is enrolled at each start.
+    pub async fn has_seen(&self, worker: WorkerId) -> bool {
+        let seen = sqlx::query_scalar!(
+            r#"select last_seen_at is not null as "seen!" from workers where worker_id = $1"#,
+            worker.uuid()
+        );
+        seen.fetch_optional(&self.app.db).await.is_ok_and(|seen| seen.unwrap_or_default())
     }
 
     /// What is still to be done: undecided deliveries, runs under way, pending effects.

@@ -24,7 +24,7 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
     sqlx::query!(
         "insert into workers (worker_id, name, public_key, enrolled_by, enrolled_at) values ($1, $2, $3, $4, $5)
-         on conflict (worker_id) do update set public_key = excluded.public_key",
+         on conflict (worker_id) do update set public_key = excluded.public_key, last_seen_at = null",
         new.id.uuid(),
         new.name,
         new.public_key,
