@@ -87,6 +87,8 @@ impl Platform {
     /// # Errors
     /// With a sentence that says what is wrong in the configuration or on this machine.
     pub async fn start(config: &Config, options: Options) -> anyhow::Result<Self> {
+        // Before anything counts: what is recorded without a recorder is lost.
+        telemetry::admin::metrics();
         let data = DataDir::prepare(&config.data_dir)?;
         let lock = data.lock()?;
         let (postgres, database_url) = database(config, &data).await?;

@@ -40,6 +40,7 @@ pub(crate) enum Service {
 /// # Errors
 /// When it cannot start, or a part of it failed.
 pub(crate) async fn serve(service: Service, config: &Config, options: Options) -> anyhow::Result<()> {
+    telemetry::admin::metrics();
     let data = DataDir::prepare(&config.data_dir)?;
     let group = Shutdown::new();
     let broken = CancellationToken::new();

@@ -136,7 +136,7 @@ impl ControlPlane {
             r#"select last_seen_at is not null as "seen!" from workers where worker_id = $1"#,
             worker.uuid()
         );
-        seen.fetch_optional(&self.app.db).await.is_ok_and(|seen| seen.unwrap_or_default())
+        seen.fetch_optional(&self.app.db).await.is_ok_and(Option::unwrap_or_default)
     }
 
     /// What is still to be done: undecided deliveries, runs under way, pending effects.
