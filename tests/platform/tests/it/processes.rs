@@ -118,6 +118,11 @@ impl Story {
         let mut command = subprocess::command(program("callboard"), self.path());
         command.args(["serve", service, "--config", "callboard.yaml"]).stderr(log);
         command.env("CALLBOARD_LISTEN_ADMIN", admin.to_string());
+        let authority = self.path().join("ca.pem");
+        if authority.exists() {
+            // Where native TLS clients look for roots.
+            command.env("SSL_CERT_FILE", authority);
+        }
         self.services.push(Process(command.spawn().expect("the service starts")));
         self.until_ready(admin);
     }
@@ -312,6 +317,68 @@ fn agents(work: &str) -> usize {
         .filter_map(|e| std::fs::read(e.ok()?.path().join("cmdline")).ok())
         .filter(|line| String::from_utf8_lossy(line).contains(work))
         .count()
+}
+
+/// A certificate for `localhost` and the authority that signed it, as files.
+fn certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
+    let key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    let certificate =
+        server.signed_by(&key, &Issuer::from_params(&authority, &authority_key)).expect("signed");
+    for (name, text) in [
+        ("ca.pem", authority_certificate.pem()),
+        ("cert.pem", certificate.pem()),
+        ("key.pem", key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(name), text).expect("written");
+    }
+}
+
+/// A worker reaches the control plane over TCP inside TLS, and in no other way.
+#[test]
+fn a_worker_over_tcp_uses_tls() {
+    let mut story = Story::prepare();
+    certificates(story.path());
+    let internal = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let path = story.path().join("callboard.yaml");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
+    config["listen"]["internal"] = json!(internal);
+    config["listen"]["tls_certificate_file"] = json!("cert.pem");
+    config["listen"]["tls_key_file"] = json!("key.pem");
+    config["control_plane"] = json!(format!("https://localhost:{}", internal.port()));
+    std::fs::write(&path, config.to_string()).expect("written");
+    story.serve("control-plane");
+    let (code, _, err) = story.callboard(&[
+        "worker",
+        "enroll",
+        "--project",
+        "demo",
+        "--name",
+        "far",
+        "--identity-file",
+        "data/identities/worker.json",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    for service in ["agent-gateway", "api-gateway", "worker"] {
+        story.serve(service);
+    }
+    story.seed();
+    let number = story.stand_in(&["issue", "--title", "Say hello", "--body", "Please."]);
+    story.stand_in(&["label", "octocat/hello-world", number.trim(), "run:dev"]);
+    let run = story.until_final(&story.newest_run());
+    assert_eq!(run["run"]["state"], "succeeded", "{run:#}\n{}", story.log());
+
+    // Without TLS the service refuses before it says anything.
+    config["control_plane"] = json!("http://192.0.2.1:8082");
+    std::fs::write(&path, config.to_string()).expect("written");
+    let (code, _, err) = story.callboard(&["serve", "worker"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("neither loopback nor TLS"), "{err}");
 }
 
 /// The same crates as separate processes, each with its own identity, and a worker that was
