@@ -24,7 +24,6 @@ use telemetry::{
     shutdown::Shutdown,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{AgentName, Config, Sandbox, read_secret},
@@ -59,24 +58,20 @@ pub struct Platform {
     control_plane: ControlPlane,
     edge: Shutdown,
     core: Shutdown,
-    broken: CancellationToken,
     postgres: Option<PrivatePostgres>,
     _lock: std::fs::File,
 }
 
 /// One part, supervised: when it ends by itself the platform ends.
-pub(crate) fn supervise<F>(group: &Shutdown, broken: &CancellationToken, name: &'static str, service: F)
+pub(crate) fn supervise<F>(group: &Shutdown, name: &'static str, service: F)
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let (ended, broken) = (group.token(), broken.clone());
+    let this = group.clone();
     group.spawn(async move {
-        let result = service.await;
-        if let Err(error) = &result {
+        if let Err(error) = service.await {
             tracing::error!(service = name, error = format!("{error:#}"), "service failed");
-        }
-        if result.is_err() || !ended.is_cancelled() {
-            broken.cancel();
+            this.fail();
         }
     });
 }
@@ -94,7 +89,7 @@ impl Platform {
         let (postgres, database_url) = database(config, &data).await?;
         let worker_identity =
             Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);
-        let (edge, core, broken) = (Shutdown::new(), Shutdown::new(), CancellationToken::new());
+        let (edge, core) = (Shutdown::new(), Shutdown::new());
 
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
         settings.local_worker = Some(Arc::clone(&worker_identity));
@@ -114,7 +109,7 @@ impl Platform {
                 "listen.agents: the local executor needs a Unix socket; leave the key out or write unix:/path"
             );
         };
-        supervise(&edge, &broken, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
+        supervise(&edge, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
 
         let api_gateway = api_gateway::Settings {
             control_plane: internal.clone(),
@@ -125,7 +120,7 @@ impl Platform {
         let api_ready = api_gateway::readiness(&api_gateway);
         let listener = bind("listen.api", config.listen.api).await?;
         let api = listener.local_addr()?;
-        supervise(&edge, &broken, "api-gateway", api_gateway::run(api_gateway, listener, edge.token()));
+        supervise(&edge, "api-gateway", api_gateway::run(api_gateway, listener, edge.token()));
 
         let local = worker_identity.subject();
         let worker = worker::Settings {
@@ -134,7 +129,7 @@ impl Platform {
             clock: Arc::clone(&options.clock),
             local: local_executor(config, &data, gateway_socket, &options)?,
         };
-        supervise(&edge, &broken, "worker", worker::run(worker, edge.token()));
+        supervise(&edge, "worker", worker::run(worker, edge.token()));
 
         let ready: Readiness = {
             let control_plane = control_plane.clone();
@@ -152,9 +147,9 @@ impl Platform {
                 })
             })
         };
-        let admin = spawn_admin(config.listen.admin, ready, &edge, &broken).await?;
+        let admin = spawn_admin(config.listen.admin, ready, &edge).await?;
         tracing::info!(%api, %admin, data_dir = %config.data_dir.display(), "platform is up");
-        Ok(Self { api, admin, data, control_plane, edge, core, broken, postgres, _lock: lock })
+        Ok(Self { api, admin, data, control_plane, edge, core, postgres, _lock: lock })
     }
 
     /// Where webhooks are taken.
@@ -179,7 +174,10 @@ impl Platform {
 
     /// Returns when a part has ended by itself.
     pub async fn broken(&self) {
-        self.broken.cancelled().await;
+        tokio::select! {
+            () = self.edge.failure() => {}
+            () = self.core.failure() => {}
+        }
     }
 
     /// Ends everything, agents first, Postgres last. True when all parts ended in time.
@@ -451,13 +449,12 @@ pub(crate) async fn spawn_admin(
     address: SocketAddr,
     ready: Readiness,
     group: &Shutdown,
-    broken: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = bind("listen.admin", address).await?;
     let address = listener.local_addr()?;
     let ended = group.token();
     let served = axum::serve(listener, telemetry::admin::router(ready))
         .with_graceful_shutdown(ended.cancelled_owned());
-    supervise(group, broken, "admin", async move { Ok(served.await?) });
+    supervise(group, "admin", async move { Ok(served.await?) });
     Ok(address)
 }

@@ -11,7 +11,6 @@ use telemetry::{
     identity::Identity,
     shutdown::{Shutdown, signalled},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
@@ -42,8 +41,9 @@ pub(crate) enum Service {
 pub(crate) async fn serve(service: Service, config: &Config, options: Options) -> anyhow::Result<()> {
     telemetry::admin::metrics();
     let data = DataDir::prepare(&config.data_dir)?;
+    // A second control plane on the same folder would take the first one's sockets.
+    let _lock = matches!(service, Service::ControlPlane).then(|| data.lock()).transpose()?;
     let group = Shutdown::new();
-    let broken = CancellationToken::new();
     let control_plane = match &config.control_plane {
         Some(text) => text.parse().context("control_plane")?,
         None => Address::Unix(data.control_plane_socket()),
@@ -75,7 +75,7 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
             };
             let ready = api_gateway::readiness(&settings);
             let listener = bind("listen.api", config.listen.api).await?;
-            supervise(&group, &broken, "api-gateway", api_gateway::run(settings, listener, group.token()));
+            supervise(&group, "api-gateway", api_gateway::run(settings, listener, group.token()));
             ready
         }
         Service::AgentGateway => {
@@ -83,7 +83,7 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
                 agent_gateway_settings(config, control_plane, identity("agent-gateway")?, &options)?;
             let ready = agent_gateway::readiness(&settings)?;
             let listen = agents_listener(&agents_address(config, &data)?).await?;
-            supervise(&group, &broken, "agent-gateway", agent_gateway::run(settings, listen, group.token()));
+            supervise(&group, "agent-gateway", agent_gateway::run(settings, listen, group.token()));
             ready
         }
         Service::Worker => {
@@ -98,20 +98,20 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
                 clock: Arc::clone(&options.clock),
                 local: local_executor(config, &data, socket, &options)?,
             };
-            supervise(&group, &broken, "worker", worker::run(settings, group.token()));
+            supervise(&group, "worker", worker::run(settings, group.token()));
             always
         }
     };
-    let admin = spawn_admin(config.listen.admin, ready, &group, &broken).await?;
+    let admin = spawn_admin(config.listen.admin, ready, &group).await?;
     tracing::info!(?service, %admin, "service is up");
     tokio::select! {
         signal = signalled() => signal?,
-        () = broken.cancelled() => {}
+        () = group.failure() => {}
     }
     let clean = group.finish(Duration::from_secs(15)).await;
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(|| postgres.stop()).await??;
     }
-    anyhow::ensure!(clean && !broken.is_cancelled(), "the service did not end cleanly; its log says why");
+    anyhow::ensure!(clean && !group.has_failed(), "the service did not end cleanly; its log says why");
     Ok(())
 }

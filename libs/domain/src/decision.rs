@@ -123,6 +123,8 @@ pub enum Reason {
     RunNotFinal,
     /// A change of ours came back as an event.
     OwnEffect,
+    /// The repository is no longer in the configuration.
+    RepositoryDisabled,
 }
 
 impl Reason {
@@ -148,6 +150,7 @@ impl Reason {
             Self::RunIsFinal => "run_is_final",
             Self::RunNotFinal => "run_not_final",
             Self::OwnEffect => "own_effect",
+            Self::RepositoryDisabled => "repository_disabled",
         }
     }
 }
@@ -222,6 +225,8 @@ pub struct Facts<'a> {
     pub run_under_way: Option<RunUnderWay>,
     /// True when the event is the echo of an effect of ours.
     pub own_effect: bool,
+    /// False when the repository is no longer in the configuration.
+    pub repository_enabled: bool,
 }
 
 /// The run that is in the way.
@@ -266,7 +271,7 @@ pub fn decide(event: &Event, facts: &Facts<'_>) -> Decided {
                 Decided::new(
                     reject,
                     Reason::NotOnPullRequests,
-                    format!("`{label}` starts from an issue, not from a pull request."),
+                    format!("`{}` starts from an issue, not from a pull request.", for_people(label)),
                     "Put the label on the issue that describes the work.",
                 )
             }
@@ -428,6 +433,10 @@ pub fn decide_retry(
             "",
         );
     }
+    if !facts.repository_enabled {
+        let rule = "The repository is no longer in the configuration.".to_owned();
+        return reject(Reason::RepositoryDisabled, rule, "Put it back under `projects:` first.");
+    }
     if !run_is_final {
         return reject(
             Reason::RunNotFinal,
@@ -493,7 +502,7 @@ mod tests {
     }
 
     fn facts(stages: &Stages, permission: Option<Permission>) -> Facts<'_> {
-        Facts { stages, permission, run_under_way: None, own_effect: false }
+        Facts { stages, permission, run_under_way: None, own_effect: false, repository_enabled: true }
     }
 
     #[test]

@@ -21,9 +21,20 @@ pub const INFRASTRUCTURE: RetryPolicy =
 pub const PROVIDER: RetryPolicy =
     RetryPolicy { tries: 3, first_wait: Duration::from_secs(15), longest_wait: Duration::from_secs(300) };
 
-/// A change in the outside world that did not go through.
-pub const EFFECT: RetryPolicy =
-    RetryPolicy { tries: 12, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(300) };
+/// What a run needs cannot be read yet: the code host is away or asks to wait.
+pub const PREPARING: RetryPolicy =
+    RetryPolicy { tries: 60, first_wait: Duration::from_secs(2), longest_wait: Duration::from_secs(300) };
+
+/// A change that is nice to have; the ones that matter wait behind it.
+pub const NICETY: RetryPolicy =
+    RetryPolicy { tries: 3, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(5) };
+
+/// A change in the outside world that did not go through; for about a day.
+pub const EFFECT: RetryPolicy = RetryPolicy {
+    tries: 300,
+    first_wait: Duration::from_millis(500),
+    longest_wait: Duration::from_secs(300),
+};
 
 impl RetryPolicy {
     /// How long to wait after `tries_so_far` failed, or `None` when they are spent.

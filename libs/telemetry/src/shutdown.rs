@@ -1,7 +1,8 @@
 //! Ending a process without losing what it is doing.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Tells the tasks of a process to end, and waits for them.
@@ -9,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Shutdown {
     token: CancellationToken,
     tasks: TaskTracker,
+    failed: CancellationToken,
 }
 
 impl Shutdown {
@@ -22,12 +24,43 @@ impl Shutdown {
         self.token.clone()
     }
 
-    /// Runs a task that `finish` waits for. The task must watch [`Self::token`].
+    /// Runs a task that `finish` waits for. The task must watch [`Self::token`]; one that
+    /// panics or ends before it is told to is a failure of the whole process.
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(task);
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let panicked = AssertUnwindSafe(task).catch_unwind().await.is_err();
+            if panicked || !this.token.is_cancelled() {
+                tracing::error!(panicked, "a part of the process ended by itself");
+                this.fail();
+            }
+        });
+    }
+
+    /// Runs a piece of work that ends by itself; `finish` waits for it.
+    pub fn spawn_work<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(work);
+    }
+
+    /// A part cannot go on, and the process should not without it.
+    pub fn fail(&self) {
+        self.failed.cancel();
+    }
+
+    /// Has a part failed?
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_cancelled()
+    }
+
+    /// Returns when a part has failed.
+    pub async fn failure(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Tells every task to end.

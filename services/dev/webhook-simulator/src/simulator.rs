@@ -149,7 +149,7 @@ impl Simulator {
     /// A task that [`Self::shutdown`] ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let token = self.shared.shutdown.token();
-        self.shared.shutdown.spawn(async move {
+        self.shared.shutdown.spawn_work(async move {
             tokio::select! {
                 () = task => {}
                 () = token.cancelled() => {}

@@ -51,6 +51,8 @@ create table attempts (
     isolation        text,
     unsandboxed      boolean not null default false,
     message          text not null default '',
+    -- Why another attempt was needed: infrastructure, provider, preparing.
+    setback          text,
     output_bytes     bigint not null default 0,
     -- What it returned.
     summary          text,

@@ -24,28 +24,56 @@ use tonic::{
 use crate::{
     App,
     access::{Access, check},
-    admin, deliveries, runs,
+    admin, deliveries,
+    envelope::EnvelopeError,
+    runs::{self, RunError},
     settings::InternalListener,
 };
 
-/// Our mistake: an opaque id for the caller, the whole chain in one log line.
+/// Our mistake: an opaque id for the caller, the whole chain in one log line. What may pass
+/// is `unavailable`, so that callers try again; for the gateways it means 503.
 pub(crate) fn internal(place: &'static str, error: &(dyn std::error::Error + 'static)) -> Status {
     let chain = telemetry::logging::chain(error);
-    // Unavailable rather than internal: the caller may try again, and for the gateways it means 503.
-    if chain.contains("pool timed out")
-        || chain.contains("Connection refused")
-        || chain.contains("terminating connection")
-    {
+    if may_pass(error) {
         tracing::warn!(place, error = %chain, "Postgres does not answer");
         return Status::unavailable("the database does not answer");
     }
-    let incident = format!("{:08x}", crc(&chain));
+    let incident = format!("{:08x}", fingerprint(&chain));
     tracing::error!(place, incident, error = %chain, "internal error");
     Status::internal(format!("internal error {incident}"))
 }
 
+/// Is it Postgres that is away, shutting down, or asking for another try?
+fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+    let database = error
+        .downcast_ref::<sqlx::Error>()
+        .or_else(|| match error.downcast_ref::<RunError>() {
+            Some(RunError::Database(inner)) => Some(inner),
+            Some(RunError::Illegal(_) | RunError::Damaged { .. }) | None => None,
+        })
+        .or_else(|| match error.downcast_ref::<EnvelopeError>() {
+            Some(EnvelopeError::Database(inner)) => Some(inner),
+            Some(EnvelopeError::OtherKey { .. } | EnvelopeError::Damaged) | None => None,
+        });
+    match database {
+        Some(
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Protocol(_),
+        ) => true,
+        // Connection, resources, operator intervention, serialisation: Appendix A of the manual.
+        Some(sqlx::Error::Database(inner)) => inner.code().is_some_and(|code| {
+            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+                || code == "40001"
+                || code == "40P01"
+        }),
+        Some(_) | None => false,
+    }
+}
+
 /// The same failure gets the same id, which is what one greps for.
-fn crc(text: &str) -> u32 {
+fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
@@ -96,7 +124,7 @@ pub(crate) async fn spawn(
             let incoming = UnixListenerStream::new(bind_private(&path)?);
             let served =
                 server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
-            shutdown.spawn(async move { log_end("internal", served.await) });
+            supervise(shutdown, "internal", served);
         }
         Address::Tcp(address) => {
             let incoming = TcpListenerStream::new(
@@ -104,7 +132,7 @@ pub(crate) async fn spawn(
             );
             let served =
                 server.add_routes(routes).serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
-            shutdown.spawn(async move { log_end("internal", served.await) });
+            supervise(shutdown, "internal", served);
         }
         Address::Tls(url) => anyhow::bail!(
             "`{url}` is an address to connect to, not one to listen on; write 0.0.0.0:8082 and a certificate"
@@ -119,12 +147,20 @@ pub(crate) async fn spawn(
             admin::prove_operator,
         ))
         .serve_with_incoming_shutdown(incoming, ended.cancelled_owned());
-    shutdown.spawn(async move { log_end("admin", served.await) });
+    supervise(shutdown, "admin", served);
     Ok(())
 }
 
-fn log_end(listener: &str, result: Result<(), tonic::transport::Error>) {
-    if let Err(error) = result {
-        tracing::error!(listener, error = %telemetry::logging::chain(&error), "listener ended");
-    }
+/// A listener that ends is a failure of the process.
+fn supervise<F>(shutdown: &Shutdown, listener: &'static str, served: F)
+where
+    F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+{
+    let group = shutdown.clone();
+    shutdown.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(listener, error = %telemetry::logging::chain(&error), "listener ended");
+            group.fail();
+        }
+    });
 }

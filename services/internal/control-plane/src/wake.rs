@@ -106,3 +106,33 @@ pub(crate) async fn news(receiver: &mut watch::Receiver<u64>, longest: Duration)
     // Both ends of the wait mean the same: look again.
     drop(tokio::time::timeout(longest, receiver.changed()).await);
 }
+
+/// A loop that cannot work says so once, and once more when it works again.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    of: &'static str,
+    lasts: bool,
+}
+
+impl Outage {
+    pub(crate) fn new(of: &'static str) -> Self {
+        Self { of, lasts: false }
+    }
+
+    /// True since a failure that was not followed by a success.
+    pub(crate) fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    /// Notes how a round went.
+    pub(crate) fn note(&mut self, error: Option<&(dyn std::error::Error + 'static)>) {
+        match (error, self.lasts) {
+            (Some(error), false) => {
+                tracing::warn!(of = self.of, error = %telemetry::logging::chain(error), "interrupted; trying again until it works");
+            }
+            (None, true) => tracing::info!(of = self.of, "works again"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.lasts = error.is_some();
+    }
+}

@@ -68,6 +68,22 @@ async fn the_deadline_ends_an_attempt_and_retry_starts_a_new_run() {
     world.end().await;
 }
 
+/// Real seconds, so that the worker's own timer has its chance to be first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_is_out_of_time_and_is_not_tried_again() {
+    let config = json!({ "agents": { "time_limit_seconds": 3 } });
+    let world = World::with(Setup { config, ..Setup::default() }).await;
+    let issue = world.scripted_issue("Take your time", &json!([{ "hang": true }]));
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    let run = world.finished(&run.id).await;
+    let end = run.run.expect("a run");
+    assert_eq!((end.state.as_str(), end.class.as_str()), ("failed", "timed_out"), "{}", end.message);
+    assert!(end.message.contains("3 seconds"), "{}", end.message);
+    assert_eq!(run.attempts.len(), 1);
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn putting_the_label_back_starts_again() {
     let world = World::start().await;

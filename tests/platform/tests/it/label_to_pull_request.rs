@@ -134,6 +134,20 @@ async fn text_of_an_agent_is_neutralised_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_read_to_its_end() {
+    let world = World::start().await;
+    let issue =
+        world.scripted_issue("Talk a lot", &json!([{ "print_many": 20_000 }, { "print": "the last words" }]));
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.finished(&run.id).await;
+    let log = world.follow(&run.id).await;
+    assert!(log.len() > 20_000, "{} lines", log.len());
+    assert!(log.iter().any(|l| l == "the last words"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_come_while_the_agent_works() {
     let world = World::with(Setup::default()).await;
     let steps = json!([{ "print": "first words" }, { "wait_for_file": "go" }, { "print": "last words" }]);

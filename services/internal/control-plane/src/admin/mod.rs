@@ -132,6 +132,7 @@ impl AdminCalls {
                 since: r.created_at,
             }),
             own_effect: false,
+            repository_enabled: repository.enabled,
         };
         let decided = decide_retry(principal, &facts, run.state.is_final(), issue, &run.stage);
         let decision = triggers::record_command(
@@ -269,7 +270,11 @@ impl AdminService for AdminCalls {
                         }
                     };
                     match views::log_lines(&app, run, &mut cursor).await {
-                        Ok(lines) => ready.extend(lines),
+                        Ok((lines, read)) => {
+                            ready.extend(lines);
+                            // Only a look that found nothing new can have been the last one.
+                            last = !read && (over || !follow);
+                        }
                         Err(error) => {
                             return Some((
                                 Err(internal("admin.logs", &error)),
@@ -277,7 +282,6 @@ impl AdminService for AdminCalls {
                             ));
                         }
                     }
-                    last = over || !follow;
                     if ready.is_empty() && !last {
                         tokio::select! {
                             () = ended.cancelled() => {}

@@ -159,8 +159,12 @@ struct StoredLine {
     at_ms: i64,
 }
 
-/// The lines after the cursor, which moves on.
-pub(super) async fn log_lines(app: &App, run: RunId, cursor: &mut LogCursor) -> sqlx::Result<Vec<LogLine>> {
+/// The next lines after the cursor, which moves on, and whether there was anything to read.
+pub(super) async fn log_lines(
+    app: &App,
+    run: RunId,
+    cursor: &mut LogCursor,
+) -> sqlx::Result<(Vec<LogLine>, bool)> {
     let rows = sqlx::query!(
         r#"select a.number, c.sequence, c.lines as "lines: Json<Vec<StoredLine>>"
            from transcript_chunks c join attempts a using (attempt_id)
@@ -174,7 +178,8 @@ pub(super) async fn log_lines(app: &App, run: RunId, cursor: &mut LogCursor) -> 
     if let Some(last) = rows.last() {
         *cursor = LogCursor { attempt: last.number, sequence: last.sequence };
     }
-    Ok(rows
+    let read = !rows.is_empty();
+    let lines = rows
         .into_iter()
         .flat_map(|row| {
             let attempt = u32::try_from(row.number).unwrap_or_default();
@@ -185,7 +190,8 @@ pub(super) async fn log_lines(app: &App, run: RunId, cursor: &mut LogCursor) -> 
                 at: text(DateTime::from_timestamp_millis(line.at_ms)),
             })
         })
-        .collect())
+        .collect();
+    Ok((lines, read))
 }
 
 /// What a delivery, an issue or a run led to, newest first.
@@ -233,7 +239,7 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
             reason: "waiting".to_owned(),
             rule: pending.retry_at.map_or_else(
                 || "It is being looked at.".to_owned(),
-                |t| format!("The code host did not answer; asked again at {}.", text(Some(t))),
+                |t| format!("It could not be decided yet; tried again at {}.", text(Some(t))),
             ),
             delivery_id: pending.delivery_id.to_string(),
             ..Explanation::default()

@@ -78,29 +78,38 @@ pub(crate) struct Undecided {
     pub(crate) tries: i32,
 }
 
-/// The oldest deliveries without a decision.
-pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Undecided>> {
-    let rows = sqlx::query!(
-        "select delivery_id, source, guid, event, body, trace_id, received_at, tries from deliveries
+/// The oldest deliveries without a decision. Bodies are read one by one: each may have 25 MiB.
+pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<DeliveryId>> {
+    let ids = sqlx::query_scalar!(
+        "select delivery_id from deliveries
          where decided_at is null and (retry_at is null or retry_at <= $1) order by received_at limit $2",
         now,
         limit
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|r| Undecided {
-            id: DeliveryId::from_uuid(r.delivery_id),
-            source: r.source,
-            guid: r.guid,
-            event: r.event,
-            body: r.body,
-            trace_id: r.trace_id,
-            received_at: r.received_at,
-            tries: r.tries,
-        })
-        .collect())
+    Ok(ids.into_iter().map(DeliveryId::from_uuid).collect())
+}
+
+/// A delivery that still waits for its decision.
+pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Undecided>> {
+    let row = sqlx::query!(
+        "select delivery_id, source, guid, event, body, trace_id, received_at, tries from deliveries
+         where delivery_id = $1 and decided_at is null",
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|r| Undecided {
+        id: DeliveryId::from_uuid(r.delivery_id),
+        source: r.source,
+        guid: r.guid,
+        event: r.event,
+        body: r.body,
+        trace_id: r.trace_id,
+        received_at: r.received_at,
+        tries: r.tries,
+    }))
 }
 
 /// Marks a delivery as decided. False when somebody else was first.
@@ -119,10 +128,20 @@ pub(crate) async fn mark_decided(
     Ok(marked.rows_affected() == 1)
 }
 
-/// Puts a decision off.
-pub(crate) async fn put_off(db: &PgPool, id: DeliveryId, until: DateTime<Utc>) -> sqlx::Result<()> {
-    sqlx::query!("update deliveries set retry_at = $2, tries = tries + 1 where delivery_id = $1 and decided_at is null", id.uuid(), until)
-        .execute(db)
-        .await?;
+/// Puts a decision off; a wait the code host asked for does not count as a try.
+pub(crate) async fn put_off(
+    db: &PgPool,
+    id: DeliveryId,
+    until: DateTime<Utc>,
+    counts: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update deliveries set retry_at = $2, tries = tries + $3 where delivery_id = $1 and decided_at is null",
+        id.uuid(),
+        until,
+        i32::from(counts),
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }

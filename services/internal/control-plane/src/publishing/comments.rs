@@ -91,6 +91,11 @@ pub(super) fn status(
         text.push('\n');
         text.push_str(&findings_list(&publication.findings));
     }
+    if let Some(url) = publication.and_then(|p| p.pull_request_url.as_deref())
+        && run.state != RunState::Succeeded
+    {
+        text.push_str(&format!("\nA pull request had been opened by then: {url}\n"));
+    }
     if let Some(step) = next_step(run) {
         text.push_str(&format!("\n{step}\n"));
     }

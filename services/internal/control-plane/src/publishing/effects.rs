@@ -5,6 +5,7 @@ use domain::{
     changeset::Finding,
     ids::{EffectId, Id, RepositoryId, RunId},
     names::CommitSha,
+    retry::{self, RetryPolicy},
     run::PublicationState,
 };
 use forge::Reaction;
@@ -66,6 +67,20 @@ impl Effect {
         }
     }
 
+    /// How long it is tried.
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        match self {
+            Self::React { .. } => retry::NICETY,
+            Self::StatusComment { .. }
+            | Self::Comment { .. }
+            | Self::RemoveLabel { .. }
+            | Self::AddLabels { .. }
+            | Self::Commit { .. }
+            | Self::Branch { .. }
+            | Self::PullRequest { .. } => retry::EFFECT,
+        }
+    }
+
     /// Without it there is no pull request.
     pub(crate) fn is_publication(&self) -> bool {
         match self {
@@ -120,7 +135,13 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
 
 /// Nothing we know to be secret is stored for posting, whatever text it came in with.
 fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
-    serde_json::from_str(&app.censor.censor(&serde_json::to_string(effect)?))
+    let mut payload = serde_json::to_value(effect)?;
+    for key in ["title", "body", "message"] {
+        if let Some(Value::String(text)) = payload.get_mut(key) {
+            *text = app.censor.censor(text).into_owned();
+        }
+    }
+    Ok(payload)
 }
 
 /// An effect that waits.
@@ -139,7 +160,7 @@ pub(crate) struct Pending {
 /// The next effect of every run (and every effect without one) that may be applied now.
 pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
     let rows = sqlx::query!(
-        r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!: Json<Effect>",
+        r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
                   tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
            from (select distinct on (coalesce(run_id, effect_id)) * from effects where state = 'pending'
                  order by coalesce(run_id, effect_id), ordinal) first
@@ -148,27 +169,43 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|r| Pending {
-            id: EffectId::from_uuid(r.effect_id),
-            run: r.run_id.map(RunId::from_uuid),
-            repository: RepositoryId::from_uuid(r.repository_id),
-            effect: r.payload.0,
-            tries: r.tries,
-            tried_at: r.tried_at,
-            trace_id: r.trace_id,
-            created_at: r.created_at,
-        })
-        .collect())
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = EffectId::from_uuid(row.effect_id);
+        match serde_json::from_value(row.payload) {
+            Ok(effect) => due.push(Pending {
+                id,
+                run: row.run_id.map(RunId::from_uuid),
+                repository: RepositoryId::from_uuid(row.repository_id),
+                effect,
+                tries: row.tries,
+                tried_at: row.tried_at,
+                trace_id: row.trace_id,
+                created_at: row.created_at,
+            }),
+            // One row of a newer version must not stop all the others.
+            Err(error) => {
+                tracing::error!(effect_id = %id, %error, "an effect that cannot be read is given up");
+                end(&mut *db.acquire().await?, id, End::Dead, now, None, Some(&error.to_string())).await?;
+            }
+        }
+    }
+    Ok(due)
 }
 
-/// Notes that a call is about to go out. False when the effect is not pending any more.
-pub(crate) async fn mark_tried(db: &PgPool, id: EffectId, now: DateTime<Utc>) -> sqlx::Result<bool> {
+/// Notes that a call is about to go out. False when the effect is not pending any more, or
+/// another publisher was first.
+pub(crate) async fn mark_tried(
+    db: &PgPool,
+    id: EffectId,
+    tries: i32,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let marked = sqlx::query!(
-        "update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending'",
+        "update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending' and tries = $3",
         id.uuid(),
-        now
+        now,
+        tries
     )
     .execute(db)
     .await?;

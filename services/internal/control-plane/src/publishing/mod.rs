@@ -163,10 +163,11 @@ pub(crate) async fn move_publication(
 }
 
 /// Effects of a run that are still to come are dropped: the run is over for another reason.
+/// One whose call may be out stays, so that what it made is found and said.
 pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
     sqlx::query!(
         "update effects set state = 'skipped', last_error = 'the run ended first', finished_at = $2
-         where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request')",
+         where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request') and tried_at is null",
         run.uuid(),
         app.clock.now(),
     )

@@ -1,18 +1,18 @@
 //! The publisher: applies effects, one process at a time, in order within a run.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use domain::{
     changeset::{Change, Changeset, Mode},
     ids::Id,
-    retry,
     run::{FailureClass, PublicationState, RunState},
 };
 use forge::{Comment, FileMode, ForgeError, NewCommit, NewPullRequest, PullRequest, TreeChange};
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use sqlx::PgConnection;
 use telemetry::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     comments,
@@ -23,7 +23,7 @@ use crate::{
     App,
     projects::store::{Repository, by_id},
     runs::{self, RunError},
-    wake::{Topic, news},
+    wake::{Outage, Topic, news},
 };
 
 /// How often effects are looked for without a wake-up.
@@ -40,10 +40,9 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
         // Its patterns are compiled at first use, which nobody should wait for.
         domain::neutralise::neutralise("", 1);
         domain::neutralise::neutralise_line("", 1);
+        let mut outage = Outage::new("publisher");
         while !ended.is_cancelled() {
-            if let Err(error) = lead(&app, &ended).await {
-                tracing::warn!(error = %telemetry::logging::chain(&error), "publisher interrupted; trying again");
-            }
+            outage.note(lead(&app, &ended).await.as_ref().err().map(|e| e as _));
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = tokio::time::sleep(SWEEP) => {}
@@ -53,24 +52,39 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
 }
 
 /// Holds the lock on a connection of its own and applies effects as long as it is alive.
-async fn lead(app: &App, ended: &tokio_util::sync::CancellationToken) -> sqlx::Result<()> {
+async fn lead(app: &App, ended: &CancellationToken) -> sqlx::Result<()> {
     let mut connection = app.db.acquire().await?.detach();
     let leads = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, LOCK)
         .fetch_one(&mut connection)
         .await?;
     let mut wake = app.wake.subscribe(Topic::Effects);
-    while leads && !ended.is_cancelled() {
+    let mut busy = HashSet::new();
+    let mut under_way = FuturesUnordered::new();
+    if !leads {
+        return sqlx::Connection::close(connection).await;
+    }
+    loop {
         wake.mark_unchanged();
-        let due = effects::due(&app.db, app.clock.now()).await?;
-        if due.is_empty() {
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = news(&mut wake, SWEEP) => {}
+        if ended.is_cancelled() {
+            // What is out gets to its end; nothing new is begun.
+            while under_way.next().await.is_some() {}
+            break;
+        }
+        // The lock lives as long as its connection: a dead one means somebody else leads.
+        sqlx::query_scalar!("select 1").fetch_one(&mut connection).await?;
+        for effect in effects::due(&app.db, app.clock.now()).await? {
+            let lane = effect.run.map_or_else(|| effect.id.uuid(), Id::uuid);
+            if under_way.len() < AT_ONCE && busy.insert(lane) {
+                under_way.push(async move {
+                    attempt(app, effect).await;
+                    lane
+                });
             }
-            // The lock lives as long as its connection: a dead one means somebody else leads.
-            sqlx::query_scalar!("select 1").fetch_one(&mut connection).await?;
-        } else {
-            futures::stream::iter(due).for_each_concurrent(AT_ONCE, |effect| attempt(app, effect)).await;
+        }
+        tokio::select! {
+            Some(lane) = under_way.next() => { busy.remove(&lane); }
+            () = news(&mut wake, SWEEP) => {}
+            () = ended.cancelled() => {}
         }
     }
     sqlx::Connection::close(connection).await
@@ -104,7 +118,7 @@ enum Failure {
 
 async fn attempt(app: &App, pending: Pending) {
     let kind = pending.effect.kind();
-    let result = match effects::mark_tried(&app.db, pending.id, app.clock.now()).await {
+    let result = match effects::mark_tried(&app.db, pending.id, pending.tries, app.clock.now()).await {
         Ok(true) => match by_id(&app.db, pending.repository).await {
             Ok(repository) => match apply(app, &pending, &repository).await {
                 Ok(applied) => record(app, &pending, applied).await.map_err(Failure::from),
@@ -205,15 +219,17 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
             Err(ForgeError::Conflict { message: format!("`{wanted}` and 99 numbered ones exist") }.into())
         }
         Effect::PullRequest { title, body } => {
-            let Some((run, publication)) = publishing(app, pending).await? else {
-                return Ok(Applied::Pointless("the run ended first"));
-            };
-            let head = publication.branch.ok_or_else(|| Failure::Changeset("no branch".to_owned()))?;
-            if pending.tried_at.is_some()
+            // After a try whose answer got lost it may be there, whatever became of the run.
+            if let (Some(run), true) = (pending.run, pending.tried_at.is_some())
+                && let Some(head) = effects::publication(&app.db, run).await?.and_then(|p| p.branch)
                 && let Some(found) = forge.pull_request_of(name, &head).await?
             {
                 return Ok(Applied::PullRequest(found));
             }
+            let Some((run, publication)) = publishing(app, pending).await? else {
+                return Ok(Applied::Pointless("the run ended first"));
+            };
+            let head = publication.branch.ok_or_else(|| Failure::Changeset("no branch".to_owned()))?;
             let base = run.base_branch.unwrap_or_default();
             let new = NewPullRequest { title: title.clone(), body: body.clone(), head: head.clone(), base };
             match forge.create_pull_request(name, &new).await {
@@ -239,10 +255,10 @@ async fn comment_once(
     if pending.tried_at.is_some() {
         let identity = app.forge.identity().await?;
         let ours = app.forge.comments(&repository.name, number).await?.into_iter().find(|c| {
-            // Mark, author and time together: anybody can copy a mark.
+            // Mark, author and time together: anybody can copy a mark. Clocks may differ.
             c.author.eq_ignore_ascii_case(&identity)
                 && c.body.contains(mark)
-                && c.created_at >= pending.created_at - TimeDelta::minutes(1)
+                && c.created_at >= pending.created_at - TimeDelta::hours(1)
         });
         if let Some(comment) = ours {
             return Ok(comment);
@@ -390,7 +406,7 @@ async fn published(
         // Cancelled while the call was out: the pull request stands, and it is said.
         let text = format!("A pull request had been opened by then: {}", pull.html_url);
         runs::event(tx, app, run.id, "pull_request", &text).await?;
-        return Ok(());
+        return say_status(tx, app, run).await;
     }
     move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Published).await?;
     let message = format!("Pull request: {}", pull.html_url);
@@ -436,7 +452,7 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
             return Ok(effects::put_off(&app.db, pending.id, until, &text, false).await?);
         }
         Failure::Forge(ForgeError::Outage { .. }) | Failure::Database(_) | Failure::Run(_) => {
-            retry::EFFECT.wait(tries, app.ids.fraction())
+            pending.effect.retry_policy().wait(tries, app.ids.fraction())
         }
         Failure::Forge(
             ForgeError::Denied { .. }

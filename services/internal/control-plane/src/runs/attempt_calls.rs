@@ -6,7 +6,6 @@ use domain::{
     censor::Censor,
     changeset::{Change, Changeset, FileChange, Mode},
     ids::{AttemptId, Id, RunId},
-    retry,
     run::{AttemptState, FailureClass, RunState},
 };
 use futures::{Stream, StreamExt};
@@ -21,7 +20,7 @@ use sqlx::PgConnection;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    ending::{again, end},
+    ending::{Setback, again, end},
     prepare::prepare,
     store::{self, Attempt, Run, RunError, move_attempt},
     worker_calls::hello,
@@ -208,7 +207,8 @@ async fn store_chunk(
             json!({ "stream": stream_name(line.stream()), "text": text, "at_ms": line.at_ms })
         })
         .collect();
-    let bytes: usize = chunk.lines.iter().map(|l| l.text.len() + 1).sum();
+    // What a line and a chunk take in storage counts too, or empty ones would be free.
+    let bytes: usize = 64 + chunk.lines.iter().map(|l| l.text.len() + 48).sum::<usize>();
     let size = i32::try_from(bytes).unwrap_or(i32::MAX);
     let sequence = i64::try_from(chunk.sequence).unwrap_or(i64::MAX);
     let mut tx = app.db.begin().await?;
@@ -233,19 +233,14 @@ async fn store_chunk(
     )
     .fetch_one(&mut *tx)
     .await?;
-    let over_limit = u64::try_from(total).unwrap_or_default() > app.agents.output_bytes;
-    if over_limit
-        && let Some(run) = store::lock(&mut tx, attempt.run).await?
-        && run.state == RunState::Active
-    {
-        let message = format!(
-            "The agent wrote more than the {} bytes of output it may, and was ended.",
-            app.agents.output_bytes
-        );
-        end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", &message).await?;
-    }
     Topic::Runs.notify(&mut tx).await?;
     tx.commit().await?;
+    let over_limit = u64::try_from(total).unwrap_or_default() > app.agents.output_bytes;
+    if over_limit {
+        let limit = app.agents.output_bytes;
+        let message = format!("The agent wrote more than the {limit} bytes of output it may, and was ended.");
+        failed(app, attempt, &message).await?;
+    }
     Ok(over_limit)
 }
 
@@ -341,13 +336,18 @@ async fn settle(
     };
     let changeset = Changeset { base, files: returned.files };
     let done = outcome.status() == return_outcome::Status::Done;
+    // A changeset with a secret in it is refused below; nothing of it is kept.
+    let leaks = changeset.files.iter().any(|f| {
+        censor.found_in(&f.path)
+            || matches!(&f.change, Change::Put { content, .. } if censor.found_in(content))
+    });
     // Objects first: what the rows point at exists before they do.
-    let changeset_key = if done && !changeset.files.is_empty() {
+    let changeset_key = if done && !changeset.files.is_empty() && !leaks {
         Some(app.objects.put(run.project, Kind::Changeset, changeset.to_bytes()).await.map_err(store_error)?)
     } else {
         None
     };
-    let session_key = if returned.session.is_empty() {
+    let session_key = if returned.session.is_empty() || censor.found_in(&returned.session) {
         None
     } else {
         Some(app.objects.put(run.project, Kind::Session, returned.session).await.map_err(store_error)?)
@@ -402,20 +402,24 @@ async fn follow(
             Ok(())
         }
         return_outcome::Status::RunnerFailed => {
-            again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, message).await
+            again(tx, app, run, attempt, Setback::Infrastructure, None, message).await
         }
         return_outcome::Status::ProviderFailed => {
-            again(tx, app, run, attempt.number, retry::PROVIDER, message).await
+            again(tx, app, run, attempt, Setback::Provider, None, message).await
         }
     }
 }
 
-/// The attempt returned something that cannot be used.
+/// Ends the run because of its attempt, unless that is over already.
 async fn failed(app: &App, attempt: &Attempt, message: &str) -> Result<Option<String>, RunError> {
     let mut tx = app.db.begin().await?;
     let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| r.state == RunState::Active) else {
         return Ok(None);
     };
+    // Under the lock: another attempt may be at work by now, and this one has no say in it.
+    if store::attempt(&mut *tx, attempt.id).await?.is_none_or(|a| !a.state.is_live()) {
+        return Ok(None);
+    }
     end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
     tx.commit().await?;
     Ok(Some(message.to_owned()))

@@ -1,5 +1,7 @@
 //! How attempts and runs end: returned, failed, lost, out of time, cancelled.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use domain::{
     ids::Id,
@@ -34,6 +36,23 @@ pub(crate) async fn end(
     Ok(run)
 }
 
+/// The deadline has passed.
+pub(crate) async fn out_of_time(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+) -> Result<Run, RunError> {
+    let had = attempt.deadline_at - attempt.leased_at;
+    let had = if had < TimeDelta::minutes(2) {
+        format!("{} seconds", had.num_seconds())
+    } else {
+        format!("{} minutes", had.num_minutes())
+    };
+    let message = format!("The attempt took longer than the {had} it had, and was ended.");
+    end(tx, app, run, RunState::Failed(FailureClass::TimedOut), "platform", &message).await
+}
+
 /// A person ends a run.
 pub(crate) async fn cancel(
     tx: &mut PgConnection,
@@ -50,6 +69,35 @@ pub(crate) async fn cancel(
     end(tx, app, run, RunState::Cancelled, actor, &message).await
 }
 
+/// Why an attempt has to be made again. Each kind has its own tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setback {
+    /// Worker, sandbox or runner.
+    Infrastructure,
+    /// The model backend.
+    Provider,
+    /// What the run needs could not be read from the code host.
+    Preparing,
+}
+
+impl Setback {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Infrastructure => "infrastructure",
+            Self::Provider => "provider",
+            Self::Preparing => "preparing",
+        }
+    }
+
+    fn policy(self) -> RetryPolicy {
+        match self {
+            Self::Infrastructure => retry::INFRASTRUCTURE,
+            Self::Provider => retry::PROVIDER,
+            Self::Preparing => retry::PREPARING,
+        }
+    }
+}
+
 /// The attempt is over without a result, through no fault of the agent: another one is
 /// queued, or the run ends because its tries are spent.
 pub(crate) async fn lose(
@@ -60,25 +108,37 @@ pub(crate) async fn lose(
     why: &str,
 ) -> Result<(), RunError> {
     move_attempt(tx, app, run, attempt, AttemptState::Lost, why).await?;
-    again(tx, app, run, attempt.number, retry::INFRASTRUCTURE, why).await
+    again(tx, app, run, attempt, Setback::Infrastructure, None, why).await
 }
 
-/// Queues the run again after a wait, or ends it.
+/// Queues the run again after a wait (at least what the code host asked for), or ends it.
 pub(crate) async fn again(
     tx: &mut PgConnection,
     app: &App,
     run: &Run,
-    tries: i32,
-    policy: RetryPolicy,
+    attempt: &Attempt,
+    setback: Setback,
+    at_least: Option<Duration>,
     why: &str,
 ) -> Result<(), RunError> {
+    let tries = sqlx::query_scalar!(
+        r#"with noted as (update attempts set setback = $2 where attempt_id = $1)
+           select count(*) + 1 as "tries!" from attempts where run_id = $3 and setback = $2 and attempt_id <> $1"#,
+        attempt.id.uuid(),
+        setback.name(),
+        run.id.uuid(),
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-    let Some(wait) = policy.wait(tries, app.ids.fraction()) else {
-        let message = format!("Tried {tries} times, and this was the last: {why}");
+    let why = why.trim_end_matches('.');
+    let Some(wait) = setback.policy().wait(tries, app.ids.fraction()) else {
+        let message = format!("Tried {tries} times, and this was the last: {why}.");
         end(tx, app, run, RunState::Failed(FailureClass::RetriesSpent), "platform", &message).await?;
         return Ok(());
     };
-    let message = format!("Attempt {tries} was lost ({}). Trying again.", why.trim_end_matches('.'));
+    let wait = wait.max(at_least.unwrap_or_default());
+    let message = format!("Attempt {} failed: {why}. Trying again.", attempt.number);
     let run = move_run(tx, app, run, RunState::Queued, "platform", &message).await?;
     let available_at = app.clock.now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1));
     let updated =

@@ -20,6 +20,7 @@ pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, At
     let next = sqlx::query_scalar!(
         "select r.run_id from runs r
          join worker_projects wp on wp.project_id = r.project_id and wp.worker_id = $1
+         join repositories o on o.repository_id = r.repository_id and o.enabled
          where r.state = 'queued' and r.available_at <= $2
          order by r.priority desc,
                   (select count(*) from attempts a join runs o using (run_id)

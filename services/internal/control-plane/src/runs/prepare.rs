@@ -1,6 +1,6 @@
 //! What a run may read is fixed before anything starts: commit, issue, comments, prompt.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use domain::{ids::Id, names::CommitSha, rights::Permission};
 use forge::ForgeError;
@@ -16,9 +16,9 @@ const ASKED_AUTHORS: usize = 20;
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotPrepared {
-    /// May pass: try again.
-    #[error("{0}")]
-    Later(String),
+    /// May pass: try again, not before what the code host asked for.
+    #[error("{why}")]
+    Later { why: String, at_least: Option<Duration> },
     /// Will not pass by waiting; a sentence for people.
     #[error("{0}")]
     Never(String),
@@ -32,16 +32,23 @@ impl From<sqlx::Error> for NotPrepared {
     }
 }
 
+impl NotPrepared {
+    /// To be tried again after the usual wait.
+    pub(super) fn later(why: impl Into<String>) -> Self {
+        Self::Later { why: why.into(), at_least: None }
+    }
+}
+
 fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
+    let why = format!("{what}: {error}");
     match error {
-        ForgeError::Limited { .. } | ForgeError::Outage { .. } => {
-            NotPrepared::Later(format!("{what}: {error}"))
-        }
+        ForgeError::Limited { retry_after } => NotPrepared::Later { why, at_least: Some(*retry_after) },
+        ForgeError::Outage { .. } => NotPrepared::later(why),
         ForgeError::Denied { .. }
         | ForgeError::Missing { .. }
         | ForgeError::Conflict { .. }
         | ForgeError::Invalid { .. }
-        | ForgeError::Unsupported { .. } => NotPrepared::Never(format!("{what}: {error}")),
+        | ForgeError::Unsupported { .. } => NotPrepared::Never(why),
     }
 }
 
@@ -52,7 +59,7 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             .objects
             .get(key)
             .await
-            .map_err(|e| NotPrepared::Later(format!("the stored prompt cannot be read: {e}")))?;
+            .map_err(|e| NotPrepared::later(format!("the stored prompt cannot be read: {e}")))?;
         return Ok(Prepared {
             base_sha: sha.clone(),
             base_branch: branch.clone(),
@@ -146,7 +153,7 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         .objects
         .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
         .await
-        .map_err(|e| NotPrepared::Later(format!("the prompt cannot be stored: {e}")))?;
+        .map_err(|e| NotPrepared::later(format!("the prompt cannot be stored: {e}")))?;
     let mut tx = app.db.begin().await?;
     let stored = sqlx::query!(
         "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5

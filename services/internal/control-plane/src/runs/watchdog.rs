@@ -2,17 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{
-    ids::{AttemptId, Id},
-    run::{FailureClass, RunState},
-};
+use domain::ids::{AttemptId, Id};
 use telemetry::shutdown::Shutdown;
 
 use super::{
-    ending::{end, lose},
+    ending::{lose, out_of_time},
     store::{self, RunError},
 };
-use crate::App;
+use crate::{App, wake::Outage};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,18 +23,15 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut round = 0_u32;
+        let mut outage = Outage::new("watchdog");
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = look(&app).await {
-                tracing::warn!(error = %telemetry::logging::chain(&error), "watchdog interrupted; looking again");
-            }
-            if round.is_multiple_of(GAUGES_EVERY)
-                && let Err(error) = gauges(&app).await
-            {
-                tracing::warn!(error = %telemetry::logging::chain(&error), "gauges not set");
+            outage.note(look(&app).await.as_ref().err().map(|e| e as _));
+            if round.is_multiple_of(GAUGES_EVERY) && !outage.lasts() {
+                outage.note(gauges(&app).await.as_ref().err().map(|e| e as _));
             }
             round = round.wrapping_add(1);
         }
@@ -52,31 +46,35 @@ async fn look(app: &App) -> Result<(), RunError> {
     .fetch_all(&app.db)
     .await?;
     for id in over {
-        let mut tx = app.db.begin().await?;
-        let Some(attempt) = store::attempt(&mut *tx, AttemptId::from_uuid(id)).await? else { continue };
-        let Some(run) = store::lock(&mut tx, attempt.run).await? else { continue };
-        // Read again under the lock: it may have ended meanwhile.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
-            continue;
-        };
-        if attempt.deadline_at <= app.clock.now() {
-            let minutes = (attempt.deadline_at - attempt.leased_at).num_minutes();
-            let message =
-                format!("The attempt took longer than the {minutes} minutes it had, and was ended.");
-            end(&mut tx, app, &run, RunState::Failed(FailureClass::TimedOut), "platform", &message).await?;
-        } else {
-            let silent = sqlx::query_scalar!(
-                r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#,
-                id
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            if !silent {
-                continue;
-            }
-            lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name))
-                .await?;
+        // One that cannot be ended must not keep the others alive.
+        if let Err(error) = settle(app, AttemptId::from_uuid(id)).await {
+            tracing::warn!(attempt_id = %id, error = %telemetry::logging::chain(&error), "attempt not ended; trying again");
         }
+    }
+    Ok(())
+}
+
+/// Ends one attempt that is out of time or silent.
+async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
+    let mut tx = app.db.begin().await?;
+    let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(()) };
+    let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
+    // Read again under the lock: it may have ended or been renewed meanwhile.
+    let Some(attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
+        return Ok(());
+    };
+    if attempt.deadline_at <= app.clock.now() {
+        out_of_time(&mut tx, app, &run, &attempt).await?;
+        return Ok(tx.commit().await?);
+    }
+    let silent = sqlx::query_scalar!(
+        r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#,
+        id.uuid()
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if silent {
+        lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name)).await?;
         tx.commit().await?;
     }
     Ok(())

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    ending::{end, lose},
+    ending::{Setback, again, end, lose, out_of_time},
     lease::{self, LEASE_SECONDS},
     prepare::{NotPrepared, prepare},
     store::{self, Attempt, Run, RunError, move_attempt},
@@ -29,6 +29,11 @@ use crate::{
     serving::internal,
     wake::{Topic, news},
 };
+
+/// How much later than the deadline the worker's own timer goes off.
+const BACKSTOP_SECONDS: i64 = 5;
+/// How long a run may take to be prepared while its lease is kept alive.
+const PREPARE_WITHIN: Duration = Duration::from_secs(25);
 
 /// The worker service.
 #[derive(Debug)]
@@ -49,11 +54,36 @@ impl WorkerCalls {
         else {
             return Ok(None);
         };
-        match prepare(&self.app, &run).await {
-            Ok(_) => Ok(Some(self.describe(&run, &attempt))),
+        match self.prepare(worker, &run, &attempt).await {
+            Ok(()) => {
+                // It may have been cancelled meanwhile; then there is nothing to hand out.
+                let now =
+                    store::attempt(&self.app.db, attempt.id).await.map_err(|e| internal("runs.lease", &e))?;
+                Ok(now.filter(|a| a.state.is_live()).map(|_| self.describe(&run, &attempt)))
+            }
             Err(error) => {
                 self.not_prepared(&attempt, error).await.map_err(|e| internal("runs.not_prepared", &e))?;
                 Ok(None)
+            }
+        }
+    }
+
+    /// Prepares the run and keeps its lease alive meanwhile: the worker does not know it yet.
+    async fn prepare(&self, worker: WorkerId, run: &Run, attempt: &Attempt) -> Result<(), NotPrepared> {
+        let keep_alive = async {
+            let mut beats = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                beats.tick().await;
+                if let Err(error) = lease::renew(&self.app, worker, attempt.id, attempt.fence).await {
+                    return NotPrepared::from(error);
+                }
+            }
+        };
+        tokio::select! {
+            prepared = prepare(&self.app, run) => prepared.map(drop),
+            error = keep_alive => Err(error),
+            () = tokio::time::sleep(PREPARE_WITHIN) => {
+                Err(NotPrepared::later("the code host answers too slowly"))
             }
         }
     }
@@ -67,7 +97,10 @@ impl WorkerCalls {
         };
         let Some(attempt) = store::live_attempt(&mut tx, run.id).await? else { return Ok(()) };
         match error {
-            NotPrepared::Later(why) => lose(&mut tx, app, &run, &attempt, &why).await?,
+            NotPrepared::Later { why, at_least } => {
+                move_attempt(&mut tx, app, &run, &attempt, AttemptState::Lost, &why).await?;
+                again(&mut tx, app, &run, &attempt, Setback::Preparing, at_least, &why).await?;
+            }
             NotPrepared::Run(error) => {
                 tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "run not prepared");
                 lose(&mut tx, app, &run, &attempt, "the run could not be prepared").await?;
@@ -90,8 +123,11 @@ impl WorkerCalls {
             number: u32::try_from(attempt.number).unwrap_or_default(),
             fence: attempt.fence,
             run_token: token.expose_secret().to_owned(),
-            deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1))
-                .unwrap_or(u32::MAX),
+            // The control plane ends it; the worker's timer is the backstop and comes after.
+            deadline_seconds: u32::try_from(
+                (attempt.deadline_at - app.clock.now()).num_seconds().max(0) + BACKSTOP_SECONDS,
+            )
+            .unwrap_or(u32::MAX),
             limits: Some(Limits {
                 memory_bytes: app.agents.memory_bytes,
                 processes: app.agents.processes,
@@ -106,6 +142,11 @@ impl WorkerCalls {
     async fn started(&self, run: &Run, attempt: &Attempt, started: &AttemptStarted) -> Result<(), RunError> {
         let app = &self.app;
         let mut tx = app.db.begin().await?;
+        // The run first, then its attempt: the order of locks everywhere.
+        store::lock(&mut tx, run.id).await?;
+        let Some(now) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+            return Ok(());
+        };
         sqlx::query!(
             "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
             attempt.id.uuid(),
@@ -114,11 +155,8 @@ impl WorkerCalls {
         )
         .execute(&mut *tx)
         .await?;
-        let _locked = store::lock(&mut tx, run.id).await?;
         // The runner's hello may have been faster than this report.
-        if let Some(now) =
-            store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Leased)
-        {
+        if now.state == AttemptState::Leased {
             move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &started.isolation).await?;
         }
         Ok(tx.commit().await?)
@@ -143,6 +181,10 @@ impl WorkerCalls {
                     .await?;
             }
             Outcome::Shutdown => lose(&mut tx, app, &run, &attempt, "the worker was shut down").await?,
+            // The worker's own clock ended it; the deadline is the platform's to say.
+            Outcome::Stopped if attempt.deadline_at <= app.clock.now() => {
+                out_of_time(&mut tx, app, &run, &attempt).await?;
+            }
             Outcome::Died | Outcome::Stopped | Outcome::Unspecified => {
                 lose(&mut tx, app, &run, &attempt, &message).await?;
             }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use domain::{
     decision::{Decided, Decision, Event, Facts, Reason, RunUnderWay, decide, needs_permission},
-    ids::DecisionId,
+    ids::{DecisionId, DeliveryId},
     rights::Permission,
 };
 use forge::ForgeError;
@@ -18,11 +18,11 @@ use telemetry::shutdown::Shutdown;
 
 use crate::{
     App, audit,
-    deliveries::store::{Undecided, mark_decided, put_off, undecided},
+    deliveries::store::{Undecided, load, mark_decided, put_off, undecided},
     projects::store::{Repository, by_source},
     publishing,
     runs::{self, IssueSnapshot, NewRun, Run, RunError},
-    wake::{Topic, news},
+    wake::{Outage, Topic, news},
 };
 
 /// How often undecided deliveries are looked for without a wake-up.
@@ -37,15 +37,20 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
     let (app, ended) = (Arc::clone(app), shutdown.token());
     shutdown.spawn(async move {
         let mut wake = app.wake.subscribe(Topic::Deliveries);
+        let mut outage = Outage::new("triggers");
         while !ended.is_cancelled() {
             wake.mark_unchanged();
-            match undecided(&app.db, app.clock.now(), 100).await {
-                Ok(batch) if !batch.is_empty() => {
-                    futures::stream::iter(batch).for_each_concurrent(AT_ONCE, |delivery| handle(&app, delivery)).await;
-                    continue;
+            let batch = undecided(&app.db, app.clock.now(), 100).await;
+            outage.note(batch.as_ref().err().map(|e| e as _));
+            let batch = batch.unwrap_or_default();
+            if !batch.is_empty() {
+                let handled =
+                    futures::stream::iter(batch).for_each_concurrent(AT_ONCE, |id| handle(&app, id));
+                // What is cut off here is undecided and found again at the next start.
+                tokio::select! {
+                    () = handled => continue,
+                    () = ended.cancelled() => return,
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(error = %telemetry::logging::chain(&error), "cannot read deliveries; trying again"),
             }
             tokio::select! {
                 () = ended.cancelled() => {}
@@ -56,15 +61,28 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
 }
 
 /// Decides on one delivery; what fails on our side is tried again.
-async fn handle(app: &App, delivery: Undecided) {
-    if let Err(error) = settle(app, &delivery).await {
-        let wait = TimeDelta::seconds(1 << delivery.tries.clamp(0, 6));
-        tracing::warn!(delivery_id = %delivery.id, trace_id = delivery.trace_id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
-        if let Err(error) = put_off(&app.db, delivery.id, app.clock.now() + wait).await {
-            tracing::warn!(error = %telemetry::logging::chain(&error), "cannot put a delivery off");
-            // Postgres is away: do not spin.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+async fn handle(app: &App, id: DeliveryId) {
+    let (error, tries) = match load(&app.db, id).await {
+        Ok(Some(delivery)) => match settle(app, &delivery).await {
+            Ok(()) => return,
+            Err(error) => (error, delivery.tries),
+        },
+        Ok(None) => return,
+        Err(error) => (error.into(), 0),
+    };
+    tracing::warn!(delivery_id = %id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
+    let (wait, counts) = match &error {
+        // Waiting for what the code host asked for is not a try.
+        Unsettled::Permission(ForgeError::Limited { retry_after }) => {
+            (TimeDelta::from_std(*retry_after).unwrap_or(TimeDelta::minutes(1)), false)
         }
+        Unsettled::Permission(_) | Unsettled::Run(_) | Unsettled::Database(_) => {
+            (TimeDelta::seconds(1 << tries.clamp(0, 6)), true)
+        }
+    };
+    if put_off(&app.db, id, app.clock.now() + wait, counts).await.is_err() {
+        // Postgres is away: do not spin. The sweep finds it again.
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
@@ -163,9 +181,8 @@ async fn permission(
     let Some(actor) = &event.actor else { return Ok(None) };
     match app.forge.permission(&repository.name, &actor.login).await {
         Ok(permission) => Ok(Some(permission)),
-        Err(error @ (ForgeError::Limited { .. } | ForgeError::Outage { .. }))
-            if delivery.tries < PERMISSION_TRIES =>
-        {
+        Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Permission(error)),
+        Err(error @ ForgeError::Outage { .. }) if delivery.tries < PERMISSION_TRIES => {
             Err(Unsettled::Permission(error))
         }
         Err(error) => {
@@ -205,6 +222,7 @@ async fn decide_and_commit(
             since: r.created_at,
         }),
         own_effect,
+        repository_enabled: repository.enabled,
     };
     let decided = decide(event, &facts);
     commit(app, delivery, Some(repository), Some(event), &decided, Some(tx)).await
