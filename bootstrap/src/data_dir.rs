@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -25,27 +25,40 @@ impl DataDir {
         Self { root: root.to_path_buf() }
     }
 
-    /// Makes the folder and its subfolders, with the modes they need.
+    /// Makes the folder and its subfolders, with the modes they need. A folder that is there
+    /// must be ours: what is below it is chmodded and, in places, emptied.
     pub(crate) fn prepare(root: &Path) -> anyhow::Result<Self> {
         let data = Self::at(root);
         let shared = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        let empty = fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
+        anyhow::ensure!(
+            empty || data.lock_file().is_file(),
+            "data_dir: {} has something else in it; name an empty folder, or one that does not exist yet",
+            root.display()
+        );
         make(root, shared)?;
         for private in [data.internal(), data.identities(), data.objects()] {
             make(&private, 0o700)?;
         }
         make(&data.agents(), shared)?;
+        // From now on the folder is known as ours.
+        data.open_lock_file()?;
         Ok(data)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    fn open_lock_file(&self) -> anyhow::Result<fs::File> {
+        let path = self.lock_file();
+        let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        opened.with_context(|| format!("cannot open {}", path.display()))
     }
 
     /// Holds the folder for one platform; ends with the process.
     pub(crate) fn lock(&self) -> anyhow::Result<fs::File> {
-        let path = self.root.join("lock");
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let file = self.open_lock_file()?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             anyhow::anyhow!(
                 "another platform runs in {}; end it, or choose another data_dir",
@@ -123,6 +136,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a folder; one that is there gets the mode it needs, its parents are left alone.
+/// A link, or a folder of somebody else, is refused: as root we would change what it points at.
 fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
     let done = match fs::DirBuilder::new().recursive(false).mode(mode).create(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -136,8 +150,16 @@ fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
         other => other,
     };
     done.with_context(|| format!("data_dir: cannot make {}", path.display()))?;
+    let found =
+        fs::symlink_metadata(path).with_context(|| format!("data_dir: cannot look at {}", path.display()))?;
+    anyhow::ensure!(found.is_dir(), "data_dir: {} is not a folder", path.display());
+    anyhow::ensure!(
+        found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0,
+        "data_dir: {} belongs to another user or can be written by others; name a folder of your own",
+        path.display()
+    );
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .with_context(|| format!("data_dir: {} does not belong to this user", path.display()))
+        .with_context(|| format!("data_dir: cannot set the mode of {}", path.display()))
 }
 
 #[cfg(test)]
@@ -160,6 +182,18 @@ mod tests {
         let again =
             DataDir::prepare(&folder.path().join("data")).expect("prepared").key(None).expect("a key");
         assert_eq!(first.expose_secret(), again.expose_secret());
+    }
+
+    #[test]
+    fn a_folder_with_something_else_in_it_is_not_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("thesis.tex"), "precious").expect("written");
+        let error = DataDir::prepare(folder.path()).expect_err("refused").to_string();
+        assert!(error.contains("has something else in it"), "{error}");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/nowhere", &link).expect("a link");
+        assert!(DataDir::prepare(&link).is_err());
+        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 2);
     }
 
     #[test]

@@ -270,6 +270,10 @@ pub(crate) fn control_plane_settings(
             web_url: config.github.web_url.clone(),
             token,
         },
+        public_url: config.public_url.as_ref().map_or_else(
+            || format!("http://{}", config.listen.api),
+            |url| url.as_str().trim_end_matches('/').to_owned(),
+        ),
         projects: projects(config)?,
         agents: agents(config),
         other_secrets: model_keys(config)?,

@@ -3,7 +3,7 @@
 //! Nothing here trusts that a code host reads Markdown as we do: what is dangerous outside
 //! code is made inert inside code as well, only in a way that reads better there.
 
-use std::{ops::Range, sync::LazyLock};
+use std::{borrow::Cow, ops::Range, sync::LazyLock};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
 use regex::Regex;
@@ -24,12 +24,14 @@ fn pattern(text: &str) -> Regex {
 /// Words that close an issue when a reference follows; also inside other words, as emphasis
 /// may divide them.
 static CLOSING: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)close[sd]?|fix(?:e[sd])?|resolve[sd]?"));
-/// A reference to an issue, with nothing but signs before it. Names are bounded, so that a
-/// long text of keywords is still read in linear time.
+/// A reference to an issue, with nothing but signs before it. Backslashes may stand in it,
+/// because Markdown drops those before a sign. Names are bounded, so that a long text of
+/// keywords is still read in linear time.
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
         r"(?i)^(?:&(?:lt|gt|amp|quot);|[^a-z0-9])*",
-        r"(?:#[0-9]|gh-[0-9]|[a-z0-9._-]{1,100}/[a-z0-9._-]{1,100}#[0-9]|https?://\S{1,300}/[0-9])",
+        r"(?:#[0-9]|gh\\?-[0-9]|[a-z0-9._\\-]{1,200}/[a-z0-9._\\-]{1,200}#[0-9]",
+        r"|https?\\?:\\?/\\?/\S{1,300}/[0-9])",
     ))
 });
 /// Our trailer.
@@ -41,14 +43,14 @@ static COMMAND: LazyLock<Regex> =
 static LINK_IN_ANGLES: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)^https?://[^\s<>]*>"));
 /// After `&`: a character reference that could stand for `@` or `#`.
 static CHARACTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(#?[A-Za-z0-9]{1,40});"));
-/// A link that every renderer sees as one, up to the end of the text.
+/// What reads as a link, up to the end of the text.
 static LINK: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?i)(?:^|[^a-z0-9])https?://[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]+)?/[a-z0-9@./%_-]*$")
 });
 
 /// An agent's Markdown, harmless: no mentions, no HTML, no closing keywords, no images, no
 /// marks or commands of ours, nothing invisible, no open code fence. Links and references
-/// such as `#7` stay. Never longer than `max_chars` + 50 characters.
+/// such as `#7` stay; an `@` in a link becomes `%40`. Never longer than `max_chars` + 50 characters.
 pub fn neutralise(text: &str, max_chars: usize) -> String {
     let text = without_images(&visible(text));
     let text = without_signals(&text);
@@ -95,9 +97,10 @@ pub fn neutralise_line(text: &str, max_chars: usize) -> String {
     cut
 }
 
-/// Characters nobody sees, some of which change what is seen around them. Line breaks and
-/// tabs are not among them.
-pub(crate) fn is_hidden(c: char) -> bool {
+/// True for characters nobody sees, some of which change what is seen around them: control
+/// characters, bidirectional marks, joiners, selectors, fillers, tags and line separators.
+/// Newline and tab are not among them, carriage return is.
+pub fn is_hidden(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -106,22 +109,26 @@ pub(crate) fn is_hidden(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The text without hidden characters; those that make up an emoji stay where they do.
-fn visible(text: &str) -> String {
+/// The text without hidden characters (see [`is_hidden`]); those that make up an emoji stay
+/// where they do, and every line ends in `\n`.
+///
+/// For text from outside, before secrets are looked for in it: one with a hidden character
+/// between its letters would not be found. Not for what [`neutralise`] and
+/// [`neutralise_line`] return: the breaks they set are hidden characters too.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     let mut before = '\0';
     for c in text.replace("\r\n", "\n").replace('\r', "\n").chars() {
-        let in_emoji = match c {
-            '\u{200d}' => before > '\u{203b}' && before != c,
-            '\u{fe0f}' => before > '\u{203b}' && before != c,
-            _ => false,
-        };
+        let in_emoji = matches!(c, '\u{200d}' | '\u{fe0f}') && before > '\u{203b}' && before != c;
         if in_emoji || !is_hidden(c) {
             out.push(c);
             before = c;
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// The parts of the text with what they are. Every `<` reads as a letter, because that is all
@@ -223,11 +230,13 @@ fn inert(text: &str, place: impl Fn(usize) -> Place) -> String {
                     out.extend([c, BREAK]);
                 }
             },
-            '@' if starts_name
-                && !before.is_some_and(|b: char| b.is_ascii_alphanumeric())
-                && !ends_in_link(&text[..at]) =>
-            {
-                out.extend([c, BREAK]);
+            '@' if starts_name && !before.is_some_and(|b: char| b.is_ascii_alphanumeric()) => {
+                // Not left alone in a link: the code host may not take it for one.
+                if ends_in_link(&text[..at]) {
+                    out.push_str("%40");
+                } else {
+                    out.extend([c, BREAK]);
+                }
             }
             _ => out.push(c),
         }
@@ -296,8 +305,10 @@ mod tests {
         );
         assert_eq!(
             shown("https://www.npmjs.com/package/@types/node"),
-            "https://www.npmjs.com/package/@types/node"
+            "https://www.npmjs.com/package/%40types/node"
         );
+        assert_eq!(shown("https://-a.b/@octocat"), "https://-a.b/%40octocat");
+        assert_eq!(line("[a](https://a.b/@@x/_@y/z@w)"), "[a](https://a.b/@%40x/_%40y/z@w)");
         assert_eq!(
             shown("https://@octocat xhttps://a.b/@octocat"),
             "https://@·octocat xhttps://a.b/@·octocat"
@@ -330,6 +341,19 @@ mod tests {
             "**f·ixed** [#7](u), f·ixes &lt;https://h/o/r/pull/3&gt;"
         );
         assert_eq!(shown("fix fix/closes#7"), "f·ix fix/c·loses#7");
+        // Markdown drops these backslashes.
+        for reference in [
+            r"owner/repo\#7",
+            r"owner\/repo#7",
+            r"my\-org\/a\_b\.c\#7",
+            r"GH\-7",
+            r"\#7",
+            r"\[\#7\]",
+            r"https\:\/\/github.com\/o\/r\/issues/3",
+        ] {
+            assert_eq!(shown(&format!("Fixes {reference}")), format!("F·ixes {reference}"));
+            assert_eq!(line(&format!("fixes\\: {reference}")), format!("f·ixes\\: {reference}"));
+        }
         assert_eq!(
             shown("See #7 and https://host/o/r/pull/3; this fixes the bug."),
             "See #7 and https://host/o/r/pull/3; this fixes the bug."
@@ -360,6 +384,15 @@ mod tests {
             shown("👩\u{200d}💻 ⚠\u{fe0f} ❤\u{fe0f}\u{200d}🔥"),
             "👩\u{200d}💻 ⚠\u{fe0f} ❤\u{fe0f}\u{200d}🔥"
         );
+    }
+
+    #[test]
+    fn a_secret_with_hidden_characters_is_whole_again() {
+        assert_eq!(visible("gh\u{200b}p_\u{ad}se\u{200d}cr\u{fe0f}et\u{e0101}"), "ghp_secret");
+        assert!(matches!(visible("a\n\tö 👩"), Cow::Borrowed(_)));
+        for c in "\u{34f}\u{115f}\u{1160}\u{180e}\u{206a}\u{206f}\u{3164}\u{fe00}\u{ffa0}\u{e01ef}".chars() {
+            assert_eq!(visible(&format!("a{c}b")), "ab");
+        }
     }
 
     #[test]
@@ -430,7 +463,10 @@ mod tests {
             "GH-1",
             "o/r#2",
             "\\",
+            "o\\/r\\#2",
+            "GH\\-1",
             "https://a.bc/",
+            "https://-a.b/@octocat",
             "https://a.bc/o/r/pull/3",
             "Callboard-Run:",
             "/callboard",
@@ -458,13 +494,15 @@ mod tests {
         )
     });
 
+    /// A backslash that Markdown drops, with the sign that stays.
+    static ESCAPE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\([[:punct:]])"));
+
     fn check_harmless(text: &str) -> Result<(), TestCaseError> {
         prop_assert!(!MARKUP.is_match(text), "{text:?}");
         prop_assert!(!CLOSES.is_match(text), "{text:?}");
+        prop_assert!(!CLOSES.is_match(&ESCAPE.replace_all(text, "$1")), "{text:?}");
+        prop_assert!(!MENTION.is_match(text), "{text:?}");
         prop_assert!(!TRAILER.is_match(text) && !COMMAND.is_match(text), "{text:?}");
-        for mention in MENTION.find_iter(text) {
-            prop_assert!(ends_in_link(&text[..mention.end() - 2]), "{text:?}");
-        }
         prop_assert!(
             !text.contains(|c| is_hidden(c) && !matches!(c, BREAK | '\u{200d}' | '\u{fe0f}')),
             "{text:?}"

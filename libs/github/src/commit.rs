@@ -1,5 +1,7 @@
 //! A commit through the Git data API: blobs, tree, commit; no branch points at it yet.
 
+use std::collections::{HashMap, HashSet};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::SecondsFormat;
 use domain::names::CommitSha;
@@ -32,6 +34,7 @@ struct StoredCommit {
 pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result<CommitSha> {
     let parent: ParentCommit =
         repository.get(&["git", "commits", commit.parent.as_str()], &[]).await?.json()?;
+    refuse_folders(repository, &parent.tree.sha, &commit.changes).await?;
     let mut entries = Vec::with_capacity(commit.changes.len());
     let mut inline_left = INLINE_BYTES;
     for change in &commit.changes {
@@ -53,6 +56,65 @@ pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result
     });
     let stored: StoredCommit = repository.post(&["git", "commits"], &body).await?.json()?;
     Ok(stored.sha)
+}
+
+/// A change names a file. On top of `base_tree` an entry that names a folder would replace
+/// everything below it, past every check that looked at paths; so each path is looked up.
+async fn refuse_folders(repository: &Scope<'_>, tree: &str, changes: &[TreeChange]) -> Result<()> {
+    let deleted: HashSet<&str> =
+        changes.iter().filter(|c| c.content.is_none()).map(|c| c.path.as_str()).collect();
+    let refuse = |path: &str| ForgeError::Invalid {
+        message: format!("`{path}` is a folder in the repository; its files have to be named one by one"),
+    };
+    let whole: Listing = repository.get(&["git", "trees", tree], &[("recursive", "1")]).await?.json()?;
+    if !whole.truncated {
+        for change in changes {
+            let below = format!("{}/", change.path);
+            let kept = whole.tree.iter().any(|e| {
+                e.kind != "tree" && e.path.starts_with(&below) && !deleted.contains(e.path.as_str())
+            });
+            if kept {
+                return Err(refuse(&change.path));
+            }
+        }
+        return Ok(());
+    }
+    // Too many files for one answer: only the folders on the way are listed.
+    let mut listed: HashMap<String, Listing> = HashMap::new();
+    for change in changes {
+        let mut at = tree.to_owned();
+        let mut parts = change.path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if !listed.contains_key(&at) {
+                let listing = repository.get(&["git", "trees", &at], &[]).await?.json()?;
+                listed.insert(at.clone(), listing);
+            }
+            let found = listed.get(&at).and_then(|l| l.tree.iter().find(|e| e.path == part));
+            match found {
+                Some(entry) if entry.kind == "tree" && parts.peek().is_none() => {
+                    return Err(refuse(&change.path));
+                }
+                Some(entry) if entry.kind == "tree" => at.clone_from(&entry.sha),
+                Some(_) | None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    tree: Vec<ListedEntry>,
+    #[serde(default)]
+    truncated: bool,
+}
+
+#[derive(Deserialize)]
+struct ListedEntry {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+    sha: String,
 }
 
 async fn entry(repository: &Scope<'_>, change: &TreeChange, inline_left: &mut usize) -> Result<Value> {

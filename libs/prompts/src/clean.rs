@@ -1,19 +1,28 @@
 //! Cleaning text that people wrote, before it is put into a prompt.
 
+use domain::neutralise::visible;
+
+/// Stands where people see nothing on the code host, but the agent would have read something.
+const COMMENT_REMOVED: &str = "[hidden comment removed]";
+
 /// `text` without what cannot be seen or changes how the rest is read; newlines and tabs stay.
-pub(crate) fn text(text: &str) -> String {
-    let mut cleaned = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\r' if characters.peek() == Some(&'\n') => {}
-            // Each of these ends a line for some reader, so it does for all.
-            '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => cleaned.push('\n'),
-            '\n' | '\t' => cleaned.push(character),
-            _ if character.is_control() || is_bidi(character) || is_invisible(character) => {}
-            _ => cleaned.push(character),
-        }
+fn text(text: &str) -> String {
+    // Each of these ends a line for some reader, so it does for all.
+    visible(&text.replace(['\u{85}', '\u{2028}', '\u{2029}'], "\n")).into_owned()
+}
+
+/// Markdown cleaned, also of HTML comments. One that is not closed reaches to the end, and one
+/// in code is taken out as well: no reading of Markdown is sure to be the code host's.
+pub(crate) fn body(dirty: &str) -> String {
+    let dirty = text(dirty);
+    let mut cleaned = String::with_capacity(dirty.len());
+    let mut rest = dirty.as_str();
+    while let Some((before, comment)) = rest.split_once("<!--") {
+        cleaned.push_str(before);
+        cleaned.push_str(COMMENT_REMOVED);
+        rest = comment.split_once("-->").map_or("", |(_, after)| after);
     }
+    cleaned.push_str(rest);
     cleaned
 }
 
@@ -30,16 +39,6 @@ pub(crate) fn without(mut text: String, delimiter: &str) -> String {
     text
 }
 
-fn is_bidi(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Characters that only a machine reads: zero-width space, byte order mark, and the tag and
-/// selector block that can carry a hidden message. Joiners stay, emoji and scripts need them.
-fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,7 +49,21 @@ mod tests {
         assert_eq!(text("\u{202e}evil\u{202c}\u{2066}x\u{2069}\u{200f}\u{61c}"), "evilx");
         assert_eq!(text("a\r\nb\rc\u{2028}d\u{85}e"), "a\nb\nc\nd\ne");
         assert_eq!(text("hid\u{e0041}den\u{200b}"), "hidden");
+        assert_eq!(
+            text("a\u{ad}b\u{34f}c\u{115f}\u{3164}d\u{fe00}\u{e0101}e\u{180e}\u{206a}\u{ffa0}"),
+            "abcde"
+        );
         assert_eq!(text("Grüße 日本 👩\u{200d}💻"), "Grüße 日本 👩\u{200d}💻");
+    }
+
+    #[test]
+    fn comments_in_a_body_go_closed_or_not() {
+        assert_eq!(
+            body("a <!-- x\ny -->b<!---->c <!-\u{200b}- -> <!-- --> d"),
+            "a [hidden comment removed]b[hidden comment removed]c [hidden comment removed] d"
+        );
+        assert_eq!(body("a\n<!-- do this\n\nand that"), "a\n[hidden comment removed]");
+        assert_eq!(body("a -> b --> c <! d"), "a -> b --> c <! d");
     }
 
     #[test]

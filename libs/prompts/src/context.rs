@@ -85,7 +85,7 @@ impl PromptContext {
     /// The same with every text cleaned. Only bodies keep their lines: anything else stands in a
     /// line of the template, which it must not be able to end.
     pub(crate) fn cleaned(&self) -> Self {
-        let body = |text: &str| clean::without(clean::text(text), &self.delimiter);
+        let body = |text: &str| clean::without(clean::body(text), &self.delimiter);
         let line = |text: &str| clean::without(clean::line(text), &self.delimiter);
         let right = |text: &Option<String>| text.as_deref().map(line);
         Self {

@@ -69,8 +69,9 @@ pub fn template_names() -> &'static [&'static str] {
 
 /// Renders `template` with `ctx`.
 ///
-/// Texts are cleaned first: control, bidirectional and invisible characters and the
-/// delimiter are taken out of every text, and all but bodies become one line.
+/// Texts are cleaned first: hidden characters ([`domain::neutralise::is_hidden`]) and the
+/// delimiter are taken out of every text, HTML comments out of bodies, and all but bodies
+/// become one line.
 ///
 /// # Errors
 /// [`PromptError`]; its words may be shown to people.

@@ -5,6 +5,7 @@ pub mod address;
 pub mod admin;
 pub mod clock;
 pub mod identity;
+pub mod listener;
 pub mod logging;
 pub mod shutdown;
 pub mod signing;

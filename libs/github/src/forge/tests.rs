@@ -450,11 +450,84 @@ fn new_commit() -> NewCommit {
     }
 }
 
+/// The parent commit, or the files of its tree.
+fn base(seen: &Seen, tree: &str, files: &[&str]) -> Reply {
+    if seen.target.contains("git/trees/") {
+        let entry = |path: &&str| json!({ "path": path, "type": "blob", "sha": SHA });
+        return json_reply(
+            200,
+            &json!({ "tree": files.iter().map(entry).collect::<Vec<_>>(), "truncated": false }),
+        );
+    }
+    json_reply(200, &json!({ "sha": SHA, "tree": { "sha": tree } }))
+}
+
+/// A path that names a folder would replace everything in it, unseen by the checks.
+#[tokio::test]
+async fn a_change_that_names_a_folder_is_refused() {
+    let files = ["docs/CODEOWNERS", "docs/a.md", "gone.txt"];
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "GET" => base(seen, "basetree", &files),
+        _ => json_reply(201, &json!({ "sha": OTHER_SHA })),
+    });
+    let server = server.await;
+    let change = |path: &str, content: Option<&[u8]>| TreeChange {
+        path: path.to_owned(),
+        content: content.map(|bytes| (FileMode::Regular, bytes.to_vec())),
+    };
+    for folder in [change("docs", None), change("docs", Some(b"now a file"))] {
+        let commit = NewCommit { changes: vec![folder], ..new_commit() };
+        let error = server.forge.create_commit(&repository(), &commit).await.unwrap_err();
+        assert!(
+            matches!(&error, ForgeError::Invalid { message } if message.contains("`docs` is a folder")),
+            "{error:?}"
+        );
+    }
+    assert!(!server.calls().iter().any(|call| call.starts_with("POST")));
+    // With every file of it named and judged, the folder may become a file.
+    let named =
+        vec![change("docs/CODEOWNERS", None), change("docs/a.md", None), change("docs", Some(b"now a file"))];
+    server.forge.create_commit(&repository(), &NewCommit { changes: named, ..new_commit() }).await.unwrap();
+}
+
+/// A tree too large for one answer is walked folder by folder.
+#[tokio::test]
+async fn folders_are_found_in_a_truncated_tree() {
+    let server = Server::start(|seen| {
+        let entry = |path: &str, kind: &str, sha: &str| json!({ "path": path, "type": kind, "sha": sha });
+        let listing = |entries: Value, truncated: bool| {
+            json_reply(200, &json!({ "tree": entries, "truncated": truncated }))
+        };
+        match (seen.method.as_str(), seen.target.as_str()) {
+            ("GET", t) if t.contains("recursive") => listing(json!([]), true),
+            ("GET", t) if t.ends_with("trees/basetree") => {
+                listing(json!([entry("src", "tree", "srctree")]), false)
+            }
+            ("GET", t) if t.ends_with("trees/srctree") => {
+                listing(json!([entry("lib", "tree", "libtree"), entry("a.rs", "blob", SHA)]), false)
+            }
+            ("GET", _) => json_reply(200, &json!({ "sha": SHA, "tree": { "sha": "basetree" } })),
+            _ => json_reply(201, &json!({ "sha": OTHER_SHA })),
+        }
+    });
+    let server = server.await;
+    let put =
+        |path: &str| TreeChange { path: path.to_owned(), content: Some((FileMode::Regular, b"x".to_vec())) };
+    let commit = |path: &str| NewCommit { changes: vec![put(path)], ..new_commit() };
+    assert!(matches!(
+        server.forge.create_commit(&repository(), &commit("src/lib")).await,
+        Err(ForgeError::Invalid { .. })
+    ));
+    for fine in ["src/a.rs", "src/new/deep.rs", "top.txt"] {
+        server.forge.create_commit(&repository(), &commit(fine)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_commit_is_made_of_blobs_a_tree_and_a_commit() {
     let server =
         Server::start(|seen| match (seen.method.as_str(), seen.target.rsplit('/').next().unwrap()) {
-            ("GET", _) => json_reply(200, &json!({ "sha": SHA, "tree": { "sha": "basetree" } })),
+            ("GET", _) => base(seen, "basetree", &["gone.txt"]),
             (_, "blobs") => json_reply(201, &json!({ "sha": "blob" })),
             (_, "trees") => json_reply(201, &json!({ "sha": "newtree" })),
             _ => json_reply(201, &json!({ "sha": OTHER_SHA })),
@@ -466,6 +539,7 @@ async fn a_commit_is_made_of_blobs_a_tree_and_a_commit() {
         server.calls(),
         [
             "GET /git/commits/0123456789012345678901234567890123456789",
+            "GET /git/trees/basetree?recursive=1",
             "POST /git/blobs",
             "POST /git/blobs",
             "POST /git/blobs",
@@ -474,9 +548,9 @@ async fn a_commit_is_made_of_blobs_a_tree_and_a_commit() {
         ]
     );
     let bodies: Vec<Value> = server.seen().into_iter().map(|seen| seen.body).collect();
-    assert_eq!(bodies[1], json!({ "content": "iVBORwA=", "encoding": "base64" }));
+    assert_eq!(bodies[2], json!({ "content": "iVBORwA=", "encoding": "base64" }));
     assert_eq!(
-        bodies[4],
+        bodies[5],
         json!({ "base_tree": "basetree", "tree": [
             { "path": "hello.txt", "mode": "100644", "type": "blob", "content": "hällo\r\n" },
             { "path": "run.sh", "mode": "100755", "type": "blob", "content": "#!/bin/sh\n" },
@@ -489,7 +563,7 @@ async fn a_commit_is_made_of_blobs_a_tree_and_a_commit() {
     );
     let who = json!({ "name": "Callboard", "email": "callboard@users.noreply.github.com", "date": "2023-11-14T22:13:20Z" });
     assert_eq!(
-        bodies[5],
+        bodies[6],
         json!({
             "message": "Add a greeting\n\nCallboard-Run: 1", "tree": "newtree", "parents": [SHA],
             "author": who, "committer": who,
@@ -500,7 +574,7 @@ async fn a_commit_is_made_of_blobs_a_tree_and_a_commit() {
 #[tokio::test]
 async fn a_commit_that_changes_nothing_is_invalid() {
     let server = Server::start(|seen| match seen.method.as_str() {
-        "GET" => json_reply(200, &json!({ "tree": { "sha": "same" } })),
+        "GET" => base(seen, "same", &[]),
         _ => json_reply(201, &json!({ "sha": "same" })),
     });
     let server = server.await;
@@ -512,7 +586,7 @@ async fn a_commit_that_changes_nothing_is_invalid() {
 #[tokio::test]
 async fn much_text_goes_by_blob() {
     let server = Server::start(|seen| match seen.method.as_str() {
-        "GET" => json_reply(200, &json!({ "tree": { "sha": "basetree" } })),
+        "GET" => base(seen, "basetree", &[]),
         _ => json_reply(201, &json!({ "sha": OTHER_SHA })),
     });
     let server = server.await;

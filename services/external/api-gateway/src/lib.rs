@@ -7,7 +7,7 @@ mod problem;
 mod sources;
 mod webhooks;
 
-use std::{future::IntoFuture, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -33,6 +33,8 @@ use crate::{problem::problem, webhooks::Webhooks};
 
 /// How long the readiness check waits for the control plane.
 const READY_WITHIN: Duration = Duration::from_secs(1);
+/// Connections open at one time.
+const MAX_CONNECTIONS: usize = 512;
 
 type IngestClient = IngestServiceClient<AuthenticatedChannel>;
 
@@ -76,11 +78,9 @@ pub async fn run(
     tracing::info!(%address, "taking webhooks");
     // Answers are small and wanted at once.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let serving = axum::serve(listener, routes(Arc::clone(&webhooks), &settings.ids))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .into_future();
+    let routes = routes(Arc::clone(&webhooks), &settings.ids);
     tokio::select! {
-        served = serving => served.context("the webhook listener"),
+        () = telemetry::listener::serve(listener, routes, MAX_CONNECTIONS, shutdown) => Ok(()),
         never = webhooks.keep_secrets_fresh() => match never {},
     }
 }

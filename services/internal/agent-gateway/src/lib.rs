@@ -7,6 +7,7 @@
 
 mod attempts;
 mod git;
+mod limits;
 mod listen;
 mod model;
 mod problem;
@@ -15,7 +16,7 @@ mod router;
 mod runner;
 mod upload;
 
-use std::{future::IntoFuture, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
@@ -33,6 +34,8 @@ use url::Url;
 
 /// How long streams may go on after the gateway was told to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Connections open at one time.
+const MAX_CONNECTIONS: usize = 256;
 /// How long the readiness check waits for the control plane.
 const READINESS_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -86,29 +89,23 @@ pub async fn run(settings: Settings, listen: Listen, shutdown: CancellationToken
             let listener = listen::bind_unix(&path, group)
                 .with_context(|| format!("the agent gateway cannot listen on {}", path.display()))?;
             tracing::info!(address = %path.display(), "agent gateway listens");
-            let served = serve(listener, router, shutdown, closing).await;
+            serve(listener, router, shutdown, closing).await;
             // Gone already when somebody removed the folder, which is as good.
             drop(std::fs::remove_file(&path));
-            served
         }
         Listen::Tcp(listener) => {
             let address = listener.local_addr().context("the agent gateway's listener has no address")?;
             Address::Tcp(address).allow_plain_listener()?;
             tracing::info!(%address, "agent gateway listens");
-            serve(listener, router, shutdown, closing).await
+            serve(listener, router, shutdown, closing).await;
         }
     }
+    Ok(())
 }
 
-async fn serve<L>(
-    listener: L,
-    router: Router,
-    shutdown: CancellationToken,
-    closing: CancellationToken,
-) -> anyhow::Result<()>
+async fn serve<L>(listener: L, router: Router, shutdown: CancellationToken, closing: CancellationToken)
 where
     L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
 {
     // Streams that are still open when this returns, for whatever reason, are cut.
     let _cut = closing.drop_guard();
@@ -117,8 +114,8 @@ where
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future() => Ok(served?),
-        () = overdue => Ok(()),
+        () = telemetry::listener::serve(listener, router, MAX_CONNECTIONS, shutdown.clone()) => {}
+        () = overdue => {}
     }
 }
 

@@ -19,28 +19,25 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a backend may say nothing. There is no limit on the whole: a model may think long.
 const IDLE_PATIENCE: Duration = Duration::from_secs(300);
 
-/// Belongs to one connection, not to the message.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+/// What goes on from a pod's request. How long the body is, is not among it: that is said anew
+/// on every connection, or a backend would take a body that never comes for the next request.
+const FORWARDED: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::USER_AGENT,
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("x-client-request-id"),
 ];
-/// What a pod may not say to a backend: whom it is, and on whose account it asks.
-const WITHHELD: [HeaderName; 9] = [
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    header::COOKIE,
-    header::HOST,
-    header::EXPECT,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
+/// What comes back, beside the `x-ratelimit-` ones. Without `content-encoding` an answer in an
+/// encoding the pod accepted could not be read.
+const RETURNED: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CACHE_CONTROL,
+    header::RETRY_AFTER,
+    HeaderName::from_static("x-request-id"),
 ];
 
 /// The backend, ready to be asked.
@@ -138,7 +135,7 @@ pub(crate) async fn pass(
         ));
     };
     let mut request =
-        backend.client.request(method, backend.url(endpoint, query.as_deref())).headers(forwarded(headers));
+        backend.client.request(method, backend.url(endpoint, query.as_deref())).headers(forwarded(&headers));
     if let Some(key) = &backend.authorization {
         request = request.header(header::AUTHORIZATION, key);
     }
@@ -153,7 +150,7 @@ pub(crate) async fn pass(
     };
     match answer {
         Ok(answer) => {
-            let (status, headers) = (answer.status(), returned(answer.headers().clone()));
+            let (status, headers) = (answer.status(), returned(answer.headers()));
             line.status = Some(status);
             Ok((status, headers, relay::body(answer.bytes_stream(), cut, line)).into_response())
         }
@@ -179,8 +176,10 @@ fn usable(name: &str, answer: reqwest::Response) -> Result<reqwest::Response, Pr
     let status = answer.status();
     let complaint = if status.is_redirection() {
         "redirects elsewhere, which is not followed; correct its base_url"
-    } else if status == StatusCode::UNAUTHORIZED {
-        // As a 401 it would read as if the run token were wrong, and it may quote the key.
+    } else if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::PROXY_AUTHENTICATION_REQUIRED]
+        .contains(&status)
+    {
+        // To the pod it would read as if the run token were wrong, and it may quote the key.
         "does not accept the platform's key; correct its api_key_file"
     } else {
         return Ok(answer);
@@ -189,30 +188,14 @@ fn usable(name: &str, answer: reqwest::Response) -> Result<reqwest::Response, Pr
     Err(Problem::new(StatusCode::BAD_GATEWAY, format!("the model backend `{name}` {complaint}")))
 }
 
-fn forwarded(mut headers: HeaderMap) -> HeaderMap {
-    drop_hop_by_hop(&mut headers);
-    for name in WITHHELD {
-        headers.remove(name);
-    }
-    headers
+fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn returned(mut headers: HeaderMap) -> HeaderMap {
-    drop_hop_by_hop(&mut headers);
-    headers.remove(header::SET_COOKIE);
-    headers
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    kept(headers, |name| FORWARDED.contains(name))
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    // `Connection` names further headers that end with this connection.
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
+fn returned(headers: &HeaderMap) -> HeaderMap {
+    kept(headers, |name| RETURNED.contains(name) || name.as_str().starts_with("x-ratelimit-"))
 }

@@ -41,6 +41,8 @@ pub(crate) enum Refusal {
     Expired,
     #[error("the attempt has ended")]
     Ended,
+    #[error("the attempt has too many requests open; wait until one has ended")]
+    Busy,
     #[error("the control plane cannot be reached; try again")]
     Unavailable,
     #[error("the agent gateway is shutting down; try again")]
@@ -48,36 +50,38 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn is_temporary(self) -> bool {
+    fn status(self) -> (StatusCode, Code) {
         match self {
-            Self::NoToken | Self::Invalid | Self::Expired | Self::Ended => false,
-            Self::Unavailable | Self::Closing => true,
+            Self::NoToken | Self::Invalid | Self::Expired | Self::Ended => {
+                (StatusCode::UNAUTHORIZED, Code::Unauthenticated)
+            }
+            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Self::Unavailable | Self::Closing => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         }
     }
 
     /// The answer over gRPC.
     pub(crate) fn into_grpc(self) -> Response {
-        let status = if self.is_temporary() {
-            Status::unavailable(self.to_string())
-        } else {
-            Status::unauthenticated(self.to_string())
-        };
-        status.into_http()
+        Status::from(self).into_http()
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.status().1, refusal.to_string())
     }
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let status =
-            if refusal.is_temporary() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
-        Self::new(status, refusal.to_string())
+        Self::new(refusal.status().0, refusal.to_string())
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = Problem::from(self).into_response();
-        let extra: &[(HeaderName, &str)] = if self.is_temporary() {
+        let extra: &[(HeaderName, &str)] = if self.status().0 != StatusCode::UNAUTHORIZED {
             &[(header::RETRY_AFTER, "1")]
         } else {
             // git sends what it has only after a challenge for Basic.

@@ -22,10 +22,14 @@ use crate::{
     Settings,
     attempts::{Attempts, LiveAttempt},
     git,
+    limits::{Limit, Place},
     model::{self, Backend},
     problem::{Problem, Refusal},
     runner::Runner,
 };
+
+/// Requests an attempt may have open at a time, streams included.
+const MAX_REQUESTS: usize = 32;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -33,10 +37,17 @@ pub(crate) struct Gateway {
     pub(crate) control_plane: AttemptServiceClient<AuthenticatedChannel>,
     pub(crate) model: Option<Arc<Backend>>,
     attempts: Attempts,
+    requests: Limit,
     closing: CancellationToken,
 }
 
 impl Gateway {
+    async fn admit(&self, headers: &HeaderMap) -> Result<(LiveAttempt, Place), Refusal> {
+        let attempt = self.attempts.admit(headers).await?;
+        let place = self.requests.take(attempt.attempt()).ok_or(Refusal::Busy)?;
+        Ok((attempt, place))
+    }
+
     /// Resolves when a stream of this attempt must not go on.
     pub(crate) fn cut(&self, attempt: &LiveAttempt) -> BoxFuture<'static, Refusal> {
         let (attempts, closing, attempt) = (self.attempts.clone(), self.closing.clone(), attempt.clone());
@@ -58,12 +69,13 @@ pub(crate) fn build(settings: &Settings, closing: CancellationToken) -> anyhow::
         model: settings.models.first().map(Backend::new).transpose()?.map(Arc::new),
         attempts: Attempts::new(control_plane.clone(), Arc::clone(&settings.clock)),
         control_plane,
+        requests: Limit::new(MAX_REQUESTS),
         closing,
     };
     Ok(Router::new()
         .route_service(
             "/callboard.v1.RunnerService/{*method}",
-            RunnerServiceServer::new(Runner::new(channel)),
+            RunnerServiceServer::new(Runner::new(gateway.clone(), channel)),
         )
         .route("/git/{owner}/{repository}/info/refs", any(git::info_refs))
         .route("/git/{owner}/{repository}/git-upload-pack", any(git::upload_pack))
@@ -78,11 +90,11 @@ pub(crate) fn build(settings: &Settings, closing: CancellationToken) -> anyhow::
 /// so nothing can pass it on or log it.
 async fn door(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
     let path = path_label(request.uri().path());
-    let response = match gateway.attempts.admit(request.headers()).await {
-        Ok(attempt) => {
+    let response = match gateway.admit(request.headers()).await {
+        Ok((attempt, place)) => {
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(attempt);
-            next.run(request.map(plainly_broken)).await
+            next.run(request.map(plainly_broken)).await.map(|body| holding(place, body))
         }
         Err(refusal) if is_grpc(request.headers()) => refusal.into_grpc(),
         Err(refusal) => refusal.into_response(),
@@ -95,6 +107,14 @@ async fn door(State(gateway): State<Gateway>, mut request: Request, next: Next) 
 /// a cancelled stream for a regular end.
 fn plainly_broken(body: Body) -> Body {
     Body::new(body.map_err(|_| std::io::Error::other("the request broke off")))
+}
+
+/// A body that takes its place until it is sent or given up.
+fn holding(place: Place, body: Body) -> Body {
+    Body::new(body.map_err(move |error| {
+        let _held = &place;
+        error
+    }))
 }
 
 async fn unknown(headers: HeaderMap) -> Response {

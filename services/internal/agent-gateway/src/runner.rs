@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use proto::v1::{
     Assignment, AttemptTranscript, HelloRequest, ReturnPart, ReturnResponse, TranscriptChunk,
     TranscriptResponse, attempt_service_client::AttemptServiceClient, runner_service_server::RunnerService,
@@ -11,20 +12,30 @@ use proto::v1::{
 use telemetry::identity::AuthenticatedChannel;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{attempts::LiveAttempt, problem::from_control_plane, upload};
+use crate::{attempts::LiveAttempt, limits::Limit, problem::from_control_plane, router::Gateway, upload};
 
 /// How long the control plane may take over one message.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Most lines of one piece of the transcript.
+const MAX_LINES: usize = 1024;
+/// Most bytes of one piece of the transcript.
+const MAX_CHUNK_BYTES: usize = 2 * 1024 * 1024;
 
 /// The service.
 pub(crate) struct Runner {
     channel: AuthenticatedChannel,
-    control_plane: AttemptServiceClient<AuthenticatedChannel>,
+    gateway: Gateway,
+    /// One result of an attempt at a time.
+    results: Limit,
 }
 
 impl Runner {
-    pub(crate) fn new(channel: AuthenticatedChannel) -> Self {
-        Self { control_plane: crate::control_plane(channel.clone()), channel }
+    pub(crate) fn new(gateway: Gateway, channel: AuthenticatedChannel) -> Self {
+        Self { channel, gateway, results: Limit::new(1) }
+    }
+
+    fn control_plane(&self) -> AttemptServiceClient<AuthenticatedChannel> {
+        self.gateway.control_plane.clone()
     }
 }
 
@@ -34,7 +45,7 @@ impl RunnerService for Runner {
         let attempt = attempt_of(&request)?;
         let version: String = request.get_ref().runner_version.chars().take(40).collect();
         tracing::info!(run_id = %attempt.run(), attempt_id = %attempt.attempt(), trace_id = attempt.trace_id(), ?version, "runner says hello");
-        let answer = self.control_plane.clone().assignment(unary(attempt.reference())).await;
+        let answer = self.control_plane().assignment(unary(attempt.reference())).await;
         Ok(Response::new(answer.map_err(|status| from_control_plane(&status))?.into_inner()))
     }
 
@@ -43,8 +54,14 @@ impl RunnerService for Runner {
         request: Request<TranscriptChunk>,
     ) -> Result<Response<TranscriptResponse>, Status> {
         let attempt = Some(attempt_of(&request)?.reference());
+        let (lines, bytes) = (request.get_ref().lines.len(), request.get_ref().encoded_len());
+        if !(1..=MAX_LINES).contains(&lines) || bytes > MAX_CHUNK_BYTES {
+            return Err(Status::invalid_argument(
+                "a piece of the transcript holds 1 to 1024 lines and at most 2 MiB; send it in smaller ones",
+            ));
+        }
         let message = AttemptTranscript { attempt, chunk: Some(request.into_inner()) };
-        let answer = self.control_plane.clone().transcript(unary(message)).await;
+        let answer = self.control_plane().transcript(unary(message)).await;
         let stop = answer.map_err(|status| from_control_plane(&status))?.get_ref().over_limit;
         Ok(Response::new(TranscriptResponse { stop }))
     }
@@ -53,8 +70,14 @@ impl RunnerService for Runner {
         &self,
         request: Request<Streaming<ReturnPart>>,
     ) -> Result<Response<ReturnResponse>, Status> {
-        let attempt = attempt_of(&request)?.reference();
-        upload::pass_on(self.channel.clone(), attempt, request.into_inner()).await.map(Response::new)
+        let attempt = attempt_of(&request)?.clone();
+        let Some(_place) = self.results.take(attempt.attempt()) else {
+            // Aborted: a runner that lost its connection may try again, and the first one ends soon.
+            return Err(Status::aborted("a result of this attempt is being returned; wait for its answer"));
+        };
+        let cut = upload::cut_late(self.gateway.cut(&attempt));
+        let answer = upload::pass_on(self.channel.clone(), attempt.reference(), request.into_inner(), cut);
+        answer.await.map(Response::new)
     }
 }
 

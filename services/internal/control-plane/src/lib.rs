@@ -57,6 +57,7 @@ pub(crate) struct App {
     pub(crate) stages: Stages,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
+    pub(crate) public_url: String,
     pub(crate) git: git_upstream::GitUpstream,
     /// Everything that must never be stored or posted.
     pub(crate) censor: Censor,
@@ -104,6 +105,7 @@ impl ControlPlane {
             run_tokens,
             agents: settings.agents,
             upstream: settings.upstream,
+            public_url: settings.public_url,
             wake,
             notes: settings.notes,
         });

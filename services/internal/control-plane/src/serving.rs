@@ -1,6 +1,10 @@
 //! Listeners: internal calls, and the CLI's socket.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use proto::{
@@ -77,14 +81,26 @@ fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Binds a Unix socket that only this process's user may open.
+/// Binds a Unix socket that only this process's user may open, in place of a stale one.
 fn bind_private(path: &Path) -> anyhow::Result<UnixListener> {
-    if path.exists() {
-        std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => {
+            anyhow::ensure!(found.file_type().is_socket(), "{} is there and is not a socket", path.display());
+            let answers = std::os::unix::net::UnixStream::connect(path).is_ok();
+            anyhow::ensure!(!answers, "another process listens on {}; end it first", path.display());
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).with_context(|| format!("cannot look at {}", path.display())),
     }
+    // Made where nobody else can reach it, and moved to its place with its mode: there is no
+    // moment at which it is open to others.
+    let folder = path.parent().context("a socket needs a folder")?;
+    let hidden = tempfile::Builder::new().prefix(".bind-").tempdir_in(folder)?;
+    let made = hidden.path().join("s");
     let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        UnixListener::bind(&made).with_context(|| format!("cannot listen in {}", folder.display()))?;
+    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&made, path).with_context(|| format!("cannot listen on {}", path.display()))?;
     Ok(listener)
 }
 

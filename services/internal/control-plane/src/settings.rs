@@ -34,6 +34,8 @@ pub struct Settings {
     pub forge: Arc<dyn Forge>,
     /// Where its git lives and with what credential.
     pub upstream: Upstream,
+    /// Where people and the code host reach the platform, without a slash at the end.
+    pub public_url: String,
     /// Projects of the configuration file.
     pub projects: Vec<ProjectSeed>,
     /// What an attempt runs.

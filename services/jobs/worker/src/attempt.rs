@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::ids::AttemptId;
 use proto::v1::{AttemptEnded, AttemptLease, AttemptStarted, attempt_ended::Outcome, report_request::What};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -17,16 +17,23 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// `128 + signal` is how a shell and bubblewrap pass on that a program was killed.
 const KILLED: i32 = 128;
+/// How often the free space is looked at.
+const DISK_CHECKS: Duration = Duration::from_secs(2);
+/// How much of what a runner wrote goes into a report.
+const MESSAGE_CHARACTERS: usize = 500;
 
 /// Why we stop waiting for an attempt.
 enum Cause {
     Exited(Exit),
     Stopped(String),
+    /// With a sentence.
+    DiskFull(String),
     Shutdown,
 }
 
-/// Runs the leased attempt and reports its start and its end. Returns when nothing of it is left.
-pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: Stop) {
+/// Runs the leased attempt and reports its start and its end. False when processes of it
+/// remain, so that its slot must not be used again.
+pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: Stop) -> bool {
     let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
     tracing::info!(stage = lease.stage, number = lease.number, slot, "attempt leased");
 
@@ -37,7 +44,7 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
         tokio::time::sleep(LAST_WORDS).await;
         out_of_time.cancel();
     });
-    let ended = execute(worker, lease, slot, &stop, &give_up).await;
+    let (ended, nothing_left) = execute(worker, lease, slot, &stop, &give_up).await;
     tracing::info!(
         outcome = ended.outcome().as_str_name(),
         exit_code = ended.exit_code,
@@ -52,24 +59,27 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
         }
     }
     patience.abort();
+    nothing_left
 }
 
+/// The report, and whether nothing of the attempt is left.
 async fn execute(
     worker: &Worker,
     lease: AttemptLease,
     slot: u32,
     stop: &Stop,
     give_up: &CancellationToken,
-) -> AttemptEnded {
+) -> (AttemptEnded, bool) {
     let deadline = Instant::now() + Duration::from_secs(u64::from(lease.deadline_seconds));
     let Ok(attempt) = lease.attempt_id.parse::<AttemptId>() else {
-        return ended(Outcome::NotStarted, "The control plane sent an attempt without a valid id.");
+        return (ended(Outcome::NotStarted, "The control plane sent an attempt without a valid id."), true);
     };
     let limits = lease.limits.unwrap_or_default();
     let task = Task { attempt, token: lease.run_token.into(), slot, limits };
     let mut process = match worker.executor.start(task).await {
         Ok(process) => process,
-        Err(refused) => return ended(Outcome::NotStarted, refused.to_string()),
+        // Whatever may be left is looked for before the slot's next attempt.
+        Err(refused) => return (ended(Outcome::NotStarted, refused.to_string()), true),
     };
     let started =
         AttemptStarted { isolation: process.isolation().to_owned(), unsandboxed: process.unsandboxed() };
@@ -78,6 +88,8 @@ async fn execute(
     let report = worker.control_plane.report(&lease.attempt_id, lease.fence, What::Started(started), give_up);
     tokio::pin!(report);
     let mut reported = false;
+    let mut disk_checks = tokio::time::interval(DISK_CHECKS);
+    disk_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let cause = loop {
         tokio::select! {
             exit = process.exited() => break Cause::Exited(exit),
@@ -85,6 +97,11 @@ async fn execute(
             // The control plane watches the deadline too; this holds while it is away.
             () = tokio::time::sleep_until(deadline) => break Cause::Stopped("deadline".to_owned()),
             () = worker.shutdown.cancelled() => break Cause::Shutdown,
+            _ = disk_checks.tick() => {
+                if let Some(shortage) = worker.executor.disk_shortage() {
+                    break Cause::DiskFull(shortage);
+                }
+            }
             answer = &mut report, if !reported => {
                 reported = true;
                 if answer == Reported::Superseded {
@@ -103,18 +120,20 @@ async fn execute(
         tracing::info!(output, "what the runner wrote");
     }
     let mut ended = describe(cause, &output);
-    if let Err(remains) = leftovers {
+    if let Err(remains) = &leftovers {
         tracing::error!(reason = remains, "something of the attempt may still run");
         ended.message = format!("{} {remains}", ended.message);
     }
-    ended
+    (ended, leftovers.is_ok())
 }
 
 /// The report for how an attempt ended; `output` is the last the runner wrote.
 fn describe(cause: Cause, output: &str) -> AttemptEnded {
-    let last_line = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("It wrote nothing.");
+    let last_line = output.lines().rev().map(presentable).find(|line| !line.is_empty());
+    let last_line = last_line.as_deref().unwrap_or("It wrote nothing.");
     match cause {
         Cause::Stopped(reason) => ended(Outcome::Stopped, format!("Stopped: {reason}.")),
+        Cause::DiskFull(shortage) => ended(Outcome::Died, shortage),
         Cause::Shutdown => ended(Outcome::Shutdown, "The worker is going down; the attempt was ended."),
         Cause::Exited(Exit { code: Some(0) }) => {
             AttemptEnded { exit_code: Some(0), ..ended(Outcome::Exited, "The runner came to its end.") }
@@ -141,6 +160,12 @@ fn describe(cause: Cause, output: &str) -> AttemptEnded {
     }
 }
 
+/// The beginning of a line an agent may have written, without control characters.
+fn presentable(line: &str) -> String {
+    let plain: String = line.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARACTERS).collect();
+    plain.trim().to_owned()
+}
+
 fn ended(outcome: Outcome, message: impl Into<String>) -> AttemptEnded {
     AttemptEnded { outcome: outcome.into(), message: message.into(), exit_code: None }
 }
@@ -156,6 +181,11 @@ mod tests {
         let failed = describe(exit(Some(1)), "one\nthe gateway does not answer\n");
         assert_eq!(failed.outcome(), Outcome::Exited);
         assert!(failed.message.ends_with("(exit code 1): the gateway does not answer"), "{}", failed.message);
+        let hostile = format!("the cause\0 {}\n\0\n", "x".repeat(64 * 1024));
+        let message = describe(exit(Some(1)), &hostile).message;
+        assert!(message.contains("(exit code 1): the cause xxx") && message.len() < 600, "{message}");
+        let full = describe(Cause::DiskFull("The disk is nearly full.".into()), "");
+        assert_eq!((full.outcome(), full.message.as_str()), (Outcome::Died, "The disk is nearly full."));
         let refused = describe(exit(Some(1)), "bwrap: Can't find source path /x\n");
         assert_eq!(refused.outcome(), Outcome::NotStarted);
         let killed = describe(exit(Some(137)), "");

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::{
     attempt,
     control_plane::{Backoff, ControlPlane},
-    local::Executor,
+    local::{Executor, HostUser},
 };
 
 /// Well below the seconds a lease lives without a heartbeat.
@@ -67,6 +67,18 @@ pub(crate) struct Slot {
     pub(crate) number: u32,
     free: Arc<Mutex<BTreeSet<u32>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Never gives it back: a process may still run as its user.
+    fn withhold(self) {
+        tracing::error!(
+            slot = self.number,
+            uid = HostUser::for_slot(self.number).uid,
+            "processes of the attempt remain; its place is not used again until the worker restarts"
+        );
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Slot {
@@ -165,9 +177,13 @@ fn begin(worker: &Arc<Worker>, attempts: &TaskTracker, lease: AttemptLease, slot
     let worker = Arc::clone(worker);
     let attempt = async move {
         let id = lease.attempt_id.clone();
-        attempt::run(&worker, lease, slot.number, stop).await;
+        let nothing_left = attempt::run(&worker, lease, slot.number, stop).await;
         locked(&worker.held).remove(&id);
-        drop(slot);
+        if nothing_left {
+            drop(slot);
+        } else {
+            slot.withhold();
+        }
     };
     attempts.spawn(attempt.instrument(span));
 }
@@ -224,6 +240,14 @@ mod tests {
         assert_eq!((first.number, second.number), (0, 1));
         drop(first);
         assert_eq!(slots.take().await.number, 0);
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_withheld_is_gone() {
+        let slots = Slots::new(2);
+        slots.take().await.withhold();
+        assert_eq!(slots.take().await.number, 1);
+        assert_eq!(slots.semaphore.available_permits(), 1);
     }
 
     #[tokio::test]

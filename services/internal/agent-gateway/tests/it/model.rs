@@ -6,13 +6,15 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
     routing::{any, get, post},
 };
 use futures::StreamExt;
+use proto::v1::HelloRequest;
 use reqwest::StatusCode;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
@@ -49,7 +51,12 @@ impl Backend {
         let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
         backend.seen.lock().expect("whole").push((parts.uri.to_string(), parts.headers, body));
         let chunks = backend.chunks.lock().expect("whole").take().expect("asked once");
-        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::SET_COOKIE, "a=b")];
+        let headers = [
+            ("content-type", "text/event-stream"),
+            ("set-cookie", "a=b"),
+            ("x-internal", "secret"),
+            ("x-ratelimit-remaining-tokens", "7"),
+        ];
         (backend.status, headers, Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>)))
             .into_response()
     }
@@ -64,7 +71,8 @@ async fn ask(world: &World) -> reqwest::Response {
         .header("openai-organization", "smuggled")
         .header("connection", "x-private")
         .header("x-private", "smuggled")
-        .header("originator", "codex_exec")
+        .header("originator", "smuggled")
+        .header("openai-beta", "responses=v1")
         .body(r#"{"input":"hi"}"#);
     request.send().await.expect("an answer")
 }
@@ -77,7 +85,8 @@ async fn adds_the_key_withholds_the_token_and_streams_chunk_by_chunk() {
     let mut answer = ask(&world).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    assert!(answer.headers().get("set-cookie").is_none());
+    assert_eq!(answer.headers()["x-ratelimit-remaining-tokens"], "7");
+    assert!(["set-cookie", "x-internal"].iter().all(|name| !answer.headers().contains_key(*name)));
     // The second chunk is not written before the first has arrived.
     for chunk in ["data: one\n\n", "data: two\n\n"] {
         assert_eq!(answer.chunk().await.expect("streaming").expect("a chunk"), chunk);
@@ -96,7 +105,7 @@ async fn adds_the_key_withholds_the_token_and_streams_chunk_by_chunk() {
         !all.contains(&world.token()) && !all.contains("smuggled") && !all.contains("session=1"),
         "{all}"
     );
-    assert_eq!(headers["originator"], "codex_exec");
+    assert_eq!(headers["openai-beta"], "responses=v1");
 }
 
 #[tokio::test]
@@ -134,6 +143,12 @@ async fn a_shutdown_ends_idle_connections_and_the_gateway() {
 
 #[tokio::test]
 async fn what_is_between_the_backend_and_us_stays_there() {
+    for status in [StatusCode::FORBIDDEN, StatusCode::PROXY_AUTHENTICATION_REQUIRED] {
+        let (_backend, url, chunks) = Backend::start(status).await;
+        let world = World::with_model(&url).await;
+        drop(chunks);
+        assert_eq!(ask(&world).await.status(), StatusCode::BAD_GATEWAY);
+    }
     let (backend, url, chunks) = Backend::start(StatusCode::UNAUTHORIZED).await;
     let world = World::with_model(&url).await;
     chunks.send(format!("wrong key {MODEL_KEY}").into()).expect("listening");
@@ -204,4 +219,58 @@ async fn a_request_while_thinking_is_cut_too() {
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert!(answer.text().await.expect("a body").contains("the attempt has ended"));
     drop(connection);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_passed_on_is_not_announced_either() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let world = World::with_model(&format!("http://{}/v1", listener.local_addr().expect("bound"))).await;
+    let backend = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(connection.read_u8().await.expect("a head"));
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        connection.write_all(answer).await.expect("read");
+        connection.shutdown().await.expect("open");
+        connection.read_to_end(&mut seen).await.expect("an end");
+        String::from_utf8(seen).expect("text").to_lowercase()
+    });
+    let request = http()
+        .get(format!("{}/model/openai/v1/models", world.url))
+        .bearer_auth(world.token())
+        .body("DELETE /v1/files HTTP/1.1\r\n\r\n");
+    let answer = request.send().await.expect("an answer");
+    assert_eq!((answer.status(), answer.text().await.expect("a body").as_str()), (StatusCode::OK, "{}"));
+    let seen = backend.await.expect("no panic");
+    assert!(seen.starts_with("get /v1/models http/1.1\r\n") && seen.ends_with("\r\n\r\n"), "{seen}");
+    assert!(
+        ["content-length", "transfer-encoding", "delete"].iter().all(|word| !seen.contains(word)),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn an_attempt_has_so_many_requests_at_a_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let world =
+        Arc::new(World::with_model(&format!("http://{}/v1", listener.local_addr().expect("bound"))).await);
+    let (mut asking, mut thinking) = (tokio::task::JoinSet::new(), Vec::new());
+    for _ in 0..32 {
+        let world = Arc::clone(&world);
+        asking.spawn(async move { ask(&world).await });
+        thinking.push(listener.accept().await.expect("a connection"));
+    }
+    let answer = ask(&world).await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let mut runner = world.runner(&world.url, &world.token());
+    let status = runner.hello(HelloRequest::default()).await.expect_err("too many");
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    asking.shutdown().await;
+    let begun = std::time::Instant::now();
+    while let Err(status) = runner.hello(HelloRequest::default()).await {
+        assert!(begun.elapsed().as_secs() < 5, "{status}");
+    }
 }

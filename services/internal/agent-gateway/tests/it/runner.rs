@@ -100,3 +100,34 @@ async fn a_method_that_is_none_is_unimplemented() {
         assert_eq!(answer.headers()["grpc-status"], "12", "{method}");
     }
 }
+
+#[tokio::test]
+async fn a_transcript_comes_in_pieces_of_some_lines() {
+    let world = World::new().await;
+    let mut runner = world.runner(&world.url, &world.token());
+    let line = |bytes| TranscriptLine { text: "x".repeat(bytes), ..TranscriptLine::default() };
+    for lines in [vec![], vec![line(1); 1025], vec![line(1 << 20); 2]] {
+        let status = runner.transcript(TranscriptChunk { sequence: 0, lines }).await.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    }
+    assert!(world.control_plane.seen().transcripts.is_empty());
+    runner.transcript(TranscriptChunk { sequence: 0, lines: vec![line(1); 1024] }).await.expect("taken");
+}
+
+#[tokio::test]
+async fn an_attempt_returns_one_result_at_a_time() {
+    let world = World::new().await;
+    let (send, receive) = mpsc::channel(1);
+    let mut first = world.runner(&world.url, &world.token());
+    let first = tokio::spawn(async move { first.r#return(ReceiverStream::new(receive)).await });
+    send.send(outcome()).await.expect("sent");
+    while world.control_plane.seen().parts.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut second = world.runner(&world.url, &world.token());
+    let status = second.r#return(futures::stream::iter([outcome()])).await.expect_err("one at a time");
+    assert_eq!(status.code(), Code::Aborted, "{status}");
+    drop(send);
+    first.await.expect("no panic").expect("taken");
+    second.r#return(futures::stream::iter([outcome()])).await.expect("taken");
+}

@@ -4,7 +4,10 @@
 use domain::rights::Permission;
 use proto::admin::{Finding, finding::Level};
 
-use crate::{App, projects::store::enabled};
+use crate::{
+    App,
+    projects::store::{Repository, enabled},
+};
 
 fn finding(
     level: Level,
@@ -19,6 +22,32 @@ fn finding(
         expected: expected.to_owned(),
         found: found.into(),
         next_step: next_step.to_owned(),
+    }
+}
+
+/// Do deliveries arrive, and where should they be sent?
+async fn webhook(app: &App, repository: &Repository) -> Finding {
+    let probe = format!("webhook of {}", repository.name);
+    let address = format!("{}/webhooks/github/{}", app.public_url, repository.source);
+    let expected = "deliveries arrive";
+    let last =
+        sqlx::query_scalar!("select max(received_at) from deliveries where source = $1", repository.source);
+    match last.fetch_one(&app.db).await {
+        Ok(Some(at)) => finding(
+            Level::Ok,
+            probe,
+            expected,
+            format!("the last one at {}, to {address}", at.to_rfc3339()),
+            "",
+        ),
+        Ok(None) => finding(
+            Level::Warning,
+            probe,
+            expected,
+            "none ever did",
+            &format!("point the repository's webhook at {address}, with the secret of webhook_secret_file"),
+        ),
+        Err(error) => finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres"),
     }
 }
 
@@ -67,6 +96,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                 ));
             }
             for repository in repositories {
+                out.push(webhook(app, &repository).await);
                 let probe = format!("repository {}", repository.name);
                 let expected = "write permission for the token";
                 out.push(match app.forge.repository(&repository.name).await {

@@ -16,6 +16,7 @@ pub(crate) struct Repository {
     pub(crate) id: RepositoryId,
     pub(crate) project: ProjectId,
     pub(crate) name: RepositoryName,
+    pub(crate) source: String,
     pub(crate) default_branch: Option<String>,
     pub(crate) enabled: bool,
 }
@@ -33,6 +34,7 @@ macro_rules! repository {
             id: RepositoryId::from_uuid(row.repository_id),
             project: ProjectId::from_uuid(row.project_id),
             name,
+            source: row.source,
             default_branch: row.default_branch,
             enabled: row.enabled,
         }
@@ -42,7 +44,7 @@ macro_rules! repository {
 /// The repository behind a webhook address.
 pub(crate) async fn by_source(db: impl PgExecutor<'_>, source: &str) -> sqlx::Result<Option<Repository>> {
     let row = sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.default_branch, r.enabled from repositories r where r.source = $1",
+        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.source = $1",
         source
     )
     .fetch_optional(db)
@@ -53,7 +55,7 @@ pub(crate) async fn by_source(db: impl PgExecutor<'_>, source: &str) -> sqlx::Re
 /// A repository by its id.
 pub(crate) async fn by_id(db: impl PgExecutor<'_>, id: RepositoryId) -> sqlx::Result<Repository> {
     let row = sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.default_branch, r.enabled from repositories r where r.repository_id = $1",
+        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.repository_id = $1",
         id.uuid()
     )
     .fetch_one(db)
@@ -64,7 +66,7 @@ pub(crate) async fn by_id(db: impl PgExecutor<'_>, id: RepositoryId) -> sqlx::Re
 /// Every enabled repository.
 pub(crate) async fn enabled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Repository>> {
     sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.default_branch, r.enabled from repositories r where r.enabled order by r.full_name_key"
+        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.enabled order by r.full_name_key"
     )
     .fetch_all(db)
     .await?

@@ -6,6 +6,7 @@ use domain::{
     censor::Censor,
     changeset::{Change, Changeset, FileChange, Mode},
     ids::{AttemptId, Id, RunId},
+    neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
 };
 use futures::{Stream, StreamExt};
@@ -33,8 +34,12 @@ use crate::{
 const MAX_SESSION_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a summary that are kept.
 const MAX_SUMMARY_BYTES: usize = 64 * 1024;
+/// Lines of one chunk; the runner sends far fewer.
+const MAX_CHUNK_LINES: usize = 1024;
 /// Bytes of one transcript line that are kept.
 const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Bytes of a one-sentence message that are kept.
+pub(super) const MAX_MESSAGE_BYTES: usize = 2000;
 /// Files beyond this are not even read; the checks refuse far fewer.
 const MAX_FILES: usize = 20_000;
 
@@ -146,6 +151,9 @@ impl AttemptService for AttemptCalls {
         let request = request.into_inner();
         let attempt = self.live(request.attempt.as_ref()).await?;
         let chunk = request.chunk.unwrap_or_default();
+        if chunk.lines.is_empty() || chunk.lines.len() > MAX_CHUNK_LINES {
+            return Err(Status::invalid_argument(format!("a chunk has 1 to {MAX_CHUNK_LINES} lines")));
+        }
         let over_limit = store_chunk(&self.0, &attempt, &self.censor(&attempt), &chunk)
             .await
             .map_err(|e| internal("attempts.transcript", &e))?;
@@ -203,12 +211,13 @@ async fn store_chunk(
         .lines
         .iter()
         .map(|line| {
-            let text = censor.censor(cut(&line.text, MAX_LINE_BYTES)).replace('\0', "\u{fffd}");
+            // Letters of a secret with something invisible between them are still the secret.
+            let text = censor.censor(&visible(cut(&line.text, MAX_LINE_BYTES))).replace('\0', "\u{fffd}");
             json!({ "stream": stream_name(line.stream()), "text": text, "at_ms": line.at_ms })
         })
         .collect();
     // What a line and a chunk take in storage counts too, or empty ones would be free.
-    let bytes: usize = 64 + chunk.lines.iter().map(|l| l.text.len() + 48).sum::<usize>();
+    let bytes: usize = 256 + chunk.lines.iter().map(|l| l.text.len() + 64).sum::<usize>();
     let size = i32::try_from(bytes).unwrap_or(i32::MAX);
     let sequence = i64::try_from(chunk.sequence).unwrap_or(i64::MAX);
     let mut tx = app.db.begin().await?;
@@ -253,7 +262,7 @@ fn stream_name(stream: transcript_line::Stream) -> &'static str {
     }
 }
 
-fn cut(text: &str, bytes: usize) -> &str {
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
@@ -352,8 +361,8 @@ async fn settle(
     } else {
         Some(app.objects.put(run.project, Kind::Session, returned.session).await.map_err(store_error)?)
     };
-    let summary = censor.censor(cut(&outcome.summary, MAX_SUMMARY_BYTES)).replace('\0', "");
-    let message = censor.censor(cut(&outcome.message, MAX_SUMMARY_BYTES)).replace('\0', "");
+    let summary = censor.censor(&visible(cut(&outcome.summary, MAX_SUMMARY_BYTES))).replace('\0', "");
+    let message = censor.censor(&visible(cut(&outcome.message, MAX_MESSAGE_BYTES))).replace('\0', "");
 
     let mut tx = app.db.begin().await?;
     let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {

@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
     ids::{AttemptId, Id, WorkerId},
+    neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
 };
 use futures::Stream;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
+    attempt_calls::{MAX_MESSAGE_BYTES, cut},
     ending::{Setback, again, end, lose, out_of_time},
     lease::{self, LEASE_SECONDS},
     prepare::{NotPrepared, prepare},
@@ -141,6 +143,7 @@ impl WorkerCalls {
 
     async fn started(&self, run: &Run, attempt: &Attempt, started: &AttemptStarted) -> Result<(), RunError> {
         let app = &self.app;
+        let isolation = claim(app, &started.isolation);
         let mut tx = app.db.begin().await?;
         // The run first, then its attempt: the order of locks everywhere.
         store::lock(&mut tx, run.id).await?;
@@ -150,14 +153,14 @@ impl WorkerCalls {
         sqlx::query!(
             "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
             attempt.id.uuid(),
-            started.isolation,
+            isolation,
             started.unsandboxed
         )
         .execute(&mut *tx)
         .await?;
         // The runner's hello may have been faster than this report.
         if now.state == AttemptState::Leased {
-            move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &started.isolation).await?;
+            move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &isolation).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -170,7 +173,7 @@ impl WorkerCalls {
         let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
             return Ok(());
         };
-        let message = app.censor.censor(&ended.message).into_owned();
+        let message = claim(app, &ended.message);
         match ended.outcome() {
             Outcome::NotStarted => {
                 end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message)
@@ -191,6 +194,11 @@ impl WorkerCalls {
         }
         Ok(tx.commit().await?)
     }
+}
+
+/// A sentence of a worker: bounded, without what cannot be stored or seen.
+fn claim(app: &App, text: &str) -> String {
+    app.censor.censor(&visible(cut(text, MAX_MESSAGE_BYTES))).replace('\0', "")
 }
 
 /// Attempts of a worker that ended a short while ago and whose process must go.

@@ -124,7 +124,7 @@ impl Drop for Cgroup {
 }
 
 /// `root` and all processes below it.
-fn family(root: i32) -> Vec<i32> {
+pub(super) fn family(root: i32) -> Vec<i32> {
     let mut family = vec![root];
     let mut next = 0;
     while let Some(parent) = family.get(next) {

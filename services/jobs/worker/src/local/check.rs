@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use proto::admin::{Finding, finding::Level};
 
-use super::{HostUser, bubblewrap::Bubblewrap, cgroup::Parent};
+use super::{HostUser, bubblewrap::Bubblewrap, cgroup::Parent, disk::Space};
 use crate::{LocalSettings, Sandbox};
 
 /// Looks whether attempts can run on this machine and how they would be isolated. Starts an
@@ -17,7 +17,7 @@ pub async fn probe(settings: &LocalSettings) -> Vec<Finding> {
 }
 
 fn findings(settings: &LocalSettings) -> Vec<Finding> {
-    vec![sandbox(settings), host_user(settings), limits(), runner(settings), descriptors()]
+    vec![sandbox(settings), host_user(settings), limits(), disk(settings), runner(settings), descriptors()]
 }
 
 fn finding(level: Level, probe: &str, expected: &str, found: impl Into<String>, next_step: &str) -> Finding {
@@ -88,6 +88,21 @@ fn limits() -> Finding {
             "by rlimits: memory per process, not per attempt",
             "For a limit per attempt, run the platform in a delegated cgroup (systemd: `Delegate=yes`, `DelegateSubgroup=platform`).",
         )
+    }
+}
+
+/// Nothing limits what one attempt writes; all of them are ended before the disk is full.
+fn disk(settings: &LocalSettings) -> Finding {
+    let expected = "the disk has room; it is watched, and attempts end before it is full";
+    let next_step = "Free space on the disk of data_dir, or move data_dir to a larger one.";
+    // `data_dir` is made at the first start.
+    let space = settings.state_dir.ancestors().find_map(|folder| Space::of(folder).ok());
+    match space {
+        Some(space) if space.is_short() => {
+            finding(Level::Failure, "disk", expected, space.to_string(), next_step)
+        }
+        Some(space) => finding(Level::Ok, "disk", expected, space.to_string(), ""),
+        None => finding(Level::Warning, "disk", expected, "its free space cannot be read", next_step),
     }
 }
 

@@ -14,9 +14,11 @@ use crate::{LocalSettings, Sandbox};
 mod bubblewrap;
 mod cgroup;
 pub(crate) mod check;
+mod disk;
 mod etc;
 mod leftovers;
 mod process;
+mod rlimits;
 mod spawner;
 mod staging;
 mod workspace;
@@ -147,6 +149,14 @@ impl Executor {
     pub(crate) async fn start(&self, task: Task) -> Result<Process, Refused> {
         let ready = self.ready().await?;
         let user = HostUser::for_slot(task.slot);
+        // Whoever still runs as this user could take the attempt over.
+        let alone = tokio::task::spawn_blocking(move || leftovers::end_all_of(user)).await.unwrap_or(false);
+        if !alone {
+            return Err(Refused::new(
+                format!("Processes of host uid {} remain after they were killed.", user.uid),
+                "End them on the machine and start the stage again.",
+            ));
+        }
         let workspace = Workspace::create(&self.settings.state_dir, task.attempt, user, &task.token)
             .map_err(|error| {
                 Refused::new(
@@ -175,6 +185,16 @@ impl Executor {
             bubblewrap: ready.bubblewrap,
         };
         launch.start(&self.spawner).await
+    }
+
+    /// A sentence when the disk of the workspaces is so full that attempts must end.
+    pub(crate) fn disk_shortage(&self) -> Option<String> {
+        let work = self.settings.state_dir.join("work");
+        let space = disk::Space::of(&work).ok().filter(|space| space.is_short())?;
+        Some(format!(
+            "The disk of {} is nearly full ({space}). Free space there and start the stage again.",
+            work.display()
+        ))
     }
 
     async fn ready(&self) -> Result<Ready, Refused> {

@@ -27,7 +27,7 @@ use super::{
     Bind, HostUser, Refused,
     bubblewrap::{self, Bubblewrap, Inside},
     cgroup::Cgroup,
-    leftovers,
+    leftovers, rlimits,
     spawner::Spawner,
     workspace::Workspace,
 };
@@ -91,25 +91,23 @@ impl Launch {
             cgroup: self.cgroup,
             workspace: self.workspace,
             attempt: self.attempt,
+            user: self.user,
             isolation: self.isolation,
             sandboxed: self.bubblewrap.is_some(),
         };
         if let Some(first) = first {
             // Absent when bubblewrap failed: it has ended then and says why.
-            process.first = first_process(first).await;
+            if let Some((pid, first)) = first_process(first).await {
+                process.first = Some(Arc::clone(&first));
+                if let Err(error) = rlimits::put_on(pid, &first, &self.limits).await {
+                    return Err(process.refuse("The sandbox cannot be limited", &error).await);
+                }
+            }
         }
         if let Some(cgroup) = &process.cgroup {
             let root = process.group.map_or(0, |pid| pid.as_raw_nonzero().get());
             if let Err(error) = cgroup.take_in(root) {
-                // Refuse rather than run without the limits that were announced.
-                let gone = process.end().await;
-                return Err(Refused::new(
-                    format!(
-                        "The attempt cannot be put into its cgroup: {error}. {}",
-                        gone.err().unwrap_or_default()
-                    ),
-                    "Run `callboard check`.",
-                ));
+                return Err(process.refuse("The attempt cannot be put into its cgroup", &error).await);
             }
         }
         Ok(process)
@@ -169,12 +167,12 @@ fn runner_arguments(command: &mut Command, gateway: &Path, token: &Path, workspa
 
 /// Reads which process is the first in the sandbox and takes hold of it. When that process
 /// ends, the kernel ends every other one in the sandbox before it is gone.
-async fn first_process(mut info: pipe::Receiver) -> Option<Arc<OwnedFd>> {
+async fn first_process(mut info: pipe::Receiver) -> Option<(Pid, Arc<OwnedFd>)> {
     let mut text = Vec::new();
     tokio::time::timeout(GONE_WITHIN, info.read_to_end(&mut text)).await.ok()?.ok()?;
     let info: serde_json::Value = serde_json::from_slice(&text).ok()?;
     let pid = Pid::from_raw(i32::try_from(info.get("child-pid")?.as_i64()?).ok()?)?;
-    pidfd_open(pid, PidfdFlags::empty()).ok().map(Arc::new)
+    pidfd_open(pid, PidfdFlags::empty()).ok().map(|handle| (pid, Arc::new(handle)))
 }
 
 /// Waits until a process is gone; false when it is not within [`GONE_WITHIN`]. Blocks.
@@ -195,6 +193,7 @@ pub(crate) struct Process {
     cgroup: Option<Cgroup>,
     workspace: Workspace,
     attempt: AttemptId,
+    user: HostUser,
     isolation: String,
     sandboxed: bool,
 }
@@ -208,6 +207,12 @@ impl Process {
     /// True when `sandbox: none` is configured.
     pub(crate) fn unsandboxed(&self) -> bool {
         !self.sandboxed
+    }
+
+    /// Ends it rather than let it run without the limits that were announced.
+    async fn refuse(&mut self, what: &str, error: &io::Error) -> Refused {
+        let remains = self.end().await.err().unwrap_or_default();
+        Refused::new(format!("{what}: {error}. {remains}").trim_end(), "Run `callboard check`.")
     }
 
     /// Waits for the runner to end. May be dropped and called again.
@@ -239,10 +244,13 @@ impl Process {
             cgroup.kill();
         }
         let reaped = tokio::time::timeout(GONE_WITHIN, self.child.wait()).await.is_ok();
-        let (attempt, sandboxed, first) = (self.attempt, self.sandboxed, self.first.clone());
+        let (attempt, user, sandboxed, first) = (self.attempt, self.user, self.sandboxed, self.first.clone());
         let removal = self.workspace.removal();
         let gone = tokio::task::spawn_blocking(move || {
-            let gone = first.is_none_or(|first| gone(&first)) && (sandboxed || leftovers::end(attempt));
+            let gone = first.is_none_or(|first| gone(&first));
+            // Each of them, whatever came of the others.
+            let unmarked = sandboxed || leftovers::end_marked(attempt);
+            let gone = leftovers::end_all_of(user) && unmarked && gone;
             removal();
             gone
         })

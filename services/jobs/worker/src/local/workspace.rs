@@ -1,16 +1,21 @@
 //! The private folder of an attempt.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use domain::ids::AttemptId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{HostUser, leftovers};
+
+/// How the name of what could not be removed begins.
+const ASIDE: &str = ".leftover-";
 
 /// Makes the worker's folders in `state_dir` and removes what earlier attempts left there.
 pub(crate) fn open(state_dir: &Path) -> io::Result<()> {
@@ -20,15 +25,34 @@ pub(crate) fn open(state_dir: &Path) -> io::Result<()> {
         fs::set_permissions(&folder, fs::Permissions::from_mode(mode))?;
     }
     for entry in fs::read_dir(state_dir.join("work"))? {
-        let entry = entry?;
-        // Sandboxes end with the platform; this is for `sandbox: none`.
-        if let Some(attempt) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            leftovers::end(attempt);
+        match entry {
+            Ok(entry) => clear(&entry.path(), &entry.file_name()),
+            Err(error) => tracing::warn!(%error, "the folder of the workspaces cannot be read to its end"),
         }
-        remove(&entry.path())?;
-        tracing::info!(folder = %entry.path().display(), "removed the workspace of an attempt that was cut off");
     }
     Ok(())
+}
+
+/// Removes what an attempt that was cut off left, or puts it aside: it must not keep the
+/// platform from starting.
+fn clear(path: &Path, name: &OsStr) {
+    // Sandboxes end with the platform; this is for `sandbox: none`.
+    if let Some(attempt) = name.to_str().and_then(|name| name.parse().ok()) {
+        leftovers::end_marked(attempt);
+    }
+    let folder = path.display();
+    let Err(error) = remove(path) else {
+        tracing::info!(%folder, "removed the workspace of an attempt that was cut off");
+        return;
+    };
+    tracing::warn!(%folder, %error, "a workspace could not be removed; it is put aside as `.leftover-…` and tried again at the next start");
+    if !name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+        let mut aside = OsString::from(ASIDE);
+        aside.push(name);
+        if let Err(error) = fs::rename(path, path.with_file_name(aside)) {
+            tracing::warn!(%folder, %error, "a workspace could not be put aside");
+        }
+    }
 }
 
 /// `work/<attempt>`, removed at the latest when this is dropped.
@@ -90,42 +114,94 @@ fn removed(folder: &Path) {
     }
 }
 
-/// Removes a tree, also one whose folders forbid it (module caches are read-only).
+/// Removes a tree, also one whose folders forbid it (module caches are read-only). Blocks.
+///
+/// Its content is the agent's: as deep as it likes, and with links wherever it likes. So it
+/// is removed by programs that take any depth, and as the user who owns it, not as root.
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
-        Err(_) => {
-            unlock(path)?;
-            fs::remove_dir_all(path)
-        }
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => found,
+        Ok(_) => return fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let dropped = rustix::process::geteuid().is_root() && found.uid() != 0;
+    let owner = HostUser { uid: found.uid(), gid: found.gid(), dropped };
+    for (program, options) in [("chmod", ["-R", "u+rwX"]), ("rm", ["-rf", "--one-file-system"])] {
+        let mut command = subprocess::command(program, Path::new("/"));
+        command.args(options).arg("--").arg(path).stdout(Stdio::null()).stderr(Stdio::null());
+        owner.apply(&mut command);
+        // How it ended says little: the owner may not remove the outermost folder itself.
+        command.status()?;
     }
-}
-
-/// Gives every folder below `folder` the rights that removing it takes. Follows no links.
-fn unlock(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            unlock(&entry.path())?;
-        }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use rustix::fs::{Mode, OFlags, fchown, mkdirat, openat};
 
     use super::*;
 
     const ATTEMPT: &str = "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e5f";
 
+    /// A folder that a slot's user can pass through.
+    fn state() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("set");
+        folder
+    }
+
+    /// Far deeper than a path, a stack or the open files of a process reach.
+    fn dig(folder: &Path, user: HostUser) {
+        let mut here = rustix::fs::open(folder, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        for _ in 0..20_000 {
+            mkdirat(&here, "d", Mode::RWXU).expect("made");
+            here = openat(&here, "d", OFlags::DIRECTORY, Mode::empty()).expect("opened");
+            if user.dropped {
+                let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
+                fchown(&here, Some(uid), Some(gid)).expect("given away");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_of_any_depth_goes_away() {
+        let state = state();
+        open(state.path()).expect("opened");
+        let user = HostUser::for_slot(0);
+        let attempt = ATTEMPT.parse().expect("an id");
+        let workspace =
+            Workspace::create(state.path(), attempt, user, &"secret".to_owned().into()).expect("made");
+        dig(&workspace.folder(), user);
+        drop(workspace);
+        assert_eq!(fs::read_dir(state.path().join("work")).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_put_aside() {
+        let state = state();
+        let folder = state.path().join("work").join(ATTEMPT);
+        fs::create_dir_all(folder.join("of-root")).expect("made");
+        fs::write(folder.join("of-root/file"), "x").expect("made");
+        let user = HostUser::for_slot(0);
+        if !user.dropped {
+            // Only another user's files resist us.
+            return;
+        }
+        chown(&folder, Some(user.uid), Some(user.gid)).expect("given away");
+        for _ in 0..2 {
+            open(state.path()).expect("it starts");
+            assert!(state.path().join("work").join(format!(".leftover-{ATTEMPT}")).is_dir());
+        }
+    }
+
     #[test]
     fn a_workspace_is_private_and_goes_away() {
-        let state = tempfile::tempdir().expect("a folder");
+        let state = state();
         open(state.path()).expect("opened");
         let user = HostUser::for_slot(0);
         let attempt = ATTEMPT.parse().expect("an id");
@@ -137,14 +213,23 @@ mod tests {
         }
         let locked = workspace.folder().join("cache");
         fs::create_dir_all(locked.join("inner")).expect("made");
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).expect("locked");
+        for folder in [locked.join("inner"), locked.clone()] {
+            if user.dropped {
+                chown(&folder, Some(user.uid), Some(user.gid)).expect("given away");
+            }
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0)).expect("locked");
+        }
+        let outside = state.path().join("outside");
+        fs::write(&outside, "x").expect("made");
+        std::os::unix::fs::symlink(&outside, workspace.folder().join("link")).expect("made");
         drop(workspace);
         assert_eq!(fs::read_dir(state.path().join("work")).expect("there").count(), 0);
+        assert!(outside.exists(), "links are not followed");
     }
 
     #[test]
     fn what_a_killed_platform_left_is_removed() {
-        let state = tempfile::tempdir().expect("a folder");
+        let state = state();
         fs::create_dir_all(state.path().join("work").join(ATTEMPT).join("workspace/repo")).expect("made");
         fs::write(state.path().join("work/stray"), "x").expect("made");
         open(state.path()).expect("opened");

@@ -45,6 +45,9 @@ pub(crate) struct Machine {
     gateway: UnixListener,
     shutdown: CancellationToken,
     worker: Option<JoinHandle<anyhow::Result<()>>>,
+    /// Every worker that is root uses the same host users and ends what else runs as them:
+    /// one after the other.
+    _alone: fs::File,
 }
 
 impl Machine {
@@ -62,6 +65,9 @@ impl Machine {
             subprocess::find(&["bwrap"]).is_some(),
             "these tests start real sandboxes: install bubblewrap (`apt-get install bubblewrap`)"
         );
+        let alone = fs::File::create(std::env::temp_dir().join("callboard-worker-tests.lock"))
+            .expect("a file to lock");
+        alone.lock().expect("locked");
         let folder = tempfile::tempdir().expect("a folder");
         // Sandboxes are another user, who has to pass through.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("set");
@@ -73,7 +79,14 @@ impl Machine {
         let gateway = UnixListener::bind(&socket).expect("bound");
         fs::set_permissions(&socket, Permissions::from_mode(0o666)).expect("set");
         let control_plane = ControlPlane::serve(&folder.path().join("cp.sock"));
-        Self { folder, control_plane, gateway, shutdown: CancellationToken::new(), worker: None }
+        Self {
+            folder,
+            control_plane,
+            gateway,
+            shutdown: CancellationToken::new(),
+            worker: None,
+            _alone: alone,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -209,5 +222,14 @@ impl HostProcess {
     pub(crate) fn environment(&self) -> String {
         let path = format!("/proc/{}/environ", self.pid.as_raw_nonzero());
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
+    }
+
+    /// One of its limits, soft and hard.
+    pub(crate) fn limit(&self, name: &str) -> (String, String) {
+        let path = format!("/proc/{}/limits", self.pid.as_raw_nonzero());
+        let limits = fs::read_to_string(path).expect("it lives");
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit of this name");
+        let mut values = line.split_whitespace().map(str::to_owned);
+        (values.next().expect("soft"), values.next().expect("hard"))
     }
 }

@@ -40,7 +40,10 @@ async fn a_sandbox_is_an_unprivileged_user_seen_from_outside() {
         "#,
         Sandbox::Bubblewrap,
     );
-    machine.control_plane.offer(lease(1));
+    let mut lease = lease(1);
+    lease.limits =
+        Some(Limits { memory_bytes: 64 << 20, processes: 64, output_bytes: 0, file_bytes: 1 << 20 });
+    machine.control_plane.offer(lease);
     let said = machine.said().await;
     assert!(said.starts_with(&format!("{TOKEN}\nthe agent's own file\n")), "{said}");
     assert!(said.contains("\nbin dev etc lib lib64 opt proc run sbin tmp usr work\n"), "{said}");
@@ -56,6 +59,18 @@ async fn a_sandbox_is_an_unprivileged_user_seen_from_outside() {
     assert!(started.isolation.starts_with("bubblewrap, ") && !started.unsandboxed, "{started:?}");
     let processes = processes_of(machine.path());
     assert!(processes.len() >= 4, "two of bubblewrap, the runner, its child: {processes:?}");
+    let first = processes.iter().find(|process| process.field("NSpid").ends_with("\t1")).unwrap();
+    for (limit, most) in [
+        ("Max processes", "64"),
+        ("Max data size", "67108864"),
+        ("Max file size", "1048576"),
+        ("Max open files", "4096"),
+        ("Max core file size", "0"),
+    ] {
+        assert_eq!(first.limit(limit), (most.to_owned(), most.to_owned()), "{limit}");
+    }
+    let runner = processes.iter().find(|process| process.field("PPid") == first.field("Pid")).unwrap();
+    assert_eq!(runner.limit("Max file size").0, "unlimited", "the runner clones before it limits itself");
     for process in &processes {
         let ids: Vec<u32> = process.field("Uid").split_whitespace().map(|id| id.parse().unwrap()).collect();
         if is_root() {
@@ -153,7 +168,9 @@ async fn without_a_runner_nothing_is_started() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_sandbox_it_is_said_and_still_all_ended() {
-    let mut machine = Machine::start(FAMILY, Sandbox::None);
+    // As a user of its own it cannot even hide what it leaves; as ours it could.
+    let hidden = "if ($> >= 64200) { sleeper(sub { require POSIX; POSIX::setsid(); exec('env', '-i', 'sleep', '86399'); }); }";
+    let mut machine = Machine::start(&format!("{hidden}{FAMILY}"), Sandbox::None);
     let lease = lease(8);
     machine.control_plane.offer(lease.clone());
     assert_eq!(machine.said().await, "ready");
@@ -162,11 +179,24 @@ async fn without_a_sandbox_it_is_said_and_still_all_ended() {
     let processes = processes_of(machine.path());
     assert!(processes.len() >= 3, "{processes:?}");
     if is_root() {
+        assert!(processes.len() >= 4, "{processes:?}");
         assert!(processes.iter().all(|process| process.field("Uid").starts_with("64200")), "{processes:?}");
     }
     machine.control_plane.stop(&lease.attempt_id, "cancelled");
     assert_eq!(machine.control_plane.ended().await.outcome(), Outcome::Stopped);
     assert_none_lives(&processes);
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_of_any_depth_is_removed_with_its_attempt() {
+    let dig = "for (1..20000) { mkdir('d') && chdir('d') or die; } say_to_test('ready'); exit 0;";
+    let mut machine = Machine::start(dig, Sandbox::Bubblewrap);
+    machine.control_plane.offer(lease(10));
+    assert_eq!(machine.said().await, "ready");
+    machine.control_plane.started().await;
+    assert_eq!(machine.control_plane.ended().await.outcome(), Outcome::Exited);
+    assert_eq!(machine.workspaces(), 0);
     machine.stop().await;
 }
 
