@@ -21,12 +21,13 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What goes on from a pod's request. How long the body is, is not among it: that is said anew
 /// on every connection, or a backend would take a body that never comes for the next request.
-const FORWARDED: [HeaderName; 7] = [
+const FORWARDED: [HeaderName; 8] = [
     header::CONTENT_TYPE,
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::USER_AGENT,
     HeaderName::from_static("openai-beta"),
+    header::CONTENT_ENCODING,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("x-client-request-id"),
 ];

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::{
     attempt,
     control_plane::{Backoff, ControlPlane},
-    local::{Executor, HostUser},
+    local::Executor,
 };
 
 /// Well below the seconds a lease lives without a heartbeat.
@@ -74,7 +74,6 @@ impl Slot {
     fn withhold(self) {
         tracing::error!(
             slot = self.number,
-            uid = HostUser::for_slot(self.number).uid,
             "processes of the attempt remain; its place is not used again until the worker restarts"
         );
         std::mem::forget(self);

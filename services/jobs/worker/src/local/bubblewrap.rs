@@ -172,7 +172,8 @@ mod tests {
     fn without_a_working_sandbox_the_sentence_says_what_to_do() {
         let etc = Path::new("/nonexistent");
         let missing =
-            Bubblewrap::try_program(None, HostUser::for_slot(0), etc).expect_err("nothing to start");
+            Bubblewrap::try_program(None, crate::local::users::Claim::one().expect("a user").user, etc)
+                .expect_err("nothing to start");
         assert!(
             missing
                 .to_string()
@@ -180,7 +181,9 @@ mod tests {
         );
         assert!(missing.to_string().contains("sandbox: none"));
         let program = subprocess::find(&["false"]);
-        let broken = Bubblewrap::try_program(program, HostUser::for_slot(0), etc).expect_err("it exits 1");
+        let broken =
+            Bubblewrap::try_program(program, crate::local::users::Claim::one().expect("a user").user, etc)
+                .expect_err("it exits 1");
         assert!(broken.what.contains("bubblewrap does not start as host uid"), "{broken}");
         assert!(
             broken.next_step.contains("user namespaces") && broken.next_step.contains("sandbox: none"),

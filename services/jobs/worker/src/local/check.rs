@@ -4,7 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use proto::admin::{Finding, finding::Level};
 
-use super::{HostUser, bubblewrap::Bubblewrap, cgroup::Parent, disk::Space};
+use super::{
+    Refused, SANDBOX_FIRST_UID, SANDBOX_GID, bubblewrap::Bubblewrap, cgroup::Parent, disk::Space,
+    users::Claim,
+};
 use crate::{LocalSettings, Sandbox};
 
 /// Looks whether attempts can run on this machine and how they would be isolated. Starts an
@@ -41,7 +44,10 @@ fn sandbox(settings: &LocalSettings) -> Finding {
             "Set `executor.local.sandbox: bubblewrap`.",
         ),
         Sandbox::Bubblewrap => {
-            match Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc")) {
+            let probed = Claim::one()
+                .map_err(|error| Refused::new(format!("{error}"), "End platforms that are not needed."))
+                .and_then(|claim| Bubblewrap::probe(claim.user, &settings.state_dir.join("etc")));
+            match probed {
                 Ok(works) => finding(Level::Ok, "sandbox", expected, works.version, ""),
                 Err(refused) => {
                     finding(Level::Failure, "sandbox", expected, refused.what, &refused.next_step)
@@ -53,15 +59,11 @@ fn sandbox(settings: &LocalSettings) -> Finding {
 
 fn host_user(settings: &LocalSettings) -> Finding {
     let expected = "agents are an unprivileged user of the machine";
-    let user = HostUser::for_slot(0);
-    if user.dropped {
-        let last = user.uid + u32::try_from(settings.capacity.saturating_sub(1)).unwrap_or_default();
-        let uids = if last > user.uid {
-            format!("host uids {} to {last}", user.uid)
-        } else {
-            format!("host uid {last}")
-        };
-        return finding(Level::Ok, "sandbox user", expected, format!("{uids}, group {}", user.gid), "");
+    let own = rustix::process::geteuid();
+    if own.is_root() {
+        let found =
+            format!("{} host uids from {SANDBOX_FIRST_UID} on, group {SANDBOX_GID}", settings.capacity);
+        return finding(Level::Ok, "sandbox user", expected, found, "");
     }
     let boundary = match settings.sandbox {
         Sandbox::Bubblewrap => "what is mounted into the sandbox is the boundary",
@@ -71,7 +73,7 @@ fn host_user(settings: &LocalSettings) -> Finding {
         if settings.sandbox == Sandbox::None { Level::Warning } else { Level::Note },
         "sandbox user",
         expected,
-        format!("the platform's own uid {}: {boundary}", user.uid),
+        format!("the platform's own uid {}: {boundary}", own.as_raw()),
         "Start the platform as root to give agents a user of their own.",
     )
 }

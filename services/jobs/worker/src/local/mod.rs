@@ -21,16 +21,19 @@ mod process;
 mod rlimits;
 mod spawner;
 mod staging;
+mod users;
 mod workspace;
 
 use bubblewrap::Bubblewrap;
 pub(crate) use process::{Exit, Process};
 use spawner::Spawner;
 use staging::Staged;
+use users::Claim;
 use workspace::Workspace;
 
-/// When the platform is root, attempt `n` (from 0) of a machine runs as this host user plus
-/// `n`. The numbers lie outside what Debian and systemd hand out.
+/// When the platform is root, every slot runs as a host user of its own: the first uid from
+/// here that no other platform of the machine has. The numbers lie outside what Debian and
+/// systemd hand out.
 pub const SANDBOX_FIRST_UID: u32 = 64200;
 /// The host group of every sandbox when the platform is root. Give it the agent gateway's
 /// socket, and nothing else.
@@ -71,16 +74,6 @@ pub(crate) struct HostUser {
 }
 
 impl HostUser {
-    /// The user for one slot.
-    pub(crate) fn for_slot(slot: u32) -> Self {
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if uid.is_root() {
-            Self { uid: SANDBOX_FIRST_UID + slot, gid: SANDBOX_GID, dropped: true }
-        } else {
-            Self { uid: uid.as_raw(), gid: gid.as_raw(), dropped: false }
-        }
-    }
-
     /// Makes `command` run as this user, without any other group.
     pub(crate) fn apply(self, command: &mut std::process::Command) {
         use std::os::unix::process::CommandExt;
@@ -102,6 +95,8 @@ struct Ready {
 /// Starts attempts.
 pub(crate) struct Executor {
     settings: LocalSettings,
+    /// One for each slot.
+    users: Vec<Claim>,
     spawner: Spawner,
     cgroups: Option<cgroup::Parent>,
     /// What was found last; looked for again before each attempt while it is an error.
@@ -113,16 +108,15 @@ impl Executor {
     /// whether attempts can be started.
     pub(crate) async fn open(mut settings: LocalSettings) -> anyhow::Result<Self> {
         use anyhow::Context;
-        let (settings, cgroups, ready) = tokio::task::spawn_blocking(move || {
+        let (settings, users, cgroups, ready) = tokio::task::spawn_blocking(move || {
             settings.state_dir = std::path::absolute(&settings.state_dir)?;
             let state_dir = &settings.state_dir;
             workspace::open(state_dir).with_context(|| format!("{}", state_dir.display()))?;
-            let users: Vec<_> = (0..settings.capacity.max(1))
-                .map(|slot| HostUser::for_slot(u32::try_from(slot).unwrap_or(u32::MAX)))
-                .collect();
-            etc::write(&state_dir.join("etc"), &users).context("the sandbox's /etc")?;
-            let ready = prepare(&settings);
-            anyhow::Ok((settings, cgroup::Parent::find(), ready))
+            let users = Claim::many(settings.capacity.max(1)).context("no host user for the sandbox")?;
+            let known: Vec<_> = users.iter().map(|claim| claim.user).collect();
+            etc::write(&state_dir.join("etc"), &known).context("the sandbox's /etc")?;
+            let ready = prepare(&settings, known[0]);
+            anyhow::Ok((settings, users, cgroup::Parent::find(), ready))
         })
         .await??;
         match &ready {
@@ -138,17 +132,23 @@ impl Executor {
                 "no attempt can run here"
             ),
         }
-        Ok(Self { settings, spawner: Spawner::start()?, cgroups, ready: Mutex::new(ready) })
+        Ok(Self { settings, users, spawner: Spawner::start()?, cgroups, ready: Mutex::new(ready) })
     }
 
     pub(crate) fn capacity(&self) -> usize {
         self.settings.capacity
     }
 
+    /// Who a slot's attempts are on the host.
+    pub(crate) fn user(&self, slot: u32) -> HostUser {
+        let slot = usize::try_from(slot).unwrap_or_default() % self.users.len();
+        self.users[slot].user
+    }
+
     /// Starts the agent runner for `task`.
     pub(crate) async fn start(&self, task: Task) -> Result<Process, Refused> {
         let ready = self.ready().await?;
-        let user = HostUser::for_slot(task.slot);
+        let user = self.user(task.slot);
         // Whoever still runs as this user could take the attempt over.
         let alone = tokio::task::spawn_blocking(move || leftovers::end_all_of(user)).await.unwrap_or(false);
         if !alone {
@@ -202,10 +202,11 @@ impl Executor {
         if known.is_ok() {
             return known;
         }
-        let settings = self.settings.clone();
-        let found = tokio::task::spawn_blocking(move || prepare(&settings)).await.unwrap_or_else(|_| {
-            Err(Refused::new("The sandbox could not be probed.", "Look at the worker's log."))
-        });
+        let (settings, user) = (self.settings.clone(), self.user(0));
+        let found =
+            tokio::task::spawn_blocking(move || prepare(&settings, user)).await.unwrap_or_else(|_| {
+                Err(Refused::new("The sandbox could not be probed.", "Look at the worker's log."))
+            });
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         found
     }
@@ -223,11 +224,9 @@ fn limited(limits: Limits, processes_counted: bool, by_cgroup: bool) -> String {
 }
 
 /// Puts binaries where the sandbox's user can reach them and tries the sandbox. Blocks.
-fn prepare(settings: &LocalSettings) -> Result<Ready, Refused> {
+fn prepare(settings: &LocalSettings, user: HostUser) -> Result<Ready, Refused> {
     let bubblewrap = match settings.sandbox {
-        Sandbox::Bubblewrap => {
-            Some(Bubblewrap::probe(HostUser::for_slot(0), &settings.state_dir.join("etc"))?)
-        }
+        Sandbox::Bubblewrap => Some(Bubblewrap::probe(user, &settings.state_dir.join("etc"))?),
         Sandbox::None => None,
     };
     Ok(Ready { staged: Staged::prepare(settings)?, bubblewrap })

@@ -99,7 +99,7 @@ impl Launch {
             // Absent when bubblewrap failed: it has ended then and says why.
             if let Some((pid, first)) = first_process(first).await {
                 process.first = Some(Arc::clone(&first));
-                if let Err(error) = rlimits::put_on(pid, &first, &self.limits).await {
+                if let Err(error) = rlimits::put_on(pid, &first, self.user, &self.limits).await {
                     return Err(process.refuse("The sandbox cannot be limited", &error).await);
                 }
             }

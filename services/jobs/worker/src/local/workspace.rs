@@ -172,7 +172,8 @@ mod tests {
     fn a_tree_of_any_depth_goes_away() {
         let state = state();
         open(state.path()).expect("opened");
-        let user = HostUser::for_slot(0);
+        let claim = crate::local::users::Claim::one().expect("a user");
+        let user = claim.user;
         let attempt = ATTEMPT.parse().expect("an id");
         let workspace =
             Workspace::create(state.path(), attempt, user, &"secret".to_owned().into()).expect("made");
@@ -187,7 +188,8 @@ mod tests {
         let folder = state.path().join("work").join(ATTEMPT);
         fs::create_dir_all(folder.join("of-root")).expect("made");
         fs::write(folder.join("of-root/file"), "x").expect("made");
-        let user = HostUser::for_slot(0);
+        let claim = crate::local::users::Claim::one().expect("a user");
+        let user = claim.user;
         if !user.dropped {
             // Only another user's files resist us.
             return;
@@ -203,7 +205,8 @@ mod tests {
     fn a_workspace_is_private_and_goes_away() {
         let state = state();
         open(state.path()).expect("opened");
-        let user = HostUser::for_slot(0);
+        let claim = crate::local::users::Claim::one().expect("a user");
+        let user = claim.user;
         let attempt = ATTEMPT.parse().expect("an id");
         let workspace =
             Workspace::create(state.path(), attempt, user, &"secret".to_owned().into()).expect("made");
@@ -217,7 +220,7 @@ mod tests {
             if user.dropped {
                 chown(&folder, Some(user.uid), Some(user.gid)).expect("given away");
             }
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0)).expect("locked");
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).expect("locked");
         }
         let outside = state.path().join("outside");
         fs::write(&outside, "x").expect("made");
