@@ -86,6 +86,9 @@ impl Platform {
         telemetry::admin::metrics();
         let data = DataDir::prepare(&config.data_dir)?;
         let lock = data.lock()?;
+        if config.executor.local.sandbox == Sandbox::None {
+            tracing::warn!("{NO_SANDBOX}");
+        }
         let (postgres, database_url) = database(config, &data).await?;
         let worker_identity =
             Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);

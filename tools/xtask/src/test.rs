@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::{
     closing_lines::ClosingLines,
+    demo,
     environment::{cargo, inherited, run as run_to_end, workspace_root},
     install::{self, Need},
     sqlx,
@@ -86,7 +87,8 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             tests.env("PROPTEST_CASES", LONG_CASES);
         }
         read_along(tests, closing)
-    })
+    })?;
+    steps.run("demo, with each agent", demo::with_each_agent)
 }
 
 fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {

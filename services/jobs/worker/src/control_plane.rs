@@ -70,7 +70,7 @@ impl ControlPlane {
     /// Waits for an attempt to run; `None` when nothing came up in time.
     pub(crate) async fn lease(&self) -> Result<Option<AttemptLease>, Status> {
         let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
-        let request = LeaseRequest { wait_ms, labels: [].into() };
+        let request = LeaseRequest { wait_ms };
         let mut client = self.client.clone();
         let call = within(LEASE_WAIT + CALL_LIMIT, client.lease(request)).await;
         self.noted(call).map(|response| response.into_inner().lease)

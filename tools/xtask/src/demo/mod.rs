@@ -61,6 +61,17 @@ const REPOSITORY: &str = "octocat/hello-world";
 /// The last part of its webhook address.
 const SOURCE: &str = "hello-world";
 
+/// The demo as a test: with each agent, to its pull request.
+///
+/// # Errors
+/// When one of them does not get there.
+pub(crate) fn with_each_agent() -> Result<()> {
+    for agent in [AgentKind::Scripted, AgentKind::Codex] {
+        run(&Options { yes: true, keep: false, agent, json: false })?;
+    }
+    Ok(())
+}
+
 /// Runs the demo and cleans up behind it.
 ///
 /// # Errors

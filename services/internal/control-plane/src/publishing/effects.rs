@@ -14,7 +14,11 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
 use uuid::Uuid;
 
-use crate::{App, runs::RunError, wake::Topic};
+use crate::{
+    App,
+    runs::{Run, RunError},
+    wake::Topic,
+};
 
 /// One change in the outside world.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,6 +135,25 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
     .execute(&mut *tx)
     .await?;
     Topic::Effects.notify(tx).await
+}
+
+/// Stores effects of a run, in their order.
+pub(crate) async fn insert_for_run(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    effects: impl IntoIterator<Item = Effect>,
+) -> sqlx::Result<()> {
+    for effect in effects {
+        let new = NewEffect {
+            run: Some(run.id),
+            repository: run.repository_id,
+            trace_id: &run.trace_id,
+            effect: &effect,
+        };
+        insert(tx, app, &new).await?;
+    }
+    Ok(())
 }
 
 /// Nothing we know to be secret is stored for posting, whatever text it came in with.

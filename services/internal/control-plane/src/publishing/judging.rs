@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::{
     comments,
-    effects::{Effect, NewEffect, insert, insert_publication, set_findings},
+    effects::{Effect, insert_for_run, insert_publication, set_findings},
     move_publication, say_status,
 };
 use crate::{
@@ -70,27 +70,15 @@ pub(crate) async fn publish(
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
             runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
             let summary = attempt.summary.as_deref().unwrap_or_default();
-            for effect in [
+            let effects = [
                 Effect::Commit { message: comments::commit_message(run) },
                 Effect::Branch { name: comments::branch(run) },
                 Effect::PullRequest {
                     title: comments::title(run),
                     body: comments::pull_request(run, summary, changeset),
                 },
-            ] {
-                insert(
-                    tx,
-                    app,
-                    &NewEffect {
-                        run: Some(run.id),
-                        repository: run.repository_id,
-                        trace_id: &run.trace_id,
-                        effect: &effect,
-                    },
-                )
-                .await?;
-            }
-            Ok(())
+            ];
+            Ok(insert_for_run(tx, app, run, effects).await?)
         }
         Verdict::Hold(findings) => {
             keep_findings(tx, run, &findings).await?;

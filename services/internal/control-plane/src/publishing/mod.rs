@@ -16,7 +16,7 @@ use forge::Reaction;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use self::effects::{Effect, NewEffect, insert};
+use self::effects::{Effect, NewEffect, insert, insert_for_run};
 pub(crate) use self::{
     effects::{of_run, publication},
     judging::publish,
@@ -34,18 +34,7 @@ pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> R
     let publication = publication(&mut *tx, run.id).await?;
     let body = comments::status(run, attempts.last(), publication.as_ref(), &app.notes);
     let effect = Effect::StatusComment { issue: run.issue_number, body };
-    insert(
-        tx,
-        app,
-        &NewEffect {
-            run: Some(run.id),
-            repository: run.repository_id,
-            trace_id: &run.trace_id,
-            effect: &effect,
-        },
-    )
-    .await?;
-    Ok(())
+    Ok(insert_for_run(tx, app, run, [effect]).await?)
 }
 
 /// 👀, and the trigger label comes off.
@@ -60,15 +49,7 @@ pub(crate) async fn acknowledge(
         effects.push(Effect::RemoveLabel { number: run.issue_number, label: label.to_owned() });
         effects.push(Effect::React { number: run.issue_number, reaction: Reaction::Eyes });
     }
-    for effect in &effects {
-        insert(
-            tx,
-            app,
-            &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect },
-        )
-        .await?;
-    }
-    Ok(())
+    insert_for_run(tx, app, run, effects).await
 }
 
 /// Tells the person who asked why nothing happened, and takes the label off.

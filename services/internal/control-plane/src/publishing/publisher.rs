@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     comments,
-    effects::{self, Effect, End, NewEffect, Pending, insert},
+    effects::{self, Effect, End, Pending},
     move_publication, say_status,
 };
 use crate::{
@@ -429,14 +429,7 @@ async fn published(
         }
     }
     effects.push(Effect::AddLabels { number: run.issue_number, labels: vec!["state:in-review".to_owned()] });
-    for effect in &effects {
-        insert(
-            tx,
-            app,
-            &NewEffect { run: Some(run.id), repository: run.repository_id, trace_id: &run.trace_id, effect },
-        )
-        .await?;
-    }
+    effects::insert_for_run(tx, app, &run, effects).await?;
     say_status(tx, app, &run).await
 }
 

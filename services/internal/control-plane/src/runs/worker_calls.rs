@@ -248,10 +248,10 @@ impl WorkerService for WorkerCalls {
             if left.is_zero() {
                 return Ok(Response::new(LeaseResponse { lease: None }));
             }
-            // A run whose backoff ends is found by looking again every second.
+            // A run whose backoff ends, or that was locked for a moment, is found by looking again.
             tokio::select! {
                 () = self.ended.cancelled() => {}
-                () = news(&mut wake, left.min(Duration::from_secs(1))) => {}
+                () = news(&mut wake, left.min(Duration::from_millis(250))) => {}
             }
         }
     }
