@@ -2,9 +2,10 @@
 
 use std::{fmt, io, path::Path};
 
-/// Bytes that stay free on any disk, and the share of a large one, in percent.
-const LEAST_BYTES: u64 = 1 << 30;
-const LEAST_PERCENT: u64 = 5;
+/// Bytes that stay free, and the share of a small disk that is enough, in percent. What has to
+/// go on is Postgres and the object store, and they need the same room on a large disk.
+const RESERVED_BYTES: u64 = 512 << 20;
+const ENOUGH_PERCENT: u64 = 5;
 
 /// How full a file system is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Space {
     }
 
     fn least(self) -> u64 {
-        LEAST_BYTES.max(self.total / 100 * LEAST_PERCENT)
+        RESERVED_BYTES.min(self.total / 100 * ENOUGH_PERCENT)
     }
 }
 
@@ -43,10 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gibibyte_or_a_twentieth_stays_free() {
+    fn half_a_gibibyte_stays_free_or_a_twentieth_of_a_small_disk() {
         let short = |free, total| Space { free, total }.is_short();
-        assert!(short((1 << 30) - 1, 2 << 30) && !short(1 << 30, 2 << 30));
-        assert!(short(4 << 30, 100 << 30) && !short(5 << 30, 100 << 30));
+        assert!(short((512 << 20) - 1, 100 << 30) && !short(512 << 20, 100 << 30));
+        assert!(short(50 << 20, 2 << 30) && !short(110 << 20, 2 << 30));
         assert!(Space::of(Path::new("/")).expect("found").total > 0);
     }
 }
