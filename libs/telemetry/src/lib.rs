@@ -9,3 +9,4 @@ pub mod listener;
 pub mod logging;
 pub mod shutdown;
 pub mod signing;
+pub mod steps;

@@ -19,6 +19,8 @@ mod run_tokens;
 mod runs;
 mod serving;
 mod settings;
+mod singleton;
+mod steps;
 mod triggers;
 mod wake;
 mod workers;

@@ -6,6 +6,8 @@ use domain::ids::ProjectId;
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
 use sha2::{Digest, Sha256};
 
+use crate::steps::{Step, around};
+
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -45,7 +47,7 @@ impl Objects {
     ) -> object_store::Result<String> {
         let digest = hex::encode(Sha256::digest(&bytes));
         let key = format!("{project}/{}/{digest}", kind.folder());
-        self.store.put(&Key::from(key.as_str()), bytes.into()).await?;
+        around(Step::ObjectStored, self.store.put(&Key::from(key.as_str()), bytes.into())).await?;
         Ok(key)
     }
 

@@ -12,7 +12,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use telemetry::signing::{Claims, SigningKey};
 
-use crate::envelope::Envelope;
+use crate::{
+    envelope::Envelope,
+    steps::{self, Step},
+};
 
 const KEY_NAME: &str = "run-token";
 /// Audience of run tokens.
@@ -54,7 +57,7 @@ impl RunTokens {
             .await?;
             key
         };
-        tx.commit().await?;
+        steps::commit(tx, Step::RunTokenKeyMade).await?;
         Ok(Self { key })
     }
 

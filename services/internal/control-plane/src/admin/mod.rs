@@ -25,6 +25,7 @@ use crate::{
     projects::store::by_id,
     runs::{self, NewRun, Run, RunError},
     serving::internal,
+    steps::{self, Step},
     triggers,
     wake::{Topic, news},
     workers,
@@ -108,7 +109,7 @@ impl AdminCalls {
             }
             Decision::Start { .. } | Decision::Ignore | Decision::Reject { .. } => None,
         };
-        tx.commit().await?;
+        steps::commit(tx, Step::RunCancelled).await?;
         match message {
             Some(message) => Ok(RunActionResponse { run_id: id.to_string(), message }),
             None => Err(CommandError::Refused(decided)),
@@ -165,7 +166,7 @@ impl AdminCalls {
             }
             Decision::Cancel | Decision::Ignore | Decision::Reject { .. } => None,
         };
-        tx.commit().await?;
+        steps::commit(tx, Step::RunRetried).await?;
         match started {
             Some(new) => Ok(RunActionResponse {
                 run_id: new.id.to_string(),

@@ -6,7 +6,10 @@ use proto::v1::StoreDeliveryRequest;
 use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
-use crate::wake::Topic;
+use crate::{
+    steps::{self, Step, around},
+    wake::Topic,
+};
 
 /// Secrets of a source.
 pub(crate) struct SourceRow {
@@ -61,7 +64,7 @@ pub(crate) async fn insert(
         return Ok((DeliveryId::from_uuid(stored), true));
     }
     Topic::Deliveries.notify(&mut tx).await?;
-    tx.commit().await?;
+    steps::commit(tx, Step::DeliveryStored).await?;
     Ok((id, false))
 }
 
@@ -135,13 +138,12 @@ pub(crate) async fn put_off(
     until: DateTime<Utc>,
     counts: bool,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
+    let put_off = sqlx::query!(
         "update deliveries set retry_at = $2, tries = tries + $3 where delivery_id = $1 and decided_at is null",
         id.uuid(),
         until,
         i32::from(counts),
-    )
-    .execute(db)
-    .await?;
+    );
+    around(Step::DeliveryPutOff, put_off.execute(db)).await?;
     Ok(())
 }

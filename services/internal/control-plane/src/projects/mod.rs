@@ -9,7 +9,11 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{App, audit, settings::ProjectSeed};
+use crate::{
+    App, audit,
+    settings::ProjectSeed,
+    steps::{self, Step},
+};
 
 /// Applies the configuration's projects: adds, updates, and disables what is no longer
 /// there. History stays.
@@ -96,8 +100,7 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     )
     .execute(&mut *tx)
     .await?;
-    tx.commit().await?;
-    Ok(())
+    Ok(steps::commit(tx, Step::ProjectsApplied).await?)
 }
 
 /// Every enabled project of the configuration.

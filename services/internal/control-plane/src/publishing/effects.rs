@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     App,
     runs::{Run, RunError},
+    steps::{Step, around},
     wake::Topic,
 };
 
@@ -54,6 +55,20 @@ impl Effect {
             Self::Commit { .. } => "commit",
             Self::Branch { .. } => "branch",
             Self::PullRequest { .. } => "pull_request",
+        }
+    }
+
+    /// The step its call is.
+    pub(crate) fn step(&self) -> Step {
+        match self {
+            Self::StatusComment { .. } => Step::CallStatusComment,
+            Self::Comment { .. } => Step::CallComment,
+            Self::RemoveLabel { .. } => Step::CallRemoveLabel,
+            Self::AddLabels { .. } => Step::CallAddLabels,
+            Self::React { .. } => Step::CallReact,
+            Self::Commit { .. } => Step::CallCommit,
+            Self::Branch { .. } => Step::CallBranch,
+            Self::PullRequest { .. } => Step::CallPullRequest,
         }
     }
 
@@ -224,14 +239,13 @@ pub(crate) async fn mark_tried(
     tries: i32,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
-    let marked = sqlx::query!(
+    let mark = sqlx::query!(
         "update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending' and tries = $3",
         id.uuid(),
         now,
         tries
-    )
-    .execute(db)
-    .await?;
+    );
+    let marked = around(Step::EffectTried, mark.execute(db)).await?;
     Ok(marked.rows_affected() == 1)
 }
 
@@ -243,15 +257,14 @@ pub(crate) async fn put_off(
     error: &str,
     counts: bool,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
+    let put_off = sqlx::query!(
         "update effects set available_at = $2, last_error = $3, tries = tries - $4 where effect_id = $1 and state = 'pending'",
         id.uuid(),
         until,
         error,
         i32::from(!counts),
-    )
-    .execute(db)
-    .await?;
+    );
+    around(Step::EffectPutOff, put_off.execute(db)).await?;
     Ok(())
 }
 

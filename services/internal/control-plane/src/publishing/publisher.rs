@@ -23,55 +23,39 @@ use crate::{
     App,
     projects::store::{Repository, by_id},
     runs::{self, RunError},
-    wake::{Outage, Topic, news},
+    singleton::{self, Leads, Singleton},
+    steps::{self, Step, around},
+    wake::{Topic, news},
 };
 
 /// How often effects are looked for without a wake-up.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Runs whose effects are applied at the same time.
 const AT_ONCE: usize = 4;
-/// Advisory lock that makes this loop the only one on the database.
-const LOCK: i64 = 0x6361_6c6c_7075_6221;
 
 /// Applies effects until the process ends.
 pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
-    let (app, ended) = (Arc::clone(app), shutdown.token());
-    shutdown.spawn(async move {
-        // Its patterns are compiled at first use, which nobody should wait for.
-        domain::neutralise::neutralise("", 1);
-        domain::neutralise::neutralise_line("", 1);
-        let mut outage = Outage::new("publisher");
-        while !ended.is_cancelled() {
-            outage.note(lead(&app, &ended).await.as_ref().err().map(|e| e as _));
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = tokio::time::sleep(SWEEP) => {}
-            }
-        }
+    // Its patterns are compiled at first use, which nobody should wait for.
+    domain::neutralise::neutralise("", 1);
+    domain::neutralise::neutralise_line("", 1);
+    singleton::spawn(app, shutdown, Singleton::Publisher, |app, leads, ended| {
+        Box::pin(work(app, leads, ended))
     });
 }
 
-/// Holds the lock on a connection of its own and applies effects as long as it is alive.
-async fn lead(app: &App, ended: &CancellationToken) -> sqlx::Result<()> {
-    let mut connection = app.db.acquire().await?.detach();
-    let leads = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, LOCK)
-        .fetch_one(&mut connection)
-        .await?;
+/// Applies effects as long as this process leads.
+async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow::Result<()> {
     let mut wake = app.wake.subscribe(Topic::Effects);
     let mut busy = HashSet::new();
     let mut under_way = FuturesUnordered::new();
-    if !leads {
-        return sqlx::Connection::close(connection).await;
-    }
     loop {
         wake.mark_unchanged();
         if ended.is_cancelled() {
             // What is out gets to its end; nothing new is begun.
             while under_way.next().await.is_some() {}
-            break;
+            return Ok(());
         }
-        // The lock lives as long as its connection: a dead one means somebody else leads.
-        sqlx::query_scalar!("select 1").fetch_one(&mut connection).await?;
+        leads.still().await?;
         for effect in effects::due(&app.db, app.clock.now()).await? {
             let lane = effect.run.map_or_else(|| effect.id.uuid(), Id::uuid);
             if under_way.len() < AT_ONCE && busy.insert(lane) {
@@ -87,7 +71,6 @@ async fn lead(app: &App, ended: &CancellationToken) -> sqlx::Result<()> {
             () = ended.cancelled() => {}
         }
     }
-    sqlx::Connection::close(connection).await
 }
 
 /// What applying an effect led to, to be recorded with its end.
@@ -120,7 +103,7 @@ async fn attempt(app: &App, pending: Pending) {
     let kind = pending.effect.kind();
     let result = match effects::mark_tried(&app.db, pending.id, pending.tries, app.clock.now()).await {
         Ok(true) => match by_id(&app.db, pending.repository).await {
-            Ok(repository) => match apply(app, &pending, &repository).await {
+            Ok(repository) => match around(pending.effect.step(), apply(app, &pending, &repository)).await {
                 Ok(applied) => record(app, &pending, applied).await.map_err(Failure::from),
                 Err(failure) => Err(failure),
             },
@@ -367,7 +350,7 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
             None,
         ) => {}
     }
-    tx.commit().await?;
+    steps::commit(tx, Step::EffectRecorded).await?;
     metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name())
         .increment(1);
     tracing::info!(
@@ -499,7 +482,7 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
             say_status(&mut tx, app, &run).await?;
         }
     }
-    tx.commit().await?;
+    steps::commit(tx, Step::EffectGivenUp).await?;
     metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name())
         .increment(1);
     tracing::warn!(effect_id = %pending.id, trace_id = pending.trace_id, kind = pending.effect.kind(), result = end.name(), error = text, "effect given up");

@@ -27,7 +27,13 @@ use super::{
     worker_calls::hello,
 };
 use crate::{
-    AgentKind, App, git_upstream::FetchStep, objects::Kind, publishing, serving::internal, wake::Topic,
+    AgentKind, App,
+    git_upstream::FetchStep,
+    objects::Kind,
+    publishing,
+    serving::internal,
+    steps::{self, Step},
+    wake::Topic,
 };
 
 /// Bytes of a session that are kept.
@@ -243,7 +249,7 @@ async fn store_chunk(
     .fetch_one(&mut *tx)
     .await?;
     Topic::Runs.notify(&mut tx).await?;
-    tx.commit().await?;
+    steps::commit(tx, Step::TranscriptStored).await?;
     let over_limit = u64::try_from(total).unwrap_or_default() > app.agents.output_bytes;
     if over_limit {
         let limit = app.agents.output_bytes;
@@ -387,7 +393,7 @@ async fn settle(
     let attempt = move_attempt(&mut tx, app, &run, &live, AttemptState::Returned, &message).await?;
     let attempt = Attempt { summary: Some(summary), ..attempt };
     follow(&mut tx, app, &run, &attempt, &changeset, censor, outcome.status(), &message).await?;
-    tx.commit().await?;
+    steps::commit(tx, Step::ResultReturned).await?;
     let said = store::get(&app.db, run.id).await?.map(|r| r.message).unwrap_or_default();
     Ok(Some(said))
 }
@@ -430,6 +436,6 @@ async fn failed(app: &App, attempt: &Attempt, message: &str) -> Result<Option<St
         return Ok(None);
     }
     end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", message).await?;
-    tx.commit().await?;
+    steps::commit(tx, Step::AttemptFailed).await?;
     Ok(Some(message.to_owned()))
 }

@@ -8,7 +8,10 @@ use domain::{
 use sqlx::PgConnection;
 
 use super::store::{self, Attempt, Run, RunError, move_run};
-use crate::App;
+use crate::{
+    App,
+    steps::{self, Step, around},
+};
 
 /// Seconds a lease lives without a heartbeat.
 pub(super) const LEASE_SECONDS: u32 = 20;
@@ -41,7 +44,7 @@ pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, At
     let run =
         move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)
             .await?;
-    tx.commit().await?;
+    steps::commit(tx, Step::RunLeased).await?;
     if attempt.number == 1 {
         let waited = (attempt.leased_at - run.created_at).as_seconds_f64();
         metrics::histogram!("callboard_queue_wait_seconds").record(waited.max(0.0));
@@ -78,23 +81,25 @@ async fn insert_attempt(
 
 /// A worker's sign of life for one lease. False when the lease is not its any more.
 pub(super) async fn renew(app: &App, worker: WorkerId, attempt: AttemptId, fence: i64) -> sqlx::Result<bool> {
-    let renewed = sqlx::query!(
+    let renew = sqlx::query!(
         "update attempts set lease_expires_at = now() + make_interval(secs => $4)
          where attempt_id = $1 and worker_id = $2 and fence = $3 and state in ('leased', 'preparing', 'running')",
         attempt.uuid(),
         worker.uuid(),
         fence,
         f64::from(LEASE_SECONDS),
-    )
-    .execute(&app.db)
-    .await?;
+    );
+    let renewed = around(Step::LeaseRenewed, renew.execute(&app.db)).await?;
     Ok(renewed.rows_affected() == 1)
 }
 
 /// Notes that a worker was here.
 pub(super) async fn seen(app: &App, worker: WorkerId) -> sqlx::Result<()> {
-    sqlx::query!("update workers set last_seen_at = $2 where worker_id = $1", worker.uuid(), app.clock.now())
-        .execute(&app.db)
-        .await?;
+    let seen = sqlx::query!(
+        "update workers set last_seen_at = $2 where worker_id = $1",
+        worker.uuid(),
+        app.clock.now()
+    );
+    around(Step::WorkerSeen, seen.execute(&app.db)).await?;
     Ok(())
 }

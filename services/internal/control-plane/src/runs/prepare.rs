@@ -8,7 +8,12 @@ use prompts::{CommentText, IssueText, PromptContext};
 use sqlx::types::Json;
 
 use super::store::{self, IssueSnapshot, Run, RunError};
-use crate::{App, objects::Kind, projects::store::by_id};
+use crate::{
+    App,
+    objects::Kind,
+    projects::store::by_id,
+    steps::{self, Step},
+};
 
 /// People whose permission is asked for, at most.
 const ASKED_AUTHORS: usize = 20;
@@ -174,7 +179,7 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         );
         store::event(&mut tx, app, run.id, "prepared", &text).await?;
     }
-    tx.commit().await?;
+    steps::commit(tx, Step::RunPrepared).await?;
     Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
 }
 

@@ -9,7 +9,11 @@ use super::{
     ending::{lose, out_of_time},
     store::{self, RunError},
 };
-use crate::{App, wake::Outage};
+use crate::{
+    App,
+    steps::{self, Step},
+    wake::Outage,
+};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -65,7 +69,7 @@ async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
     };
     if attempt.deadline_at <= app.clock.now() {
         out_of_time(&mut tx, app, &run, &attempt).await?;
-        return Ok(tx.commit().await?);
+        return Ok(steps::commit(tx, Step::AttemptSettled).await?);
     }
     let silent = sqlx::query_scalar!(
         r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#,
@@ -75,7 +79,7 @@ async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
     .await?;
     if silent {
         lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name)).await?;
-        tx.commit().await?;
+        steps::commit(tx, Step::AttemptSettled).await?;
     }
     Ok(())
 }

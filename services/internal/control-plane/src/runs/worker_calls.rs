@@ -29,6 +29,7 @@ use crate::{
     access::Caller,
     publishing,
     serving::internal,
+    steps::{self, Step},
     wake::{Topic, news},
 };
 
@@ -111,7 +112,7 @@ impl WorkerCalls {
                 end(&mut tx, app, &run, RunState::Failed(FailureClass::User), "platform", &why).await?;
             }
         }
-        Ok(tx.commit().await?)
+        Ok(steps::commit(tx, Step::RunNotPrepared).await?)
     }
 
     fn describe(&self, run: &Run, attempt: &Attempt) -> AttemptLease {
@@ -162,7 +163,7 @@ impl WorkerCalls {
         if now.state == AttemptState::Leased {
             move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &isolation).await?;
         }
-        Ok(tx.commit().await?)
+        Ok(steps::commit(tx, Step::AttemptStarted).await?)
     }
 
     async fn ended(&self, attempt: &Attempt, ended: &AttemptEnded) -> Result<(), RunError> {
@@ -192,7 +193,7 @@ impl WorkerCalls {
                 lose(&mut tx, app, &run, &attempt, &message).await?;
             }
         }
-        Ok(tx.commit().await?)
+        Ok(steps::commit(tx, Step::AttemptEnded).await?)
     }
 }
 
@@ -355,6 +356,6 @@ pub(super) async fn hello(app: &App, id: AttemptId) -> Result<Option<(Run, Attem
         attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Running, "").await?;
         publishing::say_status(&mut tx, app, &run).await?;
     }
-    tx.commit().await?;
+    steps::commit(tx, Step::AttemptGreeted).await?;
     Ok(Some((run, attempt)))
 }

@@ -22,6 +22,7 @@ use crate::{
     projects::store::{Repository, by_source},
     publishing,
     runs::{self, IssueSnapshot, NewRun, Run, RunError},
+    steps::{self, Step},
     wake::{Outage, Topic, news},
 };
 
@@ -316,7 +317,7 @@ async fn commit(
             Decision::Ignore | Decision::Cancel => {}
         }
     }
-    tx.commit().await?;
+    steps::commit(tx, Step::DeliveryDecided).await?;
     metrics::counter!("callboard_decisions_total", "decision" => decided.kind(), "reason" => decided.reason.code()).increment(1);
     tracing::info!(
         delivery_id = %delivery.id, guid = delivery.guid, trace_id = delivery.trace_id, event = subject,

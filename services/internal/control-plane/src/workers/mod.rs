@@ -8,7 +8,11 @@ use telemetry::identity::{Identity, Subject};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::{App, audit, projects, serving::internal};
+use crate::{
+    App, audit, projects,
+    serving::internal,
+    steps::{self, Step},
+};
 
 /// A new worker.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
         },
     )
     .await?;
-    tx.commit().await
+    steps::commit(tx, Step::WorkerEnrolled).await
 }
 
 /// The worker of `callboard up`: enrolled at each start for the projects of the file.

@@ -8,6 +8,7 @@ use std::{
 use domain::ids::AttemptId;
 use proto::v1::Limits;
 use secrecy::SecretString;
+use telemetry::steps::{self, Step};
 
 use crate::{LocalSettings, Sandbox};
 
@@ -184,7 +185,7 @@ impl Executor {
             limits: task.limits,
             bubblewrap: ready.bubblewrap,
         };
-        launch.start(&self.spawner).await
+        steps::around(Step::AttemptLaunched, launch.start(&self.spawner)).await
     }
 
     /// A sentence when the disk of the workspaces is so full that attempts must end.

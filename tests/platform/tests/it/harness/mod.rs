@@ -2,6 +2,7 @@
 
 mod errors;
 mod postgres;
+pub(crate) mod story;
 mod world;
 
 use std::{

@@ -1,0 +1,214 @@
+//! Every step of ours that writes: to Postgres, to the object store, to the code host, to a
+//! worker's machine. A step is where a crash matters, so each has a name, and each is taken
+//! through [`around`] (a future) or a function of its crate that does the same for a commit.
+//!
+//! With the feature `crash-points` a process ends itself by `SIGKILL` right before or after a
+//! named step. The crash matrix in `tests/platform` goes through [`Step::ALL`].
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A step that writes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Step {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Step {
+            /// Every step there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The stable name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The key that signs run tokens is made, at the first start.
+    RunTokenKeyMade = "run_token_key_made",
+    /// The projects of the configuration are applied, at every start.
+    ProjectsApplied = "projects_applied",
+    /// A worker is enrolled; the local one at every start.
+    WorkerEnrolled = "worker_enrolled",
+    /// A sign of life of a worker.
+    WorkerSeen = "worker_seen",
+    /// A delivery is stored.
+    DeliveryStored = "delivery_stored",
+    /// A decision on a delivery is put off.
+    DeliveryPutOff = "delivery_put_off",
+    /// A decision stands, with everything that follows from it.
+    DeliveryDecided = "delivery_decided",
+    /// A worker gets an attempt.
+    RunLeased = "run_leased",
+    /// A lease is kept alive.
+    LeaseRenewed = "lease_renewed",
+    /// A prompt, changeset or session is put into the object store.
+    ObjectStored = "object_stored",
+    /// Commit, issue and prompt of a run are fixed.
+    RunPrepared = "run_prepared",
+    /// A run could not be prepared.
+    RunNotPrepared = "run_not_prepared",
+    /// The worker starts the attempt's process.
+    AttemptLaunched = "attempt_launched",
+    /// The worker said that it started the attempt.
+    AttemptStarted = "attempt_started",
+    /// The runner said hello.
+    AttemptGreeted = "attempt_greeted",
+    /// A part of the transcript is stored.
+    TranscriptStored = "transcript_stored",
+    /// An attempt ends because of what it did.
+    AttemptFailed = "attempt_failed",
+    /// The runner returned its result, and it was judged.
+    ResultReturned = "result_returned",
+    /// The worker said that an attempt's process ended.
+    AttemptEnded = "attempt_ended",
+    /// The watchdog ends an attempt that is silent or out of time.
+    AttemptSettled = "attempt_settled",
+    /// An effect's call is about to go out.
+    EffectTried = "effect_tried",
+    /// An effect waits for another try.
+    EffectPutOff = "effect_put_off",
+    /// What an effect made is known.
+    EffectRecorded = "effect_recorded",
+    /// An effect is given up.
+    EffectGivenUp = "effect_given_up",
+    /// The status comment is written or edited at the code host.
+    CallStatusComment = "call_status_comment",
+    /// Another comment is written at the code host.
+    CallComment = "call_comment",
+    /// A label is taken off at the code host.
+    CallRemoveLabel = "call_remove_label",
+    /// Labels are put on at the code host.
+    CallAddLabels = "call_add_labels",
+    /// A reaction is made at the code host.
+    CallReact = "call_react",
+    /// Blobs, tree and commit are made at the code host.
+    CallCommit = "call_commit",
+    /// A branch is made at the code host.
+    CallBranch = "call_branch",
+    /// A pull request is opened at the code host.
+    CallPullRequest = "call_pull_request",
+    /// A person cancels a run.
+    RunCancelled = "run_cancelled",
+    /// A person retries a run.
+    RunRetried = "run_retried",
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Takes a step that is one future. Ends the process before or after it where a test says so.
+pub async fn around<T>(step: Step, action: impl Future<Output = T>) -> T {
+    point(step, Moment::Before);
+    let done = action.await;
+    point(step, Moment::After);
+    done
+}
+
+/// On which side of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing is written yet.
+    Before,
+    /// It is written, and nobody was told.
+    After,
+}
+
+/// Where a step is not one future: call it on both sides.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn point(_: Step, _: Moment) {}
+
+#[cfg(feature = "crash-points")]
+pub use crash::{point, without};
+
+#[cfg(feature = "crash-points")]
+mod crash {
+    //! Dying on request, for tests.
+
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::{Moment, Step};
+
+    /// `CRASH_POINT=effect_recorded:after:2`: at the second time.
+    struct Wanted {
+        step: Step,
+        moment: Moment,
+        left: AtomicU32,
+    }
+
+    static WANTED: LazyLock<Option<Wanted>> = LazyLock::new(|| {
+        let text = std::env::var("CRASH_POINT").ok()?;
+        let mut words = text.split(':');
+        let name = words.next()?;
+        let step = Step::ALL.iter().copied().find(|s| s.name() == name);
+        let moment = match words.next() {
+            Some("before") => Some(Moment::Before),
+            Some("after") => Some(Moment::After),
+            Some(_) | None => None,
+        };
+        let times = words.next().map_or(Some(1), |n| n.parse().ok());
+        match (step, moment, times) {
+            (Some(step), Some(moment), Some(times)) => {
+                Some(Wanted { step, moment, left: AtomicU32::new(times) })
+            }
+            // A typo must not look like a crash that did no harm.
+            (_, _, _) => {
+                eprintln!("CRASH_POINT={text}: expected <step>:before|after[:<times>]");
+                std::process::exit(2)
+            }
+        }
+    });
+
+    static WITHOUT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("WITHOUT_CHECK").ok());
+
+    /// Is a check of ours switched off, to see that the tests notice?
+    pub fn without(check: &str) -> bool {
+        WITHOUT.as_deref() == Some(check)
+    }
+
+    /// Where a step is not one future: call it on both sides.
+    pub fn point(step: Step, moment: Moment) {
+        let Some(wanted) = WANTED.as_ref() else { return };
+        if wanted.step == step && wanted.moment == moment && wanted.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            eprintln!("crash point: {step} {moment:?}");
+            // As `kill -9` does it: no destructor, no flush, no goodbye.
+            let killed =
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            unreachable!("SIGKILL leaves nobody to read {killed:?}");
+        }
+    }
+}
+
+/// Is a check of ours switched off, to see that the tests notice? Never in a release.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn without(_: &str) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::BTreeSet<_> = Step::ALL.iter().map(|s| s.name()).collect();
+        assert_eq!(names.len(), Step::ALL.len());
+    }
+
+    #[tokio::test]
+    async fn a_step_is_its_action() {
+        assert_eq!(around(Step::RunLeased, async { 7 }).await, 7);
+    }
+}
