@@ -130,6 +130,7 @@ impl Platform {
             control_plane: internal,
             identity: worker_identity,
             clock: Arc::clone(&options.clock),
+            process: options.ids.next(),
             local: local_executor(config, &data, gateway_socket, &options)?,
         };
         supervise(&edge, "worker", worker::run(worker, edge.token()));

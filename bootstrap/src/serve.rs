@@ -96,6 +96,7 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
                 control_plane,
                 identity: identity("worker")?,
                 clock: Arc::clone(&options.clock),
+                process: options.ids.next(),
                 local: local_executor(config, &data, socket, &options)?,
             };
             supervise(&group, "worker", worker::run(settings, group.token()));

@@ -65,6 +65,8 @@ ids! {
     AuditId,
     /// An enrolled worker.
     WorkerId,
+    /// One process of a worker, from its start to its end.
+    WorkerProcessId,
     /// One stored secret.
     SecretId,
     /// One thing that happened to a run, for people.

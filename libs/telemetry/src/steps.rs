@@ -36,6 +36,8 @@ steps! {
     WorkerEnrolled = "worker_enrolled",
     /// A sign of life of a worker.
     WorkerSeen = "worker_seen",
+    /// A process of a worker is here for the first time.
+    WorkerArrived = "worker_arrived",
     /// A delivery is stored.
     DeliveryStored = "delivery_stored",
     /// A decision on a delivery is put off.
@@ -66,6 +68,8 @@ steps! {
     ResultReturned = "result_returned",
     /// The worker said that an attempt's process ended.
     AttemptEnded = "attempt_ended",
+    /// Word of an attempt comes after its end, and changes nothing.
+    LateWordNoted = "late_word_noted",
     /// The watchdog ends an attempt that is silent or out of time.
     AttemptSettled = "attempt_settled",
     /// An effect's call is about to go out.

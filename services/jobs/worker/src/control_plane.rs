@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use domain::clock::Clock;
+use domain::{clock::Clock, ids::WorkerProcessId};
 use proto::v1::{
     AttemptLease, Directive, DirectivesRequest, HeartbeatRequest, HeldLease, LeaseRequest, ReportRequest,
     report_request::What, worker_service_client::WorkerServiceClient,
@@ -55,6 +55,7 @@ impl Backoff {
 pub(crate) struct ControlPlane {
     client: WorkerServiceClient<AuthenticatedChannel>,
     away: Arc<AtomicBool>,
+    process_id: String,
 }
 
 impl ControlPlane {
@@ -62,15 +63,20 @@ impl ControlPlane {
         address: &Address,
         identity: Arc<Identity>,
         clock: Arc<dyn Clock>,
+        process: WorkerProcessId,
     ) -> Result<Self, AddressError> {
         let channel = connect(address, identity, clock)?;
-        Ok(Self { client: WorkerServiceClient::new(channel), away: Arc::default() })
+        Ok(Self {
+            client: WorkerServiceClient::new(channel),
+            away: Arc::default(),
+            process_id: process.to_string(),
+        })
     }
 
     /// Waits for an attempt to run; `None` when nothing came up in time.
     pub(crate) async fn lease(&self) -> Result<Option<AttemptLease>, Status> {
         let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
-        let request = LeaseRequest { wait_ms };
+        let request = LeaseRequest { wait_ms, process_id: self.process_id.clone() };
         let mut client = self.client.clone();
         let call = within(LEASE_WAIT + CALL_LIMIT, client.lease(request)).await;
         self.noted(call).map(|response| response.into_inner().lease)
@@ -79,7 +85,8 @@ impl ControlPlane {
     /// Keeps leases alive; returns what must stop.
     pub(crate) async fn heartbeat(&self, held: Vec<HeldLease>) -> Result<Vec<Directive>, Status> {
         let mut client = self.client.clone();
-        let call = within(CALL_LIMIT, client.heartbeat(HeartbeatRequest { held })).await;
+        let request = HeartbeatRequest { held, process_id: self.process_id.clone() };
+        let call = within(CALL_LIMIT, client.heartbeat(request)).await;
         self.noted(call).map(|response| response.into_inner().stop)
     }
 

@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use domain::clock::Clock;
+use domain::{clock::Clock, ids::WorkerProcessId};
 use telemetry::{address::Address, identity::Identity};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub identity: Arc<Identity>,
     /// The clock its tokens are made with.
     pub clock: Arc<dyn Clock>,
+    /// This process, as opposed to earlier ones of the same worker.
+    pub process: WorkerProcessId,
     /// How attempts run on this machine.
     pub local: LocalSettings,
 }
@@ -75,8 +77,12 @@ pub struct Mount {
 /// first is waited for, the second is reported with every attempt.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let executor = local::Executor::open(settings.local).await?;
-    let control_plane =
-        control_plane::ControlPlane::connect(&settings.control_plane, settings.identity, settings.clock)?;
+    let control_plane = control_plane::ControlPlane::connect(
+        &settings.control_plane,
+        settings.identity,
+        settings.clock,
+        settings.process,
+    )?;
     leasing::run(executor, control_plane, shutdown).await;
     Ok(())
 }

@@ -133,7 +133,12 @@ async fn a_worker_gets_the_runs_of_its_projects_only() {
         ))
     };
     let lease = async |mut worker: WorkerServiceClient<AuthenticatedChannel>, wait_ms: u32| {
-        worker.lease(LeaseRequest { wait_ms }).await.expect("an answer").into_inner().lease
+        worker
+            .lease(LeaseRequest { process_id: String::new(), wait_ms })
+            .await
+            .expect("an answer")
+            .into_inner()
+            .lease
     };
     assert_eq!(lease(enroll("elsewhere", "stranger").await, 500).await, None);
     let worker = enroll("demo", "helper").await;

@@ -42,6 +42,11 @@ const ROWS: &[(i64, &str)] = &[
            values ('00000000-0000-7000-8000-00000000000b', '00000000-0000-7000-8000-000000000003', 'react', '{}', 'pending', now(), 't', now());
          insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null);",
     ),
+    (
+        20_261_121_000_004,
+        "insert into worker_processes values ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000004', now());
+         update workers set process_id = '00000000-0000-7000-8000-00000000000d';",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use super::{
     ending::{Setback, again, end},
     prepare::prepare,
     store::{self, Attempt, Run, RunError, move_attempt},
-    worker_calls::hello,
+    worker_calls::{hello, late_word},
 };
 use crate::{
     AgentKind, App,
@@ -71,6 +71,22 @@ impl AttemptCalls {
         attempt
             .filter(|a| a.run == run && a.state.is_live() && a.deadline_at > self.0.clock.now())
             .ok_or_else(over)
+    }
+
+    /// A result of an attempt that is over is noted and changes nothing.
+    async fn too_late(&self, reference: Option<&AttemptRef>, status: Status) -> Result<Status, Status> {
+        let (id, run) = ids(reference)?;
+        let noted = async {
+            let mut tx = self.0.db.begin().await?;
+            if let Some(attempt) =
+                store::attempt(&mut *tx, id).await?.filter(|a| a.run == run && !a.state.is_live())
+            {
+                late_word(&mut tx, &self.0, &attempt, "it returned a result").await?;
+                steps::commit(tx, Step::LateWordNoted).await?;
+            }
+            Ok::<_, RunError>(status)
+        };
+        noted.await.map_err(|e| internal("attempts.too_late", &e))
     }
 
     async fn run(&self, id: RunId) -> Result<Run, Status> {
@@ -174,7 +190,10 @@ impl AttemptService for AttemptCalls {
         let mut parts = request.into_inner();
         let mut first =
             parts.message().await?.ok_or_else(|| Status::invalid_argument("nothing was returned"))?;
-        let attempt = self.live(first.attempt.as_ref()).await?;
+        let attempt = match self.live(first.attempt.as_ref()).await {
+            Ok(attempt) => attempt,
+            Err(status) => return Err(self.too_late(first.attempt.as_ref(), status).await?),
+        };
         let run = self.run(attempt.run).await?;
         let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
         let mut returned = Returned::default();

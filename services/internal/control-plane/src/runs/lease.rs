@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use domain::{
-    ids::{AttemptId, Id, RunId, WorkerId},
+    ids::{AttemptId, Id, RunId, WorkerId, WorkerProcessId},
     run::RunState,
 };
 use sqlx::PgConnection;
@@ -18,7 +18,11 @@ pub(super) const LEASE_SECONDS: u32 = 20;
 
 /// Leases the next run this worker may have: by priority, then the project with the least
 /// running, then age. The lease is committed before anything else happens.
-pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, Attempt)>, RunError> {
+pub(super) async fn lease(
+    app: &App,
+    worker: WorkerId,
+    process: Option<WorkerProcessId>,
+) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
     let next = sqlx::query_scalar!(
         "select r.run_id from runs r
@@ -39,7 +43,7 @@ pub(super) async fn lease(app: &App, worker: WorkerId) -> Result<Option<(Run, At
     let run = store::lock(&mut tx, RunId::from_uuid(id))
         .await?
         .ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
-    let attempt = insert_attempt(&mut tx, app, &run, worker).await?;
+    let attempt = insert_attempt(&mut tx, app, &run, worker, process).await?;
     let message = format!("Attempt {} is on worker `{}`.", attempt.number, attempt.worker_name);
     let run =
         move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)
@@ -57,6 +61,7 @@ async fn insert_attempt(
     app: &App,
     run: &Run,
     worker: WorkerId,
+    process: Option<WorkerProcessId>,
 ) -> Result<Attempt, RunError> {
     let id: AttemptId = app.ids.next();
     let now = app.clock.now();
@@ -64,8 +69,8 @@ async fn insert_attempt(
     let limit = app.agents.time_limit.map_or(stage_limit, |operator| operator.min(stage_limit));
     let deadline = now + TimeDelta::from_std(limit).unwrap_or(TimeDelta::hours(1));
     sqlx::query!(
-        "insert into attempts (attempt_id, run_id, number, worker_id, state, fence, lease_expires_at, deadline_at, leased_at)
-         select $1, $2, coalesce(max(number), 0) + 1, $3, 'leased', coalesce(max(fence), 0) + 1, now() + make_interval(secs => $4), $5, $6
+        "insert into attempts (attempt_id, run_id, number, worker_id, state, fence, lease_expires_at, deadline_at, leased_at, process_id)
+         select $1, $2, coalesce(max(number), 0) + 1, $3, 'leased', coalesce(max(fence), 0) + 1, now() + make_interval(secs => $4), $5, $6, $7
          from attempts where run_id = $2",
         id.uuid(),
         run.id.uuid(),
@@ -73,6 +78,7 @@ async fn insert_attempt(
         f64::from(LEASE_SECONDS),
         deadline,
         now,
+        process.map(Id::uuid),
     )
     .execute(&mut *tx)
     .await?;
@@ -93,13 +99,58 @@ pub(super) async fn renew(app: &App, worker: WorkerId, attempt: AttemptId, fence
     Ok(renewed.rows_affected() == 1)
 }
 
-/// Notes that a worker was here.
-pub(super) async fn seen(app: &App, worker: WorkerId) -> sqlx::Result<()> {
+/// Notes that a process of a worker was here. False when another process of that worker
+/// started after it: what the earlier one had is lost.
+pub(super) async fn seen(
+    app: &App,
+    worker: WorkerId,
+    process: Option<WorkerProcessId>,
+) -> sqlx::Result<bool> {
+    let (now, process) = (app.clock.now(), process.map(Id::uuid));
     let seen = sqlx::query!(
-        "update workers set last_seen_at = $2 where worker_id = $1",
+        "update workers set last_seen_at = $2 where worker_id = $1 and process_id is not distinct from $3",
         worker.uuid(),
-        app.clock.now()
+        now,
+        process,
     );
-    around(Step::WorkerSeen, seen.execute(&app.db)).await?;
-    Ok(())
+    if around(Step::WorkerSeen, seen.execute(&app.db)).await?.rows_affected() == 1 {
+        return Ok(true);
+    }
+    let mut tx = app.db.begin().await?;
+    sqlx::query!("select worker_id from workers where worker_id = $1 for update", worker.uuid())
+        .fetch_one(&mut *tx)
+        .await?;
+    if let Some(process) = process {
+        let new = sqlx::query!(
+            "insert into worker_processes (process_id, worker_id, first_seen_at) values ($1, $2, $3) on conflict do nothing",
+            process,
+            worker.uuid(),
+            now,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if new.rows_affected() == 0 {
+            // Known, and not the present one; or its own second call, which waited for this lock.
+            return sqlx::query_scalar!(
+                r#"select process_id is not distinct from $2 as "present!" from workers where worker_id = $1"#,
+                worker.uuid(),
+                process,
+            )
+            .fetch_one(&mut *tx)
+            .await;
+        }
+    }
+    let updated = sqlx::query!(
+        "update workers set last_seen_at = $2, process_id = $3 where worker_id = $1",
+        worker.uuid(),
+        now,
+        process,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if updated.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    steps::commit(tx, Step::WorkerArrived).await?;
+    Ok(true)
 }

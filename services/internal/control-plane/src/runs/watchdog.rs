@@ -44,7 +44,9 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
 
 async fn look(app: &App) -> Result<(), RunError> {
     let over = sqlx::query_scalar!(
-        "select attempt_id from attempts where state in ('leased', 'preparing', 'running') and (deadline_at <= $1 or lease_expires_at < now())",
+        "select attempt_id from attempts a join workers w using (worker_id)
+         where state in ('leased', 'preparing', 'running')
+           and (deadline_at <= $1 or lease_expires_at < now() or a.process_id is distinct from w.process_id)",
         app.clock.now()
     )
     .fetch_all(&app.db)
@@ -71,14 +73,20 @@ async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
         out_of_time(&mut tx, app, &run, &attempt).await?;
         return Ok(steps::commit(tx, Step::AttemptSettled).await?);
     }
-    let silent = sqlx::query_scalar!(
-        r#"select lease_expires_at < now() as "silent!" from attempts where attempt_id = $1"#,
+    let worker = sqlx::query!(
+        r#"select lease_expires_at < now() as "silent!", a.process_id is distinct from w.process_id as "restarted!"
+           from attempts a join workers w using (worker_id) where attempt_id = $1"#,
         id.uuid()
     )
     .fetch_one(&mut *tx)
     .await?;
-    if silent {
-        lose(&mut tx, app, &run, &attempt, &format!("worker `{}` went silent", attempt.worker_name)).await?;
+    let what = match (worker.restarted, worker.silent) {
+        (true, _) => Some("was restarted"),
+        (false, true) => Some("went silent"),
+        (false, false) => None,
+    };
+    if let Some(what) = what {
+        lose(&mut tx, app, &run, &attempt, &format!("worker `{}` {what}", attempt.worker_name)).await?;
         steps::commit(tx, Step::AttemptSettled).await?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
-    ids::{AttemptId, Id, WorkerId},
+    ids::{AttemptId, Id, WorkerId, WorkerProcessId},
     neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
 };
@@ -14,6 +14,7 @@ use proto::v1::{
     attempt_ended::Outcome, report_request::What, worker_service_server::WorkerService,
 };
 use secrecy::ExposeSecret;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -51,9 +52,13 @@ impl WorkerCalls {
         Self { app, ended }
     }
 
-    async fn next(&self, worker: WorkerId) -> Result<Option<AttemptLease>, Status> {
+    async fn next(
+        &self,
+        worker: WorkerId,
+        process: Option<WorkerProcessId>,
+    ) -> Result<Option<AttemptLease>, Status> {
         let Some((run, attempt)) =
-            lease::lease(&self.app, worker).await.map_err(|e| internal("runs.lease", &e))?
+            lease::lease(&self.app, worker, process).await.map_err(|e| internal("runs.lease", &e))?
         else {
             return Ok(None);
         };
@@ -142,14 +147,20 @@ impl WorkerCalls {
         }
     }
 
-    async fn started(&self, run: &Run, attempt: &Attempt, started: &AttemptStarted) -> Result<(), RunError> {
+    /// False when the attempt is over: its process must go.
+    async fn started(
+        &self,
+        run: &Run,
+        attempt: &Attempt,
+        started: &AttemptStarted,
+    ) -> Result<bool, RunError> {
         let app = &self.app;
         let isolation = claim(app, &started.isolation);
         let mut tx = app.db.begin().await?;
         // The run first, then its attempt: the order of locks everywhere.
         store::lock(&mut tx, run.id).await?;
         let Some(now) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
-            return Ok(());
+            return Ok(false);
         };
         sqlx::query!(
             "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
@@ -163,18 +174,28 @@ impl WorkerCalls {
         if now.state == AttemptState::Leased {
             move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &isolation).await?;
         }
-        Ok(steps::commit(tx, Step::AttemptStarted).await?)
+        steps::commit(tx, Step::AttemptStarted).await?;
+        Ok(true)
     }
 
-    async fn ended(&self, attempt: &Attempt, ended: &AttemptEnded) -> Result<(), RunError> {
+    /// False when the attempt was over already: then this changes nothing.
+    async fn ended(&self, attempt: &Attempt, ended: &AttemptEnded) -> Result<bool, RunError> {
         let app = &self.app;
-        let mut tx = app.db.begin().await?;
-        let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
-        // Under the lock: a result or a stop may have come first, and then this changes nothing.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
-            return Ok(());
-        };
         let message = claim(app, &ended.message);
+        let mut tx = app.db.begin().await?;
+        let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(false) };
+        // Under the lock: a result or a stop may have come first.
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(false) };
+        match attempt.state {
+            AttemptState::Leased | AttemptState::Preparing | AttemptState::Running => {}
+            // The usual end of one that returned or was told to stop.
+            AttemptState::Returned | AttemptState::Stopped => return Ok(true),
+            AttemptState::Lost => {
+                late_word(&mut tx, app, &attempt, &message).await?;
+                steps::commit(tx, Step::LateWordNoted).await?;
+                return Ok(false);
+            }
+        }
         match ended.outcome() {
             Outcome::NotStarted => {
                 end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message)
@@ -193,8 +214,20 @@ impl WorkerCalls {
                 lose(&mut tx, app, &run, &attempt, &message).await?;
             }
         }
-        Ok(steps::commit(tx, Step::AttemptEnded).await?)
+        steps::commit(tx, Step::AttemptEnded).await?;
+        Ok(true)
     }
+}
+
+/// Word of an attempt that was given up: kept for people, and it changes nothing.
+pub(super) async fn late_word(
+    tx: &mut PgConnection,
+    app: &App,
+    attempt: &Attempt,
+    message: &str,
+) -> Result<(), RunError> {
+    let text = format!("Attempt {} was heard of after it was {}: {message}", attempt.number, attempt.state);
+    Ok(store::event(tx, app, attempt.run, "late_word", &text).await?)
 }
 
 /// A sentence of a worker: bounded, without what cannot be stored or seen.
@@ -225,6 +258,14 @@ fn attempt_id(text: &str) -> Result<AttemptId, Status> {
     text.parse().map_err(|e| Status::invalid_argument(format!("{e}")))
 }
 
+fn process_id(text: &str) -> Result<Option<WorkerProcessId>, Status> {
+    // A worker of an earlier release does not say.
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|e| Status::invalid_argument(format!("{e}")))
+}
+
 type Directives = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -236,13 +277,18 @@ impl WorkerService for WorkerCalls {
         let wait = Duration::from_millis(u64::from(request.get_ref().wait_ms.min(60_000)));
         let until = tokio::time::Instant::now() + wait;
         let mut wake = self.app.wake.subscribe(Topic::Queue);
-        lease::seen(&self.app, worker).await.map_err(|e| internal("runs.seen", &e))?;
+        let process = process_id(&request.get_ref().process_id)?;
+        if !lease::seen(&self.app, worker, process).await.map_err(|e| internal("runs.seen", &e))? {
+            return Err(Status::failed_precondition(
+                "another process of this worker was started after this one",
+            ));
+        }
         loop {
             wake.mark_unchanged();
             if self.ended.is_cancelled() {
                 return Err(Status::unavailable("shutting down"));
             }
-            if let Some(lease) = self.next(worker).await? {
+            if let Some(lease) = self.next(worker, process).await? {
                 return Ok(Response::new(LeaseResponse { lease: Some(lease) }));
             }
             let left = until.saturating_duration_since(tokio::time::Instant::now());
@@ -262,19 +308,23 @@ impl WorkerService for WorkerCalls {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
         let worker = Caller::worker(&request)?;
-        lease::seen(&self.app, worker).await.map_err(|e| internal("runs.seen", &e))?;
+        let request = request.into_inner();
+        let process = process_id(&request.process_id)?;
+        let present = lease::seen(&self.app, worker, process).await.map_err(|e| internal("runs.seen", &e))?;
         let mut stop = Vec::new();
-        for held in request.into_inner().held {
+        for held in request.held {
             let id = attempt_id(&held.attempt_id)?;
-            if !lease::renew(&self.app, worker, id, held.fence)
+            let reason = if !present {
+                "another process of this worker was started after this one"
+            } else if lease::renew(&self.app, worker, id, held.fence)
                 .await
                 .map_err(|e| internal("runs.renew", &e))?
             {
-                stop.push(Directive {
-                    attempt_id: held.attempt_id,
-                    reason: "the attempt is over".to_owned(),
-                });
-            }
+                continue;
+            } else {
+                "the attempt is over"
+            };
+            stop.push(Directive { attempt_id: held.attempt_id, reason: reason.to_owned() });
         }
         Ok(Response::new(HeartbeatResponse { stop }))
     }
@@ -331,13 +381,13 @@ impl WorkerService for WorkerCalls {
             .await
             .map_err(|e| internal("runs.report", &e))?
             .ok_or_else(|| Status::not_found("no such run"))?;
-        match &report.what {
+        let accepted = match &report.what {
             Some(What::Started(started)) => self.started(&run, &attempt, started).await,
             Some(What::Ended(ended)) => self.ended(&attempt, ended).await,
             None => return Err(Status::invalid_argument("a report says what happened")),
         }
         .map_err(|e| internal("runs.report", &e))?;
-        Ok(Response::new(ReportResponse { accepted: true }))
+        Ok(Response::new(ReportResponse { accepted }))
     }
 }
 

@@ -128,6 +128,7 @@ pub(crate) fn settings(folder: &Path, sandbox: Sandbox) -> Settings {
             "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e5f".parse().expect("an id"),
         ))),
         clock: Arc::new(SystemClock),
+        process: "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e60".parse().expect("an id"),
         local: LocalSettings {
             sandbox,
             capacity: 2,
