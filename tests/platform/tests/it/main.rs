@@ -5,6 +5,7 @@ mod harness;
 
 mod changesets;
 mod codex;
+mod crash_matrix;
 mod deliveries;
 mod endings;
 mod hostile;

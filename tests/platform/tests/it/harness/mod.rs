@@ -1,7 +1,9 @@
 //! What a story needs.
 
 mod errors;
+mod exactly_once;
 mod postgres;
+mod site;
 pub(crate) mod story;
 mod world;
 
@@ -19,8 +21,9 @@ use telemetry::clock::SystemClock;
 
 pub(crate) use self::{
     errors::errors_logged,
-    postgres::Database,
-    world::{REPOSITORY, SOURCE, Setup, World, sign},
+    postgres::{Database, Server},
+    site::{Plan, Site},
+    world::{REPOSITORY, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.

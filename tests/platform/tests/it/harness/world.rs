@@ -45,7 +45,8 @@ pub(crate) struct World {
     api: String,
 }
 
-fn merge(base: &mut Value, over: &Value) {
+/// Puts one configuration over another, key by key.
+pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

@@ -1,0 +1,201 @@
+//! `kill -9` before and after every step that writes, with real processes. Each platform kills
+//! itself at the named point (SIGKILL, no handler runs), is started again, and the story has
+//! to end as if nothing had happened.
+
+use std::sync::Mutex;
+
+use futures::StreamExt;
+use serde_json::json;
+use telemetry::steps::Step;
+
+use crate::harness::{Plan, REPOSITORY, Server, Site};
+
+/// Stories told at the same time.
+const LANES: usize = 3;
+
+/// What has to happen for a step to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    /// The platform starts, and an issue is labelled.
+    Label,
+    /// The agent hangs, and a person cancels.
+    Cancel,
+    /// The agent fails, and a person retries.
+    Retry,
+    /// The agent hangs until its time is over.
+    OutOfTime,
+    /// The agent writes more than it may.
+    TooMuchOutput,
+    /// The runner dies, and the run is tried again.
+    RunnerDies,
+    /// The lease is lost while the worker is paused, and the worker comes back.
+    LateWord,
+    /// Not reached by a crash of its own; why.
+    Elsewhere(&'static str),
+}
+
+/// The row of every step. A new step does not compile before it has one.
+fn story_of(step: Step) -> Story {
+    match step {
+        Step::RunTokenKeyMade
+        | Step::ProjectsApplied
+        | Step::WorkerEnrolled
+        | Step::WorkerArrived
+        | Step::WorkerSeen
+        | Step::DeliveryStored
+        | Step::DeliveryDecided
+        | Step::RunLeased
+        | Step::LeaseRenewed
+        | Step::ObjectStored
+        | Step::RunPrepared
+        | Step::AttemptLaunched
+        | Step::AttemptStarted
+        | Step::AttemptGreeted
+        | Step::TranscriptStored
+        | Step::ResultReturned
+        | Step::EffectTried
+        | Step::EffectRecorded
+        | Step::CallStatusComment
+        | Step::CallComment
+        | Step::CallRemoveLabel
+        | Step::CallAddLabels
+        | Step::CallReact
+        | Step::CallCommit
+        | Step::CallBranch
+        | Step::CallPullRequest => Story::Label,
+        Step::RunCancelled => Story::Cancel,
+        Step::RunRetried => Story::Retry,
+        Step::AttemptSettled => Story::OutOfTime,
+        Step::AttemptFailed => Story::TooMuchOutput,
+        Step::AttemptEnded => Story::RunnerDies,
+        Step::LateWordNoted => Story::LateWord,
+        Step::DeliveryPutOff | Step::RunNotPrepared | Step::EffectPutOff | Step::EffectGivenUp => {
+            Story::Elsewhere("needs faults of the code host")
+        }
+    }
+}
+
+/// Tells the story on a platform that kills itself at the point; returns what went wrong.
+async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
+    let story = story_of(step);
+    let config = match story {
+        Story::OutOfTime => json!({ "agents": { "time_limit_seconds": 2 } }),
+        Story::TooMuchOutput => json!({ "executor": { "local": { "output_mib": 1 } } }),
+        Story::Label
+        | Story::Cancel
+        | Story::Retry
+        | Story::RunnerDies
+        | Story::LateWord
+        | Story::Elsewhere(_) => {
+            json!({})
+        }
+    };
+    let plan = Plan { config, first: vec![("CRASH_POINT", format!("{step}:{moment}"))], ..Plan::default() };
+    let site = Site::start(&server.database(), &plan).await;
+    site.ready().await;
+    let expected = match story {
+        Story::Label => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::Cancel => {
+            let issue =
+                site.issue("Take your time", Some(&json!([{ "print": "working" }, { "hang": true }])));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until_said(&run, "working").await;
+            // After a crash the first call may have been the one that did it.
+            drop(site.cancel(&run).await);
+            "cancelled"
+        }
+        Story::Retry => {
+            let issue = site.issue("Fail", Some(&json!([{ "exit": 3 }])));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.settled().await;
+            drop(site.retry(&run).await);
+            "failed"
+        }
+        Story::OutOfTime => {
+            let issue = site.issue("Take your time", Some(&json!([{ "hang": true }])));
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "failed"
+        }
+        Story::TooMuchOutput => {
+            let issue = site.issue("Talk", Some(&json!([{ "print_many": 200_000 }, { "hang": true }])));
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "failed"
+        }
+        Story::RunnerDies => {
+            let steps = json!([{ "print": "working" }, { "write": { "path": "a.txt", "content": "a\n" } }, { "wait_for_file": "/tmp/go" }]);
+            let issue = site.issue("Take your time", Some(&steps));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until_said(&run, "working").await;
+            site.kill_runners();
+            site.until("a second attempt", async || (site.attempts(&run).await >= 2).then_some(())).await;
+            drop(site.cancel(&run).await);
+            "cancelled"
+        }
+        Story::LateWord => {
+            let issue =
+                site.issue("Take your time", Some(&json!([{ "print": "working" }, { "hang": true }])));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until_said(&run, "working").await;
+            site.expire_leases().await;
+            site.until("a second attempt", async || (site.attempts(&run).await >= 2).then_some(())).await;
+            drop(site.cancel(&run).await);
+            "cancelled"
+        }
+        Story::Elsewhere(_) => return Ok(()),
+    };
+    site.settled().await;
+    if site.platform().killed() != 1 {
+        return Err(format!("the point was not reached: killed {} times", site.platform().killed()));
+    }
+    let wrong = site.violations().await;
+    if !wrong.is_empty() {
+        return Err(wrong.join("; "));
+    }
+    let states: Vec<String> =
+        sqlx::query_scalar("select state from runs").fetch_all(&site.db).await.expect("the runs");
+    if states.is_empty() || states.iter().any(|s| s != expected) {
+        return Err(format!("the runs are {states:?}, expected {expected}"));
+    }
+    if expected == "succeeded" && site.github.pull_requests(REPOSITORY).len() != 1 {
+        return Err(format!("{} pull requests", site.github.pull_requests(REPOSITORY).len()));
+    }
+    site.github.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_survives_a_kill_before_and_after_it() {
+    let server = Server::start(false);
+    // `CRASH_MATRIX=effect_recorded` tells the rows of one step.
+    let only = std::env::var("CRASH_MATRIX").ok();
+    let rows: Vec<(Step, &str)> = Step::ALL
+        .iter()
+        .filter(|step| only.as_ref().is_none_or(|name| name == step.name()))
+        .flat_map(|step| [(*step, "before"), (*step, "after")])
+        .collect();
+    assert!(!rows.is_empty(), "no step has this name");
+    let failed = Mutex::new(Vec::new());
+    futures::stream::iter(&rows)
+        .for_each_concurrent(LANES, async |(step, moment)| {
+            let began = std::time::Instant::now();
+            let told = tell(&server, *step, moment).await;
+            eprintln!("{step}:{moment} {:?} {:.1} s", told, began.elapsed().as_secs_f64());
+            if let Err(why) = told {
+                failed.lock().expect("no panic").push(format!("{step}:{moment}: {why}"));
+            }
+        })
+        .await;
+    let failed = failed.into_inner().expect("no panic");
+    assert!(failed.is_empty(), "{} of {} rows:\n{}", failed.len(), rows.len(), failed.join("\n"));
+}

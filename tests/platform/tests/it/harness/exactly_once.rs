@@ -1,0 +1,130 @@
+//! What must be so once everything is settled, whatever was killed on the way: nothing lost,
+//! nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{REPOSITORY, Site};
+
+#[derive(Debug, sqlx::FromRow)]
+struct RunRow {
+    id: String,
+    issue: i64,
+    state: String,
+    publication: Option<String>,
+    pull_request: Option<i64>,
+}
+
+/// Sentences about what is not as it must be.
+pub(crate) async fn violations(site: &Site) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let runs: Vec<RunRow> = sqlx::query_as(
+        "select r.run_id::text as id, r.issue_number as issue, r.state, p.state as publication,
+                p.pull_request_number as pull_request
+         from runs r left join lateral
+           (select * from publications p where p.run_id = r.run_id order by p.created_at desc limit 1) p on true
+         order by r.created_at",
+    )
+    .fetch_all(&site.db)
+    .await
+    .expect("the runs");
+    let pulls = site.github.pull_requests(REPOSITORY);
+    let mut by_head: BTreeMap<&str, u32> = BTreeMap::new();
+    for pull in &pulls {
+        *by_head.entry(&pull.head).or_default() += 1;
+    }
+    wrong.extend(
+        by_head.iter().filter(|(_, n)| **n > 1).map(|(head, n)| format!("{n} pull requests of {head}")),
+    );
+
+    for run in &runs {
+        let mark = format!("<!-- callboard:run={} -->", run.id);
+        let issue = u64::try_from(run.issue).expect("a number");
+        let comments: Vec<String> = site
+            .github
+            .comments(REPOSITORY, issue)
+            .into_iter()
+            .filter(|c| c.author == "octocat" && c.body.contains(&mark))
+            .map(|c| c.body)
+            .collect();
+        if comments.len() != 1 {
+            wrong.push(format!("run {} ({}) has {} status comments", run.id, run.state, comments.len()));
+        }
+        let headline = match run.state.as_str() {
+            "succeeded" => "✅",
+            "cancelled" => "🛑",
+            "waiting" => "✋",
+            "failed" => "",
+            other => {
+                wrong.push(format!("run {} is {other}", run.id));
+                ""
+            }
+        };
+        if comments.first().is_some_and(|text| !text.contains(headline)) {
+            wrong.push(format!("the comment of run {} ({}) says: {}", run.id, run.state, comments[0]));
+        }
+        let mine: Vec<_> = pulls.iter().filter(|p| p.body.contains(&mark)).collect();
+        let published = run.publication.as_deref() == Some("published");
+        if mine.len() > 1 || (published && mine.len() != 1) {
+            wrong.push(format!("run {} ({}) has {} pull requests", run.id, run.state, mine.len()));
+        }
+        if mine.len() == 1 && run.pull_request != i64::try_from(mine[0].number).ok() {
+            wrong.push(format!("run {} does not know its pull request {}", run.id, mine[0].number));
+        }
+        if published {
+            let report = format!("<!-- callboard:report={} -->", run.id);
+            let number = run.pull_request.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+            let reports = site.github.comments(REPOSITORY, number);
+            let reports = reports.iter().filter(|c| c.body.contains(&report)).count();
+            if reports != 1 {
+                wrong.push(format!("run {} has {reports} reports", run.id));
+            }
+        }
+    }
+    wrong.extend(labels_without_a_decision(site).await);
+    wrong.extend(one_decision_each(site).await);
+    wrong.extend(dead(site).await);
+    wrong
+}
+
+/// A trigger label that still stands means: no decision yet.
+async fn labels_without_a_decision(site: &Site) -> Vec<String> {
+    let issues: BTreeSet<i64> =
+        sqlx::query_scalar("select distinct issue_number from decisions where issue_number is not null")
+            .fetch_all(&site.db)
+            .await
+            .expect("decisions")
+            .into_iter()
+            .collect();
+    issues
+        .into_iter()
+        .filter_map(|issue| {
+            let labels = site.github.labels(REPOSITORY, u64::try_from(issue).expect("a number"));
+            let standing: Vec<_> = labels.into_iter().filter(|l| l.starts_with("run:")).collect();
+            (!standing.is_empty()).then(|| format!("on issue {issue} still stands {standing:?}"))
+        })
+        .collect()
+}
+
+/// Every delivery of GitHub's is stored once and decided once.
+async fn one_decision_each(site: &Site) -> Vec<String> {
+    let sent: BTreeSet<String> =
+        site.github.deliveries(site.hook).into_iter().filter(|d| d.event != "ping").map(|d| d.guid).collect();
+    let decided: Vec<String> =
+        sqlx::query_scalar("select guid from deliveries join decisions using (delivery_id)")
+            .fetch_all(&site.db)
+            .await
+            .expect("decisions");
+    let once: BTreeSet<String> = decided.iter().cloned().collect();
+    let mut wrong: Vec<_> = sent.difference(&once).map(|guid| format!("delivery {guid} was lost")).collect();
+    if once.len() != decided.len() {
+        wrong.push(format!("{} deliveries have {} decisions", once.len(), decided.len()));
+    }
+    wrong
+}
+
+async fn dead(site: &Site) -> Vec<String> {
+    sqlx::query_scalar("select 'effect ' || kind || ' was given up: ' || coalesce(last_error, '') from effects where state = 'dead'")
+        .fetch_all(&site.db)
+        .await
+        .expect("effects")
+}

@@ -1,0 +1,428 @@
+//! Real platforms that are killed and started again, as systemd or Kubernetes would, with a
+//! stand-in for GitHub and a Postgres that outlive them.
+
+use std::{
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Child,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use domain::{clock::Clock, ids::Ids, rights::Permission};
+use proto::admin::{RunActionRequest, admin_service_client::AdminServiceClient};
+use serde_json::{Value, json};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use telemetry::{address::Address, clock::SystemClock};
+use tonic::transport::Channel;
+use webhook_simulator::Simulator;
+
+use super::{REPOSITORY, SOURCE, folder, merge, program, story::free_address};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often something is looked at that cannot tell when it changes.
+const LOOK: Duration = Duration::from_millis(20);
+const SECRET: &str = "the secret of a site";
+/// 32 bytes for the envelope, the same for all platforms of a site.
+const KEY: &str = "YSBrZXkgb2YgMzIgYnl0ZXMgZm9yIHRoZSB0ZXN0cyE=\n";
+
+/// A platform that is started again whenever it dies.
+#[derive(Debug)]
+pub(crate) struct Supervised {
+    state: Arc<Mutex<State>>,
+    watch: Option<JoinHandle<()>>,
+    pub(crate) folder: PathBuf,
+    pub(crate) api: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pid: Option<rustix::process::Pid>,
+    ending: bool,
+    killed: u32,
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(folder: &Path, environment: &[(&str, String)]) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
+    let mut command = subprocess::command(program("callboard"), folder);
+    command.args(["up", "--config", "callboard.yaml"]).stderr(log);
+    for (name, value) in environment {
+        command.env(name, value);
+    }
+    command.spawn().expect("the platform starts")
+}
+
+impl Supervised {
+    /// Starts it; `environment` is of the first process, `always` of every one.
+    fn start(
+        folder: PathBuf,
+        (api, admin): (SocketAddr, SocketAddr),
+        first: &[(&str, String)],
+        always: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let always: Vec<_> = always.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut child = spawn(&folder, &[first, &always].concat());
+        locked(&state).pid = rustix::process::Pid::from_raw(child.id().cast_signed());
+        let (watched, place) = (Arc::clone(&state), folder.clone());
+        let watch = std::thread::spawn(move || {
+            loop {
+                let status = child.wait().expect("waited for");
+                {
+                    let mut state = locked(&watched);
+                    if status.signal() == Some(9) {
+                        state.killed += 1;
+                    }
+                    if state.ending {
+                        return;
+                    }
+                    child = spawn(&place, &always);
+                    state.pid = rustix::process::Pid::from_raw(child.id().cast_signed());
+                }
+            }
+        });
+        Self { state, watch: Some(watch), folder, api, admin }
+    }
+
+    /// How often it died by SIGKILL.
+    pub(crate) fn killed(&self) -> u32 {
+        locked(&self.state).killed
+    }
+
+    /// `kill -9`; it is started again.
+    pub(crate) fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = locked(&self.state).pid {
+            // It may be gone already.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// The commands' calls; one platform may be down, then this call fails.
+    pub(crate) fn commands(&self) -> AdminServiceClient<Channel> {
+        let address = Address::Unix(self.folder.join("data/admin.sock"));
+        AdminServiceClient::new(address.channel().expect("a socket"))
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        locked(&self.state).ending = true;
+        self.kill();
+        if let Some(watch) = self.watch.take() {
+            drop(watch.join());
+        }
+    }
+}
+
+/// One repository, one database, and the platforms that work for it.
+pub(crate) struct Site {
+    pub(crate) github: Simulator,
+    pub(crate) hook: u64,
+    pub(crate) db: PgPool,
+    pub(crate) platforms: Vec<Supervised>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+/// How a site differs from the usual one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// Platforms on the one database; 0 counts as 1.
+    pub(crate) platforms: usize,
+    /// On top of the usual configuration.
+    pub(crate) config: Value,
+    /// Environment of the first process of the first platform.
+    pub(crate) first: Vec<(&'static str, String)>,
+    /// Environment of every process.
+    pub(crate) always: &'static [(&'static str, &'static str)],
+}
+
+impl Site {
+    pub(crate) async fn start(database_url: &str, plan: &Plan) -> Self {
+        let folder = folder();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids = Ids::from_os(Arc::clone(&clock));
+        let options = webhook_simulator::Options::new(folder.path().join("github"), clock, ids);
+        let github = Simulator::start(options).await.expect("the stand-in starts");
+        github.add_user("octocat", false);
+        github
+            .create_repository(REPOSITORY, true, &[("README.md", "# Hello\n")])
+            .await
+            .expect("a repository");
+        for login in ["mona", "hubot"] {
+            github.add_user(login, false);
+            github.set_permission(REPOSITORY, login, Permission::Write).expect("a permission");
+        }
+        let token = github.add_token("octocat").expect("a token");
+        std::fs::write(folder.path().join("token"), token).expect("written");
+        std::fs::write(folder.path().join("secret"), SECRET).expect("written");
+        std::fs::create_dir(folder.path().join("objects")).expect("made");
+        let key = folder.path().join("key");
+        let mut platforms = Vec::new();
+        for number in 0..plan.platforms.max(1) {
+            let (api, admin) = (free_address(), free_address());
+            let place = folder.path().join(format!("platform-{number}"));
+            std::fs::create_dir(&place).expect("made");
+            open_to_sandboxes(&place);
+            let mut config = json!({
+                "database_url": database_url,
+                "data_dir": "data",
+                "key_file": key,
+                "objects": { "directory": folder.path().join("objects") },
+                "listen": { "api": api, "admin": admin },
+                "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "../token" },
+                "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret" }] }],
+                "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
+            });
+            merge(&mut config, &plan.config);
+            std::fs::write(place.join("callboard.yaml"), config.to_string()).expect("written");
+            let first = if number == 0 { plan.first.as_slice() } else { &[] };
+            if number == 0 {
+                std::fs::write(&key, KEY).expect("written");
+                std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                    .expect("its mode");
+            }
+            platforms.push(Supervised::start(place, (api, admin), first, plan.always));
+        }
+        let hook = github
+            .add_hook(REPOSITORY, &format!("http://{}/webhooks/github/{SOURCE}", platforms[0].api), SECRET)
+            .expect("a hook");
+        let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
+        Self { github, hook, db, platforms, folder }
+    }
+
+    pub(crate) fn platform(&self) -> &Supervised {
+        &self.platforms[0]
+    }
+
+    pub(crate) fn issue(&self, title: &str, steps: Option<&Value>) -> u64 {
+        let body = steps.map_or_else(
+            || "Please.".to_owned(),
+            |steps| format!("Please.\n\n```agent-script\n{steps}\n```\n"),
+        );
+        self.github.open_issue(REPOSITORY, "octocat", title, &body).expect("an issue")
+    }
+
+    pub(crate) fn label(&self, issue: u64, label: &str) {
+        self.github.add_label(REPOSITORY, issue, label, "mona").expect("a label");
+    }
+
+    /// Waits until something is so, and says what was waited for when it never is.
+    pub(crate) async fn until<T>(&self, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            assert!(
+                Instant::now() < until,
+                "waited in vain for {what}; left: {:#?}\n{}",
+                self.left().await,
+                self.logs()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        self.platforms.iter().map(Supervised::log).collect::<Vec<_>>().join("\n-- next platform --\n")
+    }
+
+    /// Ready, as readiness says.
+    pub(crate) async fn ready(&self) {
+        self.until("readiness", async || {
+            let mut all = true;
+            for platform in &self.platforms {
+                all &= reqwest::get(format!("http://{}/readyz", platform.admin))
+                    .await
+                    .is_ok_and(|answer| answer.status().is_success());
+            }
+            all.then_some(())
+        })
+        .await;
+    }
+
+    /// GitHub never delivers again by itself; a person presses "Redeliver" on what failed.
+    pub(crate) fn redeliver_what_failed(&self) {
+        let deliveries = self.github.deliveries(self.hook);
+        for delivery in &deliveries {
+            let failed = |d: &&webhook_simulator::Delivery| {
+                d.answer.as_ref().is_some_and(|a| !(200..300).contains(&a.status_code))
+            };
+            let newest = deliveries.iter().filter(|d| d.guid == delivery.guid).max_by_key(|d| d.id);
+            if newest.is_some_and(|d| d.id == delivery.id && failed(&d)) {
+                self.github.redeliver(delivery.id).expect("sent again");
+            }
+        }
+    }
+
+    /// Deliveries that GitHub could not hand over, or waits for.
+    fn undelivered(&self) -> Vec<String> {
+        let deliveries = self.github.deliveries(self.hook);
+        let mut newest: std::collections::BTreeMap<&str, &webhook_simulator::Delivery> =
+            std::collections::BTreeMap::new();
+        for delivery in &deliveries {
+            let known = newest.entry(&delivery.guid).or_insert(delivery);
+            if known.id < delivery.id {
+                *known = delivery;
+            }
+        }
+        newest
+            .values()
+            .filter(|d| d.answer.as_ref().is_none_or(|a| !(200..300).contains(&a.status_code)))
+            .map(|d| format!("{} {:?}", d.event, d.action))
+            .collect()
+    }
+
+    /// What is still to be done.
+    pub(crate) async fn left(&self) -> Vec<String> {
+        let mut left = self.undelivered();
+        let stored: Result<Vec<String>, _> = sqlx::query_scalar(
+            "select 'delivery ' || guid from deliveries where decided_at is null
+             union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
+             union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
+             union all select 'attempt ' || attempt_id from attempts where state in ('leased', 'preparing', 'running')",
+        )
+        .fetch_all(&self.db)
+        .await;
+        match stored {
+            Ok(stored) => left.extend(stored),
+            Err(error) => left.push(format!("Postgres: {error}")),
+        }
+        left
+    }
+
+    /// Returns once nothing is left to be done.
+    pub(crate) async fn settled(&self) {
+        self.until("everything to be done", async || {
+            self.redeliver_what_failed();
+            self.left().await.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// The newest run of an issue.
+    pub(crate) async fn run_of(&self, issue: u64) -> String {
+        self.until("a run", async || {
+            self.redeliver_what_failed();
+            sqlx::query_scalar(
+                "select run_id::text from runs where issue_number = $1 order by created_at desc limit 1",
+            )
+            .bind(i64::try_from(issue).expect("a number"))
+            .fetch_optional(&self.db)
+            .await
+            .ok()
+            .flatten()
+        })
+        .await
+    }
+
+    /// Does what a person at a terminal does: tries again while nobody answers.
+    pub(crate) async fn command<T>(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut(AdminServiceClient<Channel>) -> Result<T, tonic::Status>,
+    ) -> Result<T, String> {
+        self.until(what, async || match call(self.platform().commands()).await {
+            Ok(answer) => Some(Ok(answer)),
+            Err(status)
+                if matches!(
+                    status.code(),
+                    tonic::Code::FailedPrecondition | tonic::Code::NotFound | tonic::Code::InvalidArgument
+                ) =>
+            {
+                Some(Err(status.message().to_owned()))
+            }
+            Err(_) => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
+        self.command("cancel", async |mut c| {
+            c.cancel_run(request.clone()).await.map(|r| r.into_inner().message)
+        })
+        .await
+    }
+
+    pub(crate) async fn retry(&self, run: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
+        self.command("retry", async |mut c| c.retry_run(request.clone()).await.map(|r| r.into_inner().run_id))
+            .await
+    }
+
+    /// Waits until the transcript of a run has this text in it.
+    pub(crate) async fn until_said(&self, run: &str, text: &str) {
+        self.until(&format!("`{text}` in the transcript"), async || {
+            sqlx::query_scalar::<_, bool>(
+                "select exists (select from transcript_chunks join attempts using (attempt_id)
+                 where run_id = $1::uuid and lines::text like '%' || $2 || '%')",
+            )
+            .bind(run)
+            .bind(text)
+            .fetch_one(&self.db)
+            .await
+            .is_ok_and(|said| said)
+            .then_some(())
+        })
+        .await;
+    }
+
+    /// How many attempts a run has had.
+    pub(crate) async fn attempts(&self, run: &str) -> i64 {
+        let count = sqlx::query_scalar("select count(*) from attempts where run_id = $1::uuid").bind(run);
+        count.fetch_one(&self.db).await.unwrap_or_default()
+    }
+
+    /// Time passes on the database's clock for every lease, as when a worker is silent.
+    pub(crate) async fn expire_leases(&self) {
+        sqlx::query("update attempts set lease_expires_at = now() - interval '1 second'")
+            .execute(&self.db)
+            .await
+            .expect("Postgres answers");
+    }
+
+    /// `kill -9` of every runner and agent of this site.
+    pub(crate) fn kill_runners(&self) {
+        let place = self.folder.path().display().to_string();
+        for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            if line.starts_with("bwrap") && line.contains(&place)
+                || line.contains("/bwrap") && line.contains(&place)
+            {
+                let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+                // It may be gone already.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+
+    /// What must be so once everything is settled, whatever happened on the way. Returns what
+    /// is not.
+    pub(crate) async fn violations(&self) -> Vec<String> {
+        super::exactly_once::violations(self).await
+    }
+}
+
+/// Sandboxed agents are another user, who passes through.
+fn open_to_sandboxes(folder: &Path) {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("its mode");
+}
