@@ -22,7 +22,7 @@ use telemetry::clock::SystemClock;
 pub(crate) use self::{
     errors::errors_logged,
     postgres::{Database, Server},
-    site::{Plan, Site},
+    site::{Plan, SITE_SECRET, Site},
     world::{REPOSITORY, SOURCE, Setup, World, merge, sign},
 };
 

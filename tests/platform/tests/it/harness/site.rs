@@ -25,7 +25,7 @@ use super::{REPOSITORY, SOURCE, folder, merge, program, story::free_address};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often something is looked at that cannot tell when it changes.
 const LOOK: Duration = Duration::from_millis(20);
-const SECRET: &str = "the secret of a site";
+pub(crate) const SITE_SECRET: &str = "the secret of a site";
 /// 32 bytes for the envelope, the same for all platforms of a site.
 const KEY: &str = "YSBrZXkgb2YgMzIgYnl0ZXMgZm9yIHRoZSB0ZXN0cyE=\n";
 
@@ -44,6 +44,8 @@ struct State {
     pid: Option<rustix::process::Pid>,
     ending: bool,
     killed: u32,
+    /// Where the next process kills itself.
+    crash_point: Option<String>,
 }
 
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -84,7 +86,9 @@ impl Supervised {
                     if state.ending {
                         return;
                     }
-                    child = spawn(&place, &always);
+                    let mut environment = always.clone();
+                    environment.extend(state.crash_point.take().map(|point| ("CRASH_POINT", point)));
+                    child = spawn(&place, &environment);
                     state.pid = rustix::process::Pid::from_raw(child.id().cast_signed());
                 }
             }
@@ -100,6 +104,12 @@ impl Supervised {
     /// `kill -9`; it is started again.
     pub(crate) fn kill(&self) {
         self.signal(rustix::process::Signal::KILL);
+    }
+
+    /// `kill -9`; the next process kills itself at a named step.
+    pub(crate) fn kill_and_crash_at(&self, point: String) {
+        locked(&self.state).crash_point = Some(point);
+        self.kill();
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
@@ -170,7 +180,7 @@ impl Site {
         }
         let token = github.add_token("octocat").expect("a token");
         std::fs::write(folder.path().join("token"), token).expect("written");
-        std::fs::write(folder.path().join("secret"), SECRET).expect("written");
+        std::fs::write(folder.path().join("secret"), SITE_SECRET).expect("written");
         std::fs::create_dir(folder.path().join("objects")).expect("made");
         let key = folder.path().join("key");
         let mut platforms = Vec::new();
@@ -200,7 +210,11 @@ impl Site {
             platforms.push(Supervised::start(place, (api, admin), first, plan.always));
         }
         let hook = github
-            .add_hook(REPOSITORY, &format!("http://{}/webhooks/github/{SOURCE}", platforms[0].api), SECRET)
+            .add_hook(
+                REPOSITORY,
+                &format!("http://{}/webhooks/github/{SOURCE}", platforms[0].api),
+                SITE_SECRET,
+            )
             .expect("a hook");
         let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
         Self { github, hook, db, platforms, folder }

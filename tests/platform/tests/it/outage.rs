@@ -1,0 +1,156 @@
+//! Postgres is away for a minute while GitHub goes on delivering.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::harness::{Plan, REPOSITORY, SITE_SECRET, SOURCE, Server, Site, sign};
+
+/// How long Postgres is away.
+const AWAY: Duration = Duration::from_secs(60);
+/// Between two deliveries.
+const EVERY: Duration = Duration::from_millis(50);
+/// The longest an answer may take.
+const LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Answer {
+    sent: Instant,
+    took: Duration,
+    status: u16,
+    retry_after: bool,
+}
+
+/// One delivery like those GitHub sends all day and nobody acts upon.
+async fn deliver(client: &reqwest::Client, url: &str, guid: &str) -> Answer {
+    let body = json!({
+        "action": "labeled", "repository": { "full_name": REPOSITORY, "id": 1 },
+        "sender": { "login": "mona", "type": "User" }, "label": { "name": "bug" },
+        "issue": { "number": 1, "title": "t", "state": "open", "user": { "login": "mona" }, "html_url": "http://x" },
+    })
+    .to_string();
+    let sent = Instant::now();
+    let answer = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("x-github-event", "issues")
+        .header("x-github-delivery", guid)
+        .header("x-hub-signature-256", sign(SITE_SECRET, body.as_bytes()))
+        .body(body)
+        .send()
+        .await
+        .expect("the gateway answers, whatever happens behind it");
+    Answer {
+        sent,
+        took: sent.elapsed(),
+        status: answer.status().as_u16(),
+        retry_after: answer.headers().contains_key("retry-after"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_without_postgres_loses_nothing() {
+    let server = Server::start(true);
+    let site = Site::start(&server.database(), &Plan::default()).await;
+    site.ready().await;
+    let url = format!("http://{}/webhooks/github/{SOURCE}", site.platform().api);
+    let ready_url = format!("http://{}/readyz", site.platform().admin);
+    let (answers, readiness) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+    let (sending, watching) = (AtomicBool::new(true), AtomicBool::new(true));
+    let client = reqwest::Client::new();
+
+    let send = async {
+        let mut ticks = tokio::time::interval(EVERY);
+        let mut under_way = futures::stream::FuturesUnordered::new();
+        let mut number = 0;
+        while sending.load(Ordering::SeqCst) {
+            ticks.tick().await;
+            let guid = format!("steady-{number}");
+            number += 1;
+            let (client, url) = (client.clone(), url.clone());
+            under_way.push(tokio::spawn(async move { (deliver(&client, &url, &guid).await, guid) }));
+        }
+        while let Some(done) = futures::StreamExt::next(&mut under_way).await {
+            let (answer, guid) = done.expect("an answer");
+            answers.lock().expect("no panic").insert(guid, answer);
+        }
+    };
+    let watch = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        while watching.load(Ordering::SeqCst) {
+            ticks.tick().await;
+            let asked = Instant::now();
+            let ready = reqwest::get(&ready_url).await.is_ok_and(|answer| answer.status().is_success());
+            readiness.lock().expect("no panic").push((asked, Instant::now(), ready));
+        }
+    };
+    let story = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::task::block_in_place(|| server.stop());
+        let away = Instant::now();
+        let issue = site.issue("Asked during the outage", None);
+        site.label(issue, "run:dev");
+        tokio::time::sleep(AWAY).await;
+        let back = Instant::now();
+        tokio::task::block_in_place(|| server.start_again());
+        let up = Instant::now();
+        site.ready().await;
+        let ready = Instant::now();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        sending.store(false, Ordering::SeqCst);
+        watching.store(false, Ordering::SeqCst);
+        (issue, away, back, up, ready)
+    };
+    let ((issue, away, back, up, ready), (), ()) = tokio::join!(story, send, watch);
+
+    let answers = answers.into_inner().expect("no panic");
+    assert!(answers.len() > 1200, "20 a second for a minute: {}", answers.len());
+    for (guid, answer) in &answers {
+        assert!(answer.took < LIMIT, "{guid}: {answer:?}");
+        assert!([202, 503].contains(&answer.status), "{guid}: {answer:?}");
+        assert_eq!(answer.retry_after, answer.status == 503, "{guid}: {answer:?}");
+        if answer.sent > away && answer.sent + answer.took < back {
+            assert_eq!(answer.status, 503, "Postgres is away: {guid}: {answer:?}");
+        }
+        if answer.sent > ready {
+            assert_eq!(answer.status, 202, "Postgres is back: {guid}: {answer:?}");
+        }
+    }
+    // Readiness tells the truth, two seconds after it changed at the latest.
+    let late = Duration::from_secs(2);
+    for (asked, answered, was_ready) in readiness.into_inner().expect("no panic") {
+        if asked > away + late && answered < back {
+            assert!(!was_ready, "ready without Postgres");
+        }
+        if answered < away || asked > up + late {
+            assert!(was_ready, "not ready although Postgres answers");
+        }
+    }
+
+    site.run_of(issue).await;
+    site.settled().await;
+    let decided: Vec<String> = sqlx::query_scalar(
+        "select guid from deliveries join decisions using (delivery_id) where guid like 'steady-%'",
+    )
+    .fetch_all(&site.db)
+    .await
+    .expect("decisions");
+    let count = |guid: &String| decided.iter().filter(|d| *d == guid).count();
+    for (guid, answer) in &answers {
+        match answer.status {
+            202 => assert_eq!(count(guid), 1, "{guid} was taken"),
+            // Stored although the answer was a refusal, or not at all: never twice.
+            _ => assert!(count(guid) <= 1, "{guid} was decided twice"),
+        }
+    }
+    assert_eq!(site.violations().await, Vec::<String>::new());
+    assert_eq!(site.github.pull_requests(REPOSITORY).len(), 1);
+    site.github.shutdown().await;
+}
