@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Install what is missing without asking (as CI=true does)
     #[arg(long)]
     yes: bool,
-    /// Longer histories in property tests
+    /// Longer property tests, and random histories for half an hour
     #[arg(long)]
     long: bool,
 }
@@ -88,6 +88,14 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         read_along(tests, closing)
     })?;
+    if options.long {
+        steps.run("random histories, half an hour", || {
+            let mut histories = cargo(&root);
+            histories.args(["test", "--package", "platform-tests", "--test", "it", "as_many_histories"]);
+            histories.args(["--", "--ignored", "--nocapture"]).env("SQLX_OFFLINE", "true");
+            read_along(histories, closing)
+        })?;
+    }
     steps.run("demo, with each agent", demo::with_each_agent)
 }
 

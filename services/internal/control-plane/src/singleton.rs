@@ -13,6 +13,9 @@ use crate::{App, wake::Outage};
 /// How soon another process takes over.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
+/// How long whoever leads may say nothing, in milliseconds: many times what a round takes.
+const SILENT_MS: &str = "15000";
+
 /// Something of which there is one, with the number of its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Singleton {
@@ -42,7 +45,8 @@ pub(crate) struct Leads {
 }
 
 impl Leads {
-    /// An error when the connection is gone: somebody else may lead by now.
+    /// A sign of life, at least every few seconds. An error when the connection is gone:
+    /// somebody else may lead by now.
     pub(crate) async fn still(&mut self) -> sqlx::Result<()> {
         sqlx::query_scalar!("select 1 as one").fetch_one(&mut self.connection).await?;
         Ok(())
@@ -59,6 +63,10 @@ async fn lead(app: &App, which: Singleton) -> sqlx::Result<Option<Leads>> {
         .fetch_one(&mut connection)
         .await?;
     if leads {
+        // A process that hangs or is paused keeps its connection; Postgres ends it, and with it the lock.
+        sqlx::query!("select set_config('idle_session_timeout', $1, false)", SILENT_MS)
+            .fetch_one(&mut connection)
+            .await?;
         return Ok(Some(Leads { connection }));
     }
     connection.close().await?;

@@ -47,3 +47,41 @@ async fn two_control_planes_and_two_workers_do_everything_once() {
     assert_eq!(usize::try_from(attempts).expect("a number"), ISSUES, "nothing was tried twice");
     site.github.shutdown().await;
 }
+
+/// A platform that hangs for a while (a paused machine, a lost network) comes back: its lease is
+/// lost, the other one has done the work, and what it says now changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_platform_comes_back_and_changes_nothing() {
+    let server = Server::start(false);
+    let site = Site::start(&server.database(), &Plan { platforms: 2, ..Plan::default() }).await;
+    site.ready().await;
+    let steps = json!([{ "print": "working" }, { "write": { "path": "a.txt", "content": "a\n" } }, { "wait_for_file": "/tmp/never" }]);
+    let issue = site.issue("Take your time", Some(&steps));
+    site.label(issue, "run:dev");
+    let run = site.run_of(issue).await;
+    site.until_said(&run, "working").await;
+    let holder = site.holder_of(&run).await;
+    let (paused, other) = (&site.platforms[holder], &site.platforms[1 - holder]);
+    paused.signal(rustix::process::Signal::STOP);
+    site.expire_leases().await;
+    site.until("a second attempt on the other platform", async || {
+        (site.attempts(&run).await == 2).then_some(())
+    })
+    .await;
+    let mut commands = other.commands();
+    let request = proto::admin::RunActionRequest { id: run.clone(), reason: String::new() };
+    commands.cancel_run(request).await.expect("cancelled on the platform that works");
+    // The paused one may hold the publisher's lock: Postgres takes it away.
+    site.until("the comment says so", async || {
+        let comments = site.github.comments(REPOSITORY, issue);
+        comments.iter().any(|c| c.body.contains("🛑")).then_some(())
+    })
+    .await;
+    paused.signal(rustix::process::Signal::CONT);
+    site.until("its late word is noted", async || site.has_event(&run, "late_word").await.then_some(()))
+        .await;
+    site.settled().await;
+    assert_eq!(site.violations().await, Vec::<String>::new(), "{}", site.logs());
+    assert_eq!(site.attempts(&run).await, 2);
+    site.github.shutdown().await;
+}

@@ -404,6 +404,30 @@ impl Site {
         count.fetch_one(&self.db).await.unwrap_or_default()
     }
 
+    /// Which platform's worker has the newest attempt of a run.
+    pub(crate) async fn holder_of(&self, run: &str) -> usize {
+        let worker: String = sqlx::query_scalar(
+            "select worker_id::text from attempts where run_id = $1::uuid order by number desc limit 1",
+        )
+        .bind(run)
+        .fetch_one(&self.db)
+        .await
+        .expect("an attempt");
+        let has = |platform: &Supervised| {
+            let identity = platform.folder.join("data/identities/worker-local.json");
+            std::fs::read_to_string(identity).is_ok_and(|text| text.contains(&worker))
+        };
+        self.platforms.iter().position(has).expect("one of ours")
+    }
+
+    /// Did this happen to a run?
+    pub(crate) async fn has_event(&self, run: &str, kind: &str) -> bool {
+        let found = sqlx::query_scalar(
+            "select exists (select from run_events where run_id = $1::uuid and kind = $2)",
+        );
+        found.bind(run).bind(kind).fetch_one(&self.db).await.unwrap_or_default()
+    }
+
     /// Time passes on the database's clock for every lease, as when a worker is silent.
     pub(crate) async fn expire_leases(&self) {
         sqlx::query("update attempts set lease_expires_at = now() - interval '1 second'")
