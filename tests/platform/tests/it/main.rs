@@ -12,6 +12,7 @@ mod histories;
 mod hostile;
 mod identities;
 mod label_to_pull_request;
+mod leases;
 mod migrations;
 mod outage;
 mod payloads;

@@ -224,6 +224,24 @@ impl World {
         self.admin().get_run(GetRunRequest { id: id.to_owned() }).await.expect("the run").into_inner()
     }
 
+    /// Waits until a run is as the story wants it.
+    pub(crate) async fn until_run(
+        &self,
+        id: &str,
+        what: &str,
+        probe: impl Fn(&RunDetail) -> bool,
+    ) -> RunDetail {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let detail = self.get(id).await;
+            if probe(&detail) {
+                return detail;
+            }
+            assert!(tokio::time::Instant::now() < until, "waited in vain until {what}: {detail:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The whole log, which ends with the run.
     pub(crate) async fn follow(&self, id: &str) -> Vec<String> {
         let mut lines = self
