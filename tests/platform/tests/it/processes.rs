@@ -224,6 +224,54 @@ fn each_service_runs_as_its_own_process() {
     assert_eq!((code, out.as_str()), (1, ""), "an unknown project is refused");
 }
 
+/// `kill -9` of each service in turn while an agent works. Only the worker takes its attempt
+/// with it; the others are not missed.
+#[test]
+fn each_service_may_be_killed_while_an_agent_works() {
+    let mut story = Story::prepare();
+    story.serve("control-plane");
+    let identity = "data/identities/worker.json";
+    let words =
+        ["worker", "enroll", "--project", "demo", "--name", "this-machine", "--identity-file", identity];
+    let (code, _, err) = story.callboard(&words);
+    assert_eq!(code, 0, "{err}");
+    for service in ["agent-gateway", "api-gateway", "worker"] {
+        story.serve(service);
+    }
+    story.seed();
+    for (service, attempts) in [("control-plane", 1), ("agent-gateway", 1), ("api-gateway", 1), ("worker", 2)]
+    {
+        let script = "Please.\n\n```agent-script\n[{\"print\":\"working\"},{\"write\":{\"path\":\"a.txt\",\"content\":\"a\\n\"}},{\"wait_for_file\":\".git/go\"}]\n```\n";
+        let number = story.stand_in(&["issue", "--title", &format!("Without {service}"), "--body", script]);
+        let known = story.json(&["run", "list"]).as_array().map_or(0, Vec::len);
+        story.stand_in(&["label", "octocat/hello-world", number.trim(), "run:dev"]);
+        let id = story.until(&format!("a run without {service}"), |story| {
+            let runs = story.json(&["run", "list"]);
+            let new = runs.as_array().is_some_and(|runs| runs.len() > known);
+            new.then(|| runs[0]["id"].as_str().expect("an id").to_owned())
+        });
+        let at_work = |attempts: usize| {
+            let id = id.clone();
+            move |story: &Story| {
+                let said = story.callboard(&["run", "logs", &id]).1.matches("working").count();
+                (said == attempts).then_some(())
+            }
+        };
+        story.until("an agent at work", at_work(1));
+        story.replace(service);
+        story.until("an agent at work", at_work(attempts));
+        for workspace in std::fs::read_dir(story.path().join("data/work")).expect("workspaces") {
+            let repository = workspace.expect("one").path().join("workspace/repo/.git");
+            if repository.exists() {
+                std::fs::write(repository.join("go"), "").expect("written");
+            }
+        }
+        let run = story.until_final(&id);
+        assert_eq!(run["run"]["state"], "succeeded", "without {service}: {run:#}\n{}", story.log());
+        assert_eq!(run["attempts"].as_array().map(Vec::len), Some(attempts), "without {service}: {run:#}");
+    }
+}
+
 /// Wrong usage is exit code 2 with a sentence.
 #[test]
 fn mistakes_in_the_configuration_are_named() {

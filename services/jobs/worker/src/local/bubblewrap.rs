@@ -11,8 +11,8 @@ use super::{Bind, HostUser, Refused};
 
 /// Where the agent runner is in the sandbox.
 pub(crate) const RUNNER: &str = "/run/callboard/agent-runner";
-/// Where the agent gateway's socket is in the sandbox.
-pub(crate) const GATEWAY: &str = "/run/callboard/gateway.sock";
+/// The folder of the agent gateway's socket in the sandbox.
+const GATEWAY: &str = "/run/callboard/gateway";
 /// Where the run token is in the sandbox.
 pub(crate) const TOKEN: &str = "/run/callboard/token";
 /// The workspace in the sandbox.
@@ -100,7 +100,10 @@ impl Bubblewrap {
         };
         bind("--bind", inside.workspace, Path::new(WORK));
         bind("--ro-bind", inside.runner, Path::new(RUNNER));
-        bind("--ro-bind", inside.gateway, Path::new(GATEWAY));
+        match own_folder(inside.gateway) {
+            Some(folder) => bind("--ro-bind", folder, Path::new(GATEWAY)),
+            None => bind("--ro-bind", inside.gateway, &gateway_inside(inside.gateway)),
+        }
         bind("--ro-bind", inside.token, Path::new(TOKEN));
         for mount in inside.mounts {
             bind("--ro-bind", &mount.host, &mount.inside);
@@ -149,6 +152,21 @@ impl Bubblewrap {
     }
 }
 
+/// Where a socket of the host is in the sandbox.
+pub(crate) fn gateway_inside(socket: &Path) -> PathBuf {
+    Path::new(GATEWAY).join(socket.file_name().unwrap_or_default())
+}
+
+/// The socket's folder, when it holds nothing else. Mounted as a folder, it shows the socket
+/// of a gateway that was restarted; a socket mounted alone is gone with its gateway.
+fn own_folder(socket: &Path) -> Option<&Path> {
+    let folder = socket.parent()?;
+    let alone = fs::read_dir(folder)
+        .ok()?
+        .all(|entry| entry.is_ok_and(|entry| Some(entry.file_name().as_os_str()) == socket.file_name()));
+    alone.then_some(folder)
+}
+
 /// What this kernel would have to allow.
 fn remedy() -> String {
     let is = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
@@ -189,6 +207,17 @@ mod tests {
             broken.next_step.contains("user namespaces") && broken.next_step.contains("sandbox: none"),
             "{broken}"
         );
+    }
+
+    #[test]
+    fn a_folder_that_holds_more_than_the_socket_is_not_mounted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("gateway.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        assert_eq!(own_folder(&socket), Some(folder.path()));
+        fs::write(folder.path().join("secret"), "s").expect("written");
+        assert_eq!(own_folder(&socket), None);
+        assert_eq!(gateway_inside(&socket), Path::new("/run/callboard/gateway/gateway.sock"));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Launch {
         );
         runner_arguments(
             &mut command,
-            Path::new(bubblewrap::GATEWAY),
+            &bubblewrap::gateway_inside(&self.gateway),
             Path::new(bubblewrap::TOKEN),
             Path::new(bubblewrap::WORK),
         );

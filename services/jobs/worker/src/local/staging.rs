@@ -57,9 +57,21 @@ impl Staged {
 /// True for a path that hides nothing of the sandbox's own.
 fn allowed(inside: &Path) -> bool {
     let taken = [
-        "/usr", "/etc", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/work", "/tmp",
+        "/usr",
+        "/etc",
+        "/proc",
+        "/dev",
+        "/sys",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/work",
+        "/tmp",
+        "/run/callboard/gateway",
     ];
-    let own = ["/run/callboard/agent-runner", "/run/callboard/gateway.sock", "/run/callboard/token"];
+    let own = ["/run/callboard/agent-runner", "/run/callboard/token"];
     let plain = inside.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     // A folder above one of ours would hide it.
     let above = |path: &&str| Path::new(path).starts_with(inside);

@@ -54,7 +54,7 @@ pub(crate) struct Story {
     pub(crate) api: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) platform: Option<Process>,
-    pub(crate) services: Vec<Process>,
+    pub(crate) services: Vec<(String, Process)>,
     _stand_in: Process,
     _database: Database,
 }
@@ -123,8 +123,15 @@ impl Story {
             // Where native TLS clients look for roots.
             command.env("SSL_CERT_FILE", authority);
         }
-        self.services.push(Process(command.spawn().expect("the service starts")));
+        self.services.push((service.to_owned(), Process(command.spawn().expect("the service starts"))));
         self.until_ready(admin);
+    }
+
+    /// `kill -9` of one service, and a new process of it.
+    pub(crate) fn replace(&mut self, service: &str) {
+        let at = self.services.iter().position(|(name, _)| name == service).expect("it runs");
+        drop(self.services.remove(at));
+        self.serve(service);
     }
 
     pub(crate) fn until_ready(&self, admin: SocketAddr) {
@@ -172,6 +179,17 @@ impl Story {
         let (code, out, err) = self.callboard(&[words, &["-o", "json"]].concat());
         assert_eq!(code, 0, "{words:?}: {err}");
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn until<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(found) = probe(self) {
+                return found;
+            }
+            assert!(Instant::now() < patience, "waited in vain for {what}; {}", self.log());
+        }
     }
 
     /// The id of the newest run, once there is one.
