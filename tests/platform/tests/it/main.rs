@@ -3,6 +3,8 @@
 
 mod harness;
 
+mod audit;
+mod backup;
 mod changesets;
 mod codex;
 mod deliveries;
@@ -14,3 +16,4 @@ mod migrations;
 mod payloads;
 mod processes;
 mod refusals;
+mod retention;
