@@ -3,7 +3,7 @@
 //!
 //! Each folder is one capability and holds its use cases, its SQL (`store.rs`) and its
 //! handlers. State changes follow one shape: a pure function of `domain` decides, one
-//! transaction commits state, effects and audit row together, a loop acts on what is
+//! transaction commits state, effects and event together, a loop acts on what is
 //! committed.
 
 mod access;

@@ -96,6 +96,15 @@ fn a_backup_of_a_running_platform_is_restored_elsewhere() {
     settings.add_filter(r"\d+ (events|seals)", "N $1");
     settings.add_filter(r"sequence \d+", "sequence N");
     settings.bind(|| insta::assert_snapshot!("audit_verify", out));
+
+    // Somebody with every right in the database changes a word.
+    let change = "set session_replication_role = replica; update events set actor = 'mallory' where action = 'run.queued'";
+    let mut psql = subprocess::command("psql", Path::new("/"));
+    let (code, _, err) = run(psql.args(["-v", "ON_ERROR_STOP=1", "-c", change, &database.url]));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, _) = story.callboard(&["audit", "verify", "--project", "demo"]);
+    assert_eq!(code, 1, "{out}");
+    settings.bind(|| insta::assert_snapshot!("audit_verify_changed", out));
     end(&mut story);
 
     let data = elsewhere.path().join("private");

@@ -88,8 +88,10 @@ pub(super) async fn signed(
 /// When the next one is to be written.
 pub(super) async fn due(app: &App) -> sqlx::Result<DateTime<Utc>> {
     let last = sqlx::query_scalar!("select max(taken_at) from audit_checkpoints").fetch_one(&app.db).await?;
-    // Without one: now, so that a young log has a signature too.
-    Ok(last.map_or_else(|| app.clock.now(), |last| last + every()))
+    let now = app.clock.now();
+    // Without one: now, so that a young log has a signature too. One of the future is from a
+    // clock that was wrong, and must not keep the next one away.
+    Ok(last.filter(|last| *last <= now).map_or(now, |last| last + every()))
 }
 
 /// Signs the end of every chain; returns when to do it again.

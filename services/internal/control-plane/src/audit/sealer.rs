@@ -40,7 +40,7 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
         wake.mark_unchanged();
         leads.still().await?;
         months.make_ahead(&app.db, app.clock.now()).await?;
-        while seal_batch(app).await? {}
+        while !ended.is_cancelled() && seal_batch(app).await? {}
         if app.clock.now() >= checkpoint_due {
             checkpoint_due = checkpoints::write(app).await?;
         }

@@ -86,7 +86,10 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
 }
 
 async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow::Result<()> {
-    let mut due = store::last_round(&app.db).await?.map_or_else(|| app.clock.now(), |last| last + every());
+    let now = app.clock.now();
+    // A round of the future is from a clock that was wrong, and must not keep the next one away.
+    let last = store::last_round(&app.db).await?.filter(|last| *last <= now);
+    let mut due = last.map_or(now, |last| last + every());
     while !ended.is_cancelled() {
         leads.still().await?;
         let now = app.clock.now();

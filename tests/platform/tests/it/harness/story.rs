@@ -187,10 +187,11 @@ impl Story {
 
     /// The run of an issue, once there is one.
     pub(crate) fn run_of(&self, issue: &str) -> String {
+        let issue: u64 = issue.parse().expect("a number");
         let patience = Instant::now() + Duration::from_secs(60);
         loop {
             let runs = self.json(&["run", "list"]);
-            let of_issue = runs.as_array().expect("runs").iter().find(|r| r["issue"].to_string() == issue);
+            let of_issue = runs.as_array().expect("runs").iter().find(|r| r["issue"] == issue);
             if let Some(id) = of_issue.and_then(|r| r["id"].as_str()) {
                 return id.to_owned();
             }
