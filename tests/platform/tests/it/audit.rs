@@ -1,13 +1,22 @@
 //! The log of events: numbered without a gap, chained, verified, dropped by month.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use callboard::Platform;
 use chrono::TimeDelta;
 use domain::ids::Ids;
-use proto::admin::{CheckRequest, EventsRequest, VerifyAuditRequest, VerifyAuditResponse};
+use proto::admin::{
+    AuditEvent, CheckRequest, EventsRequest, VerifyAuditRequest, VerifyAuditResponse,
+    admin_service_client::AdminServiceClient,
+};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use telemetry::address::Address;
 
-use crate::harness::{World, clock};
+use crate::harness::{TestClock, World, clock, program};
 
 async fn connect(world: &World) -> PgConnection {
     PgConnection::connect(&world.database.url).await.expect("connected")
@@ -55,36 +64,73 @@ async fn write(url: String, writer: u32) {
     }
 }
 
+/// Another control plane on the same database, in a folder of its own.
+async fn second(world: &World) -> Platform {
+    let first = std::fs::read(world.folder().join("callboard.yaml")).expect("read");
+    let mut config: serde_json::Value = serde_json::from_slice(&first).expect("JSON");
+    config["data_dir"] = world.folder().join("second").display().to_string().into();
+    config["key_file"] = world.folder().join("data/key").display().to_string().into();
+    let path = world.folder().join("second.yaml");
+    std::fs::write(&path, config.to_string()).expect("written");
+    let config = callboard::config::load(&path, &|_| None).expect("a valid configuration");
+    let clock: Arc<dyn domain::clock::Clock> = Arc::<TestClock>::clone(&world.clock);
+    let ids = Ids::from_os(Arc::clone(&clock));
+    let options = callboard::Options { clock, ids, runner: Some(program("agent-runner")) };
+    Platform::start(&config, options).await.expect("the second platform starts")
+}
+
+/// Reads on after `last` until some events came, none comes, or the platform goes away.
+async fn read_some(socket: &Path, last: &mut i64, some: u8, mut each: impl FnMut(AuditEvent)) {
+    let channel = Address::Unix(socket.to_path_buf()).channel().expect("a socket");
+    let request = EventsRequest { after: *last, project: String::new(), follow: true };
+    let Ok(events) = AdminServiceClient::new(channel).events(request).await else { return };
+    let mut events = events.into_inner();
+    for _ in 0..=some {
+        let next = tokio::time::timeout(Duration::from_millis(300), events.message()).await;
+        let Ok(Ok(Some(event))) = next else { return };
+        assert_eq!(event.sequence, *last + 1, "no gap, nothing twice: {event:#?}");
+        *last = event.sequence;
+        each(event);
+    }
+    // The connection is cut in the middle.
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_comes_and_goes_sees_every_event_once() {
-    let world = World::start().await;
+    let mut world = World::start().await;
+    let second = second(&world).await;
+    let sockets = [world.platform().admin_socket(), second.admin_socket()];
     let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(world.database.url.clone(), n))).collect();
     let ids = Ids::seeded(clock(), 7);
     let (mut last, mut subjects) = (0, vec![Vec::new(); WRITERS as usize]);
     let patience = Instant::now() + Duration::from_secs(60);
+    let mut both = true;
     while subjects.iter().any(|s: &Vec<u32>| s.len() < EACH as usize) {
         assert!(Instant::now() < patience, "not everything came: {last}");
-        let request = EventsRequest { after: last, project: String::new(), follow: true };
-        let mut events = world.admin().events(request).await.expect("events").into_inner();
-        // Some, and then the connection is cut in the middle.
-        for _ in 0..=ids.bytes::<1>()[0] % 40 {
-            let next = tokio::time::timeout(Duration::from_millis(300), events.message()).await;
-            let Ok(event) = next else { break };
-            let event = event.expect("an event").expect("it goes on");
-            assert_eq!(event.sequence, last + 1, "no gap, nothing twice: {event:#?}");
-            last = event.sequence;
+        let [socket, some] = ids.bytes();
+        let socket = &sockets[if both { usize::from(socket % 2) } else { 1 }];
+        read_some(socket, &mut last, some % 40, |event| {
             if let Some(writer) = event.actor.strip_prefix("writer:") {
                 let writer: usize = writer.parse().expect("a number");
                 subjects[writer].push(event.subject.parse().expect("a number"));
             }
+        })
+        .await;
+        if both && last > i64::from(WRITERS * EACH / 3) {
+            // The one that seals ends; the other takes over.
+            world.down().await;
+            both = false;
         }
     }
+    assert!(!both, "the first one has ended");
     for writer in writers {
         writer.await.expect("it wrote");
     }
     for subject in subjects {
         assert!(subject.is_sorted(), "a writer's own order is kept: {subject:?}");
     }
+    assert!(second.stop().await, "every part ends in time");
+    world.up().await;
     sealed(&world).await;
     assert_eq!(verify(&world).await.problems, Vec::<String>::new());
     world.end().await;
