@@ -282,6 +282,7 @@ pub(crate) fn control_plane_settings(
         agents: agents(config),
         other_secrets: model_keys(config)?,
         notes,
+        retention: config.retention.clone(),
         clock: Arc::clone(&options.clock),
         ids: options.ids.clone(),
     })

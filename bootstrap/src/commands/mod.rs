@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod check;
 mod connection;
 mod explain;
@@ -50,6 +51,9 @@ enum Command {
         /// A delivery's id or GUID, owner/name#7, #7, or a run's id.
         subject: String,
     },
+    /// The log of events: verify it, export it.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The doctor: what was probed, expected, found, and the next step.
     Check,
     /// Workers: enrol and list.
@@ -117,6 +121,7 @@ impl Cli {
             Command::Explain { subject } => {
                 explain::explain(&Connection::open(config.as_ref())?, &subject, self.output).await.and(done)
             }
+            Command::Audit(command) => command.run(&Connection::open(config.as_ref())?, self.output).await,
             Command::Check => check::check(config.as_ref(), self.output).await,
             Command::Worker(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)

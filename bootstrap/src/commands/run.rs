@@ -115,6 +115,9 @@ fn detail(detail: &RunDetail) -> String {
             parts.iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {ms:.0}"))).collect();
         fact("ms", &shown.join(" · "));
     }
+    for note in &detail.notes {
+        fact("deleted", note);
+    }
     for attempt in &detail.attempts {
         fact(
             "attempt",

@@ -285,6 +285,7 @@ mod tests {
         insta::assert_snapshot!(error("github: { token_file: token }\nagents: { default: codex }\n"));
         let twice = "projects: [ { name: demo, repositories: [ { name: a/b, webhook_secret_file: s }, { name: a/c, webhook_secret_file: s } ] } ]\n";
         insta::assert_snapshot!(error(&format!("{GOOD}{twice}")));
+        insta::assert_snapshot!(error(&format!("{GOOD}retention: {{ transcripts: 30 }}\n")));
     }
 
     #[test]

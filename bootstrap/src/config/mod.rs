@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use domain::{
     names::{ProjectName, RepositoryName},
+    retention::Retention,
     rights::ProjectRole,
 };
 use serde::Deserialize;
@@ -50,6 +51,9 @@ pub struct Config {
     /// Where attempts run.
     #[serde(default)]
     pub executor: Executor,
+    /// How long what is kept.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// As root the system's place, otherwise the user's.

@@ -61,16 +61,14 @@ ids! {
     PublicationId,
     /// One change in the outside world.
     EffectId,
-    /// One row of the audit log.
-    AuditId,
+    /// One row of the log of events.
+    EventId,
     /// An enrolled worker.
     WorkerId,
     /// One process of a worker, from its start to its end.
     WorkerProcessId,
     /// One stored secret.
     SecretId,
-    /// One thing that happened to a run, for people.
-    RunEventId,
 }
 
 /// Text that is not an id.

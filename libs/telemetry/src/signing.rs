@@ -1,6 +1,7 @@
-//! Ed25519 signatures in JWT form: run tokens and service identities.
+//! Ed25519 signatures: in JWT form for run tokens and service identities, plain for what we
+//! keep ourselves.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
@@ -42,6 +43,11 @@ impl VerifyingKey {
     /// The 32 raw bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Did the private half sign exactly this?
+    pub fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
     }
 }
 
@@ -86,6 +92,15 @@ impl SigningKey {
     /// The key in PKCS#8 form, for storing it encrypted or in a file of mode 0600.
     pub fn pkcs8(&self) -> &[u8] {
         self.pkcs8.expose_secret()
+    }
+
+    /// The signature of these bytes, 64 bytes long.
+    ///
+    /// # Panics
+    /// Never: the key was readable when this was made.
+    pub fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
+        let pair = Ed25519KeyPair::from_pkcs8(self.pkcs8()).expect("the key was readable");
+        pair.sign(message).as_ref().to_vec()
     }
 
     /// The public half.
@@ -177,6 +192,15 @@ mod tests {
         assert_eq!(verify(&hs256, &key.public(), "agent-gateway", now), Err(TokenError::Invalid));
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJhdWQiOiJhZ2VudC1nYXRld2F5Iiwic3ViIjoiYSIsImlhdCI6MCwiZXhwIjo5OTk5OTk5OTk5fQ.";
         assert_eq!(verify(none, &key.public(), "agent-gateway", now), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn bytes_are_signed_by_one_key() {
+        let (key, other) = (SigningKey::generate(), SigningKey::generate());
+        let signature = key.sign_bytes(b"so it was");
+        assert!(key.public().signed(b"so it was", &signature));
+        assert!(!key.public().signed(b"so it is", &signature));
+        assert!(!other.public().signed(b"so it was", &signature));
     }
 
     #[test]

@@ -100,6 +100,20 @@ steps! {
     RunCancelled = "run_cancelled",
     /// A person retries a run.
     RunRetried = "run_retried",
+    /// The key that signs checkpoints of the log is made, at the first start.
+    AuditKeyMade = "audit_key_made",
+    /// Events get their numbers, and their chains a seal.
+    EventsSealed = "events_sealed",
+    /// A month to come gets its partition.
+    MonthMade = "month_made",
+    /// The ends of the chains are signed.
+    CheckpointWritten = "checkpoint_written",
+    /// A month is dropped from the log, after a checkpoint in the same transaction.
+    MonthDropped = "month_dropped",
+    /// A batch of what is old enough is deleted, or named as no longer needed.
+    RetentionApplied = "retention_applied",
+    /// An object that no row needs is deleted.
+    ObjectDeleted = "object_deleted",
 }
 
 impl std::fmt::Display for Step {

@@ -3,7 +3,7 @@
 //!
 //! Each folder is one capability and holds its use cases, its SQL (`store.rs`) and its
 //! handlers. State changes follow one shape: a pure function of `domain` decides, one
-//! transaction commits state, effects and audit row together, a loop acts on what is
+//! transaction commits state, effects and event together, a loop acts on what is
 //! committed.
 
 mod access;
@@ -13,8 +13,10 @@ mod deliveries;
 mod envelope;
 mod git_upstream;
 mod objects;
+mod platform_keys;
 mod projects;
 mod publishing;
+mod retention;
 mod run_tokens;
 mod runs;
 mod serving;
@@ -36,8 +38,9 @@ use domain::{
 };
 use forge::Forge;
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use telemetry::shutdown::Shutdown;
+use telemetry::{shutdown::Shutdown, signing::SigningKey};
 
+use crate::steps::Step;
 pub use crate::{
     access::METHODS,
     settings::{AgentKind, Agents, InternalListener, ProjectSeed, RepositorySeed, Settings, Tls, Upstream},
@@ -56,6 +59,8 @@ pub(crate) struct App {
     pub(crate) objects: objects::Objects,
     pub(crate) envelope: envelope::Envelope,
     pub(crate) run_tokens: run_tokens::RunTokens,
+    /// Signs checkpoints of the log.
+    pub(crate) audit_key: SigningKey,
     pub(crate) stages: Stages,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
@@ -66,6 +71,8 @@ pub(crate) struct App {
     pub(crate) wake: wake::Wake,
     /// Said by `check` and in comments when attempts run without a sandbox.
     pub(crate) notes: Vec<String>,
+    /// How long what is kept.
+    pub(crate) retention: domain::retention::Retention,
 }
 
 /// A running control plane.
@@ -92,11 +99,21 @@ impl ControlPlane {
         let envelope = envelope::Envelope::new(&settings.key);
         let run_tokens =
             run_tokens::RunTokens::load_or_create(&db, &envelope, &*settings.clock, &settings.ids).await?;
+        let audit_key = platform_keys::load_or_create(
+            &db,
+            &envelope,
+            &*settings.clock,
+            &settings.ids,
+            audit::checkpoints::KEY_NAME,
+            Step::AuditKeyMade,
+        )
+        .await?;
+        audit::months::Months::default().make_ahead(&db, settings.clock.now()).await?;
         let wake = wake::Wake::start(&db, shutdown).await?;
         let secrets = settings.secrets();
         let app = Arc::new(App {
             git: git_upstream::GitUpstream::new(&settings.upstream)?,
-            objects: objects::Objects::open(&settings.objects)?,
+            objects: objects::Objects::open(&settings.objects, db.clone())?,
             stages: Stages::built_in(),
             censor: Censor::new(secrets),
             db,
@@ -105,6 +122,8 @@ impl ControlPlane {
             forge: settings.forge,
             envelope,
             run_tokens,
+            audit_key,
+            retention: settings.retention,
             agents: settings.agents,
             upstream: settings.upstream,
             public_url: settings.public_url,
@@ -120,6 +139,8 @@ impl ControlPlane {
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);
         publishing::spawn(&app, shutdown);
+        audit::spawn(&app, shutdown);
+        retention::spawn(&app, shutdown);
         let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
         serving::spawn(&app, access, settings.internal, &settings.admin_socket, shutdown).await?;
         Ok(Self { app })
@@ -143,7 +164,8 @@ impl ControlPlane {
         seen.fetch_optional(&self.app.db).await.is_ok_and(Option::unwrap_or_default)
     }
 
-    /// What is still to be done: undecided deliveries, runs under way, pending effects.
+    /// What is still to be done: undecided deliveries, runs under way, pending effects, events
+    /// without a number.
     /// Tests fail when they leave some behind.
     ///
     /// # Errors
@@ -153,7 +175,8 @@ impl ControlPlane {
             r#"select 'delivery ' || guid as "what!" from deliveries where decided_at is null
                union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
                union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
-               union all select 'dead effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'dead'"#
+               union all select 'dead effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'dead'
+               union all select 'unsealed event ' || action from events where sequence is null"#
         )
         .fetch_all(&self.app.db)
         .await
@@ -166,11 +189,13 @@ impl ControlPlane {
     /// When Postgres does not answer.
     pub async fn settled(&self, patience: std::time::Duration) -> sqlx::Result<Vec<String>> {
         let until = tokio::time::Instant::now() + patience;
-        let (mut runs, mut effects) =
-            (self.app.wake.subscribe(wake::Topic::Runs), self.app.wake.subscribe(wake::Topic::Effects));
+        let [mut runs, mut effects, mut sealed] =
+            [wake::Topic::Runs, wake::Topic::Effects, wake::Topic::Sealed]
+                .map(|t| self.app.wake.subscribe(t));
         loop {
             runs.mark_unchanged();
             effects.mark_unchanged();
+            sealed.mark_unchanged();
             let left = self.work_left().await?;
             let patience = until.saturating_duration_since(tokio::time::Instant::now());
             if left.is_empty() || patience.is_zero() {
@@ -180,6 +205,7 @@ impl ControlPlane {
             tokio::select! {
                 () = wake::news(&mut runs, longest) => {}
                 () = wake::news(&mut effects, longest) => {}
+                () = wake::news(&mut sealed, longest) => {}
             }
         }
     }

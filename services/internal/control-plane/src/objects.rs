@@ -5,6 +5,7 @@ use std::path::Path;
 use domain::ids::ProjectId;
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
 use sha2::{Digest, Sha256};
+use sqlx::PgPool;
 
 use crate::steps::{Step, around};
 
@@ -29,12 +30,13 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Objects {
     store: LocalFileSystem,
+    db: PgPool,
 }
 
 impl Objects {
     /// Opens the folder, which exists.
-    pub(crate) fn open(folder: &Path) -> object_store::Result<Self> {
-        Ok(Self { store: LocalFileSystem::new_with_prefix(folder)? })
+    pub(crate) fn open(folder: &Path, db: PgPool) -> object_store::Result<Self> {
+        Ok(Self { store: LocalFileSystem::new_with_prefix(folder)?, db })
     }
 
     /// Stores bytes and returns their key. The same bytes have the same key, so a second
@@ -47,8 +49,25 @@ impl Objects {
     ) -> object_store::Result<String> {
         let digest = hex::encode(Sha256::digest(&bytes));
         let key = format!("{project}/{}/{digest}", kind.folder());
-        around(Step::ObjectStored, self.store.put(&Key::from(key.as_str()), bytes.into())).await?;
+        let put = async {
+            // Needed again. Whoever is deleting it holds this row until it is deleted.
+            let wanted = sqlx::query!("delete from unneeded_objects where object_key = $1", key);
+            wanted.execute(&self.db).await.map_err(|e| object_store::Error::Generic {
+                store: "unneeded_objects",
+                source: Box::new(e),
+            })?;
+            self.store.put(&Key::from(key.as_str()), bytes.into()).await
+        };
+        around(Step::ObjectStored, put).await?;
         Ok(key)
+    }
+
+    /// Deletes an object; one that is gone already is deleted.
+    pub(crate) async fn delete(&self, key: &str) -> object_store::Result<()> {
+        match self.store.delete(&Key::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads bytes back.

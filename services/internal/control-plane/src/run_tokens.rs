@@ -8,14 +8,11 @@ use domain::{
     clock::Clock,
     ids::{AttemptId, Ids, RunId},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sqlx::PgPool;
 use telemetry::signing::{Claims, SigningKey};
 
-use crate::{
-    envelope::Envelope,
-    steps::{self, Step},
-};
+use crate::{envelope::Envelope, platform_keys, steps::Step};
 
 const KEY_NAME: &str = "run-token";
 /// Audience of run tokens.
@@ -27,38 +24,15 @@ pub(crate) struct RunTokens {
 }
 
 impl RunTokens {
-    /// The platform's signing key; made at the first start. When two control planes start at
-    /// once the first one's key wins.
+    /// With the platform's signing key.
     pub(crate) async fn load_or_create(
         db: &PgPool,
         envelope: &Envelope,
         clock: &dyn Clock,
         ids: &Ids,
     ) -> anyhow::Result<Self> {
-        let mut tx = db.begin().await?;
-        sqlx::query!("lock table platform_keys in share row exclusive mode").execute(&mut *tx).await?;
-        let stored = sqlx::query_scalar!("select secret_id from platform_keys where name = $1", KEY_NAME)
-            .fetch_optional(&mut *tx)
-            .await?;
-        let key = if let Some(id) = stored {
-            SigningKey::from_pkcs8(envelope.read(&mut *tx, id).await?.expose_secret().clone())?
-        } else {
-            let key = SigningKey::generate();
-            let public = key.public();
-            let id = envelope.store(&mut tx, clock, ids, key.pkcs8()).await?;
-            sqlx::query!(
-                "insert into platform_keys (name, secret_id, public_key, created_at) values ($1, $2, $3, $4)",
-                KEY_NAME,
-                domain::ids::Id::uuid(id),
-                public.as_bytes(),
-                clock.now(),
-            )
-            .execute(&mut *tx)
-            .await?;
-            key
-        };
-        steps::commit(tx, Step::RunTokenKeyMade).await?;
-        Ok(Self { key })
+        let step = Step::RunTokenKeyMade;
+        Ok(Self { key: platform_keys::load_or_create(db, envelope, clock, ids, KEY_NAME, step).await? })
     }
 
     /// The public half, for the agent gateway.

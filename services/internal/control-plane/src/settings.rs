@@ -6,6 +6,7 @@ use domain::{
     clock::Clock,
     ids::Ids,
     names::{ProjectName, RepositoryName},
+    retention::Retention,
     rights::ProjectRole,
 };
 use forge::Forge;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub other_secrets: Vec<SecretString>,
     /// Repeated by `check` and in comments: "sandbox: none is configured …".
     pub notes: Vec<String>,
+    /// How long what is kept.
+    pub retention: Retention,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and randomness.

@@ -21,12 +21,18 @@ const SILENT_MS: &str = "15000";
 pub(crate) enum Singleton {
     /// Applies effects. One credential is configured, so there is one publisher.
     Publisher,
+    /// Gives events their numbers.
+    Sealer,
+    /// Deletes what was kept long enough.
+    Retention,
 }
 
 impl Singleton {
     fn name(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",
+            Self::Sealer => "sealer",
+            Self::Retention => "retention",
         }
     }
 
@@ -34,6 +40,8 @@ impl Singleton {
         0x6361_6c6c_7075_6221
             + match self {
                 Self::Publisher => 0,
+                Self::Sealer => 1,
+                Self::Retention => 2,
             }
     }
 }

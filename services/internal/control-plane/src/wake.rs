@@ -23,10 +23,15 @@ pub(crate) enum Topic {
     Stops,
     /// A run or its transcript moved on.
     Runs,
+    /// Something was recorded; sent by the function `events_add` of the database.
+    Events,
+    /// Events got their numbers.
+    Sealed,
 }
 
 impl Topic {
-    const ALL: [Self; 5] = [Self::Deliveries, Self::Queue, Self::Effects, Self::Stops, Self::Runs];
+    const ALL: [Self; 7] =
+        [Self::Deliveries, Self::Queue, Self::Effects, Self::Stops, Self::Runs, Self::Events, Self::Sealed];
 
     fn name(self) -> &'static str {
         match self {
@@ -35,6 +40,8 @@ impl Topic {
             Self::Effects => "effects",
             Self::Stops => "stops",
             Self::Runs => "runs",
+            Self::Events => "events",
+            Self::Sealed => "sealed",
         }
     }
 

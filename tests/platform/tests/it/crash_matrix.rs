@@ -30,6 +30,8 @@ enum Story {
     RunnerDies,
     /// The lease is lost while the worker is paused, and the worker comes back.
     LateWord,
+    /// Everything is over for longer than it is kept.
+    OldAge,
     /// Not reached by a crash of its own; why.
     Elsewhere(&'static str),
 }
@@ -38,6 +40,11 @@ enum Story {
 fn story_of(step: Step) -> Story {
     match step {
         Step::RunTokenKeyMade
+        | Step::AuditKeyMade
+        | Step::EventsSealed
+        | Step::MonthMade
+        | Step::CheckpointWritten
+        | Step::RetentionApplied
         | Step::ProjectsApplied
         | Step::WorkerEnrolled
         | Step::WorkerArrived
@@ -63,6 +70,7 @@ fn story_of(step: Step) -> Story {
         | Step::CallCommit
         | Step::CallBranch
         | Step::CallPullRequest => Story::Label,
+        Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
         Step::RunCancelled => Story::Cancel,
         Step::RunRetried => Story::Retry,
         Step::AttemptSettled => Story::OutOfTime,
@@ -86,11 +94,15 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Retry
         | Story::RunnerDies
         | Story::LateWord
+        | Story::OldAge
         | Story::Elsewhere(_) => {
             json!({})
         }
     };
-    let plan = Plan { config, first: vec![("CRASH_POINT", format!("{step}:{moment}"))], ..Plan::default() };
+    // Things grow old while the platform is up, and the next process crashes.
+    let first =
+        if story == Story::OldAge { Vec::new() } else { vec![("CRASH_POINT", format!("{step}:{moment}"))] };
+    let plan = Plan { config, first, ..Plan::default() };
     let site = Site::start(&server.database(), &plan).await;
     site.ready().await;
     let expected = match story {
@@ -152,10 +164,22 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             drop(site.cancel(&run).await);
             "cancelled"
         }
+        Story::OldAge => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            site.settled().await;
+            site.grow_old().await;
+            site.platform().kill_and_crash_at(format!("{step}:{moment}"));
+            site.until("a kill at the point", async || (site.platform().killed() == 2).then_some(())).await;
+            site.ready().await;
+            "succeeded"
+        }
         Story::Elsewhere(_) => return Ok(()),
     };
     site.settled().await;
-    if site.platform().killed() != 1 {
+    let kills = if story == Story::OldAge { 2 } else { 1 };
+    if site.platform().killed() != kills {
         return Err(format!("the point was not reached: killed {} times", site.platform().killed()));
     }
     let wrong = site.violations().await;

@@ -20,12 +20,28 @@ use telemetry::{
     address::Address,
     identity::{AuthenticatedChannel, Identity, connect},
 };
-use tonic::Status;
+use tonic::{
+    Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
 use crate::harness::{Setup, World, filtered};
 
 const FIRST_PROCESS: &str = "0198a6a4-7c1e-7d5b-9a51-000000000001";
 const SECOND_PROCESS: &str = "0198a6a4-7c1e-7d5b-9a51-000000000002";
+
+/// Puts the run token on every call.
+#[derive(Clone)]
+struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
 
 /// A world whose own worker is busy, and a worker that this test plays.
 struct Played {
@@ -89,26 +105,10 @@ impl Played {
     }
 
     /// The runner's calls with the attempt's token.
-    fn runner(
-        &self,
-        lease: &AttemptLease,
-    ) -> RunnerServiceClient<
-        tonic::service::interceptor::InterceptedService<
-            tonic::transport::Channel,
-            impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, Status> + Clone,
-        >,
-    > {
+    fn runner(&self, lease: &AttemptLease) -> RunnerServiceClient<InterceptedService<Channel, Bearer>> {
         let address = Address::Unix(self.world.folder().join("data/agents/gateway.sock"));
-        let value = format!("Bearer {}", lease.run_token)
-            .parse::<tonic::metadata::MetadataValue<_>>()
-            .expect("a header value");
-        RunnerServiceClient::with_interceptor(
-            address.channel().expect("a socket"),
-            move |mut request: tonic::Request<()>| {
-                request.metadata_mut().insert("authorization", value.clone());
-                Ok(request)
-            },
-        )
+        let value = format!("Bearer {}", lease.run_token).parse().expect("a header value");
+        RunnerServiceClient::with_interceptor(address.channel().expect("a socket"), Bearer(value))
     }
 
     async fn give_back(&self, lease: &AttemptLease) -> Result<(), Status> {

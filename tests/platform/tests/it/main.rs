@@ -3,6 +3,8 @@
 
 mod harness;
 
+mod audit;
+mod backup;
 mod changesets;
 mod codex;
 mod crash_matrix;
@@ -18,4 +20,5 @@ mod outage;
 mod payloads;
 mod processes;
 mod refusals;
+mod retention;
 mod two_of_each;

@@ -40,12 +40,25 @@ const ROWS: &[(i64, &str)] = &[
          insert into status_comments values ('00000000-0000-7000-8000-000000000007', 1, '', '', now());
          insert into effects (effect_id, repository_id, kind, payload, state, available_at, trace_id, created_at)
            values ('00000000-0000-7000-8000-00000000000b', '00000000-0000-7000-8000-000000000003', 'react', '{}', 'pending', now(), 't', now());
-         insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null);",
+         insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'run:00000000-0000-7000-8000-000000000007', '{}', null);",
+    ),
+    (
+        20_261_121_000_001,
+        "select events_add('00000000-0000-7000-8000-00000000000d', now(), null, null, 'a', 'b', 'c', '', '{}', null);
+         update events set sequence = ordinal;
+         insert into seals values ('00000000-0000-0000-0000-000000000000', 1, current_date, '{1}', '', '', '', now());
+         insert into chains values ('00000000-0000-0000-0000-000000000000', 1, 1, '');
+         insert into audit_checkpoints values ('00000000-0000-0000-0000-000000000000', 1, 1, '', current_date, false, now(), '');",
     ),
     (
         20_261_121_000_004,
         "insert into worker_processes values ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000004', now());
          update workers set process_id = '00000000-0000-7000-8000-00000000000d';",
+    ),
+    (
+        20_261_121_000_007,
+        "insert into retention values ('transcripts', now(), 1, 1);
+         insert into unneeded_objects values ('p/prompts/d', now());",
     ),
 ];
 
@@ -67,15 +80,68 @@ async fn every_migration_runs_on_a_database_with_data() {
     assert_eq!(ROWS.len(), control_plane::MIGRATOR.iter().count());
 }
 
+/// Rows of the release before are copied, and what it writes while it is being replaced ends
+/// up in the log too.
 #[tokio::test(flavor = "multi_thread")]
-async fn audit_rows_are_never_changed() {
+async fn what_the_release_before_writes_is_in_the_log() {
+    let database = Database::empty();
+    let mut connection = PgConnection::connect(&database.url).await.expect("connected");
+    for migration in control_plane::MIGRATOR.iter() {
+        connection.execute(AssertSqlSafe(migration.sql.as_str().to_owned())).await.expect("migrated");
+        if let Some((_, rows)) = ROWS.iter().find(|(v, _)| *v == migration.version && *v < 20_261_121_000_001)
+        {
+            connection.execute(*rows).await.expect("rows");
+        }
+    }
+    let run = "00000000-0000-7000-8000-000000000007";
+    for statement in [
+        "insert into audit values ('00000000-0000-7000-8000-0000000000a1', null, now(), 'mona', 'run.active', 'run:RUN', '{}', 't')",
+        "insert into run_events values ('00000000-0000-7000-8000-0000000000a2', 'RUN', 'attempt_lost', 'Attempt 1: lost', now())",
+    ] {
+        connection.execute(AssertSqlSafe(statement.replace("RUN", run))).await.expect("written");
+    }
+    let log: Vec<(String, String, bool)> = sqlx::query_as(
+        "select action, text, run_id = '00000000-0000-7000-8000-000000000007' from events order by ordinal",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("the log");
+    let said: Vec<_> =
+        log.iter().map(|(action, text, of_run)| (action.as_str(), text.as_str(), *of_run)).collect();
+    assert_eq!(
+        said,
+        [
+            ("run.queued", "", true),
+            ("b", "", true),
+            ("run.active", "", true),
+            ("attempt.lost", "Attempt 1: lost", true)
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_never_changed() {
     let database = Database::migrated();
     let mut connection = PgConnection::connect(&database.url).await.expect("connected");
     connection
-        .execute("insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null)")
+        .execute("select events_add('00000000-0000-7000-8000-00000000000c', '2026-11-05T00:00:00Z', null, null, 'a', 'b', 'c', '', '{}', null);
+                  insert into audit values ('00000000-0000-7000-8000-00000000000d', null, '2026-11-05T00:00:00Z', 'a', 'b', 'c', '{}', null);
+                  update events set sequence = ordinal")
         .await
-        .expect("added");
-    for change in ["update audit set actor = 'x'", "delete from audit", "truncate audit"] {
+        .expect("added and numbered");
+    for change in [
+        "update events set actor = 'x'",
+        "update events set sequence = 9",
+        "update events set sequence = null",
+        "delete from events",
+        "truncate events",
+        "truncate events_2026_11",
+        "update audit set actor = 'x'",
+        "delete from audit",
+        "truncate audit",
+        "truncate seals",
+        "truncate audit_checkpoints",
+    ] {
         let error = connection.execute(change).await.expect_err(change).to_string();
         assert!(error.contains("never changed"), "{error}");
     }

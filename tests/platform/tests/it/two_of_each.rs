@@ -1,13 +1,39 @@
 //! Two control planes and two workers on one database, with more work than they can do at once.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use proto::admin::EventsRequest;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
 use crate::harness::{Plan, REPOSITORY, Server, Site};
 
 /// Issues that ask for work at the same time.
 const ISSUES: usize = 24;
+
+/// Reads the log from whichever platform, ends in the middle, and goes on after the last number:
+/// no number is missing and none comes twice. Returns the last.
+async fn read_by_fits_and_starts(site: &Site, done: &AtomicBool) -> i64 {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut last = 0;
+    while !done.load(Ordering::SeqCst) {
+        let platform = &site.platforms[rng.random_range(0..2)];
+        let request = EventsRequest { after: last, project: String::new(), follow: true };
+        let Ok(events) = platform.commands().events(request).await else { continue };
+        let mut events = events.into_inner();
+        for _ in 0..rng.random_range(1..40) {
+            let next = tokio::time::timeout(Duration::from_millis(200), events.message());
+            let Ok(Ok(Some(event))) = next.await else { break };
+            assert_eq!(event.sequence, last + 1, "a gap, or a number twice");
+            last = event.sequence;
+        }
+    }
+    last
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_control_planes_and_two_workers_do_everything_once() {
@@ -27,10 +53,18 @@ async fn two_control_planes_and_two_workers_do_everything_once() {
     for delivery in site.github.deliveries(site.hook) {
         site.github.redeliver(delivery.id).expect("sent again");
     }
-    for issue in &issues {
-        site.run_of(*issue).await;
-    }
-    site.settled().await;
+    let done = AtomicBool::new(false);
+    let work = async {
+        for issue in &issues {
+            site.run_of(*issue).await;
+        }
+        site.settled().await;
+        done.store(true, Ordering::SeqCst);
+    };
+    let ((), read) = tokio::join!(work, read_by_fits_and_starts(&site, &done));
+    let sealed: i64 =
+        sqlx::query_scalar("select max(sequence) from events").fetch_one(&site.db).await.expect("a number");
+    assert!(read <= sealed && read > 200, "{read} of {sealed} events were read");
 
     assert_eq!(site.violations().await, Vec::<String>::new(), "{}", site.logs());
     let heads: BTreeSet<String> =

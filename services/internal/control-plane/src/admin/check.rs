@@ -1,12 +1,14 @@
 //! The control plane's part of `callboard check`: what was probed, expected, found, and the
 //! next step.
 
-use domain::rights::Permission;
+use chrono::TimeDelta;
+use domain::{retention::Keep, rights::Permission};
 use proto::admin::{Finding, finding::Level};
 
 use crate::{
-    App,
+    App, audit,
     projects::store::{Repository, enabled},
+    retention,
 };
 
 fn finding(
@@ -51,6 +53,72 @@ async fn webhook(app: &App, repository: &Repository) -> Finding {
     }
 }
 
+/// Is the log sealed, and does it end as it should?
+async fn audit_log(app: &App) -> Finding {
+    let (probe, expected) = ("audit log", "sealed, each chain's end as it was sealed");
+    let health = match audit::health::health(app).await {
+        Ok(health) => health,
+        Err(error) => {
+            return finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres");
+        }
+    };
+    if !health.broken.is_empty() {
+        let found = format!("the end of the chain of {} was changed", health.broken.join(", "));
+        return finding(Level::Failure, probe, expected, found, "`callboard audit verify` names the rows");
+    }
+    let day = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let found = format!(
+        "sealed up to {}; kept from {}; last checkpoint {}",
+        health.sealed,
+        health.oldest.map_or_else(|| "now".to_owned(), |month| month.format("%Y-%m").to_string()),
+        health.checkpoint_at.map_or_else(|| "none yet".to_owned(), day),
+    );
+    if health.late > 0 {
+        let found = format!("{found}; {} events wait for their number for more than a minute", health.late);
+        return finding(Level::Warning, probe, expected, found, "look for `sealer` in the platform's log");
+    }
+    finding(Level::Ok, probe, expected, found, "")
+}
+
+/// What is kept how long, and what was deleted.
+async fn kept(app: &App) -> Vec<Finding> {
+    let expected = "looked at every hour";
+    let done = match retention::done(&app.db).await {
+        Ok(done) => done,
+        Err(error) => {
+            let found = error.to_string();
+            return vec![finding(Level::Failure, "retention", expected, found, "look at Postgres")];
+        }
+    };
+    let line = |kind: retention::Kind| {
+        let probe = format!("retention of {}", kind.name());
+        let keep = kind.keep(app);
+        if keep == Keep::Forever {
+            return finding(Level::Ok, probe, expected, "kept forever", "");
+        }
+        let Some(done) = done.iter().find(|d| d.kind == kind.name()) else {
+            return finding(Level::Ok, probe, expected, format!("kept {keep}; not looked at yet"), "");
+        };
+        let found = format!(
+            "kept {keep}; looked at {}, {} deleted then, {} in all",
+            done.ran_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            done.deleted,
+            done.deleted_total
+        );
+        if app.clock.now() - done.ran_at > TimeDelta::hours(3) {
+            return finding(
+                Level::Warning,
+                probe,
+                expected,
+                found,
+                "look for `not deleted` in the platform's log",
+            );
+        }
+        finding(Level::Ok, probe, expected, found, "")
+    };
+    retention::Kind::ALL.into_iter().map(line).collect()
+}
+
 /// Looks at database, code host, repositories and workers.
 pub(super) async fn findings(app: &App) -> Vec<Finding> {
     let mut out: Vec<Finding> = app
@@ -74,6 +142,8 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             finding(Level::Failure, "Postgres", "answers", error.to_string(), "look at the server's log")
         }
     });
+    out.push(audit_log(app).await);
+    out.extend(kept(app).await);
     out.push(match app.forge.identity().await {
         Ok(login) => finding(Level::Ok, "code host", "takes the token", format!("acts as {login}"), ""),
         Err(error) => finding(

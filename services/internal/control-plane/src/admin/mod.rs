@@ -1,6 +1,7 @@
 //! The CLI's calls: whoever the kernel says is at the other end of the socket.
 
 mod check;
+mod log;
 mod views;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -12,9 +13,10 @@ use domain::{
 };
 use futures::Stream;
 use proto::admin::{
-    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, ExplainRequest, ExplainResponse,
-    GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
-    LogsRequest, RunActionRequest, RunActionResponse, RunDetail, admin_service_server::AdminService,
+    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest,
+    ExplainResponse, GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
+    ListWorkersResponse, LogLine, LogsRequest, RunActionRequest, RunActionResponse, RunDetail,
+    VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -214,6 +216,7 @@ type Logs = Pin<Box<dyn Stream<Item = Result<LogLine, Status>> + Send>>;
 #[tonic::async_trait]
 impl AdminService for AdminCalls {
     type LogsStream = Logs;
+    type EventsStream = log::Events;
 
     async fn list_runs(
         &self,
@@ -244,14 +247,8 @@ impl AdminService for AdminCalls {
         let run = self.find(&run_id).await?.id;
         let app = Arc::clone(&self.app);
         let wake = app.wake.subscribe(Topic::Runs);
-        let state = (
-            app,
-            wake,
-            self.ended.clone(),
-            views::LogCursor::default(),
-            std::collections::VecDeque::new(),
-            false,
-        );
+        let deleted = views::deleted_transcripts(&app, run).await.map_err(|e| internal("admin.logs", &e))?;
+        let state = (app, wake, self.ended.clone(), views::LogCursor::default(), deleted, false);
         let stream = futures::stream::unfold(
             state,
             move |(app, mut wake, ended, mut cursor, mut ready, mut last)| async move {
@@ -345,6 +342,20 @@ impl AdminService for AdminCalls {
         operator(&request, Action::ManageWorkers)?;
         let workers = workers::list(&self.app).await.map_err(|e| internal("admin.workers", &e))?;
         Ok(Response::new(ListWorkersResponse { workers }))
+    }
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<log::Events>, Status> {
+        operator(&request, Action::View)?;
+        let events = log::events(&self.app, self.ended.clone(), request.into_inner()).await?;
+        Ok(Response::new(events))
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<VerifyAuditRequest>,
+    ) -> Result<Response<VerifyAuditResponse>, Status> {
+        operator(&request, Action::View)?;
+        Ok(Response::new(log::verify(&self.app, request.get_ref()).await?))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Runs, logs and explanations as the CLI shows them.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::{Id, RunId};
 use proto::admin::{self, Explanation, LogLine, RunDetail, Timings};
@@ -9,13 +11,13 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
-    App, publishing,
+    App, audit, publishing, retention,
     runs::{self, Run, RunError},
     serving::internal,
     triggers,
 };
 
-fn text(at: Option<DateTime<Utc>>) -> String {
+pub(super) fn text(at: Option<DateTime<Utc>>) -> String {
     at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
 }
 
@@ -83,12 +85,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
     )
     .fetch_one(&app.db)
     .await?;
-    let events = sqlx::query!(
-        "select happened_at, kind, text from run_events where run_id = $1 order by happened_at, run_event_id",
-        run.id.uuid()
-    )
-    .fetch_all(&app.db)
-    .await?;
+    let events = audit::of_run(&app.db, run.id).await?;
     let timings = Timings {
         received_to_decided: since(run.received_at, Some(decided_at)),
         received_to_leased: since(run.received_at, attempts.first().map(|a| a.leased_at)),
@@ -131,6 +128,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
         base_sha: run.base_sha.as_ref().map(ToString::to_string).unwrap_or_default(),
         trace_id: run.trace_id.clone(),
         retry_of: run.retry_of.map(|r| r.to_string()).unwrap_or_default(),
+        notes: retention::notes::of_run(&app.db, run.id).await?,
         timings_ms: Some(timings),
         effects: effects
             .into_iter()
@@ -143,6 +141,17 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
             })
             .collect(),
     })
+}
+
+/// A line in place of each transcript that was deleted.
+pub(super) async fn deleted_transcripts(app: &App, run: RunId) -> sqlx::Result<VecDeque<LogLine>> {
+    let line = |(number, text)| LogLine {
+        attempt: u32::try_from(number).unwrap_or_default(),
+        stream: "platform".to_owned(),
+        text,
+        at: String::new(),
+    };
+    Ok(retention::notes::transcripts(&app.db, run).await?.into_iter().map(line).collect())
 }
 
 /// How far a follower has read.

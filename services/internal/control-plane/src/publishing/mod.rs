@@ -126,10 +126,12 @@ pub(crate) async fn move_publication(
             problem: format!("is not {from} any more"),
         });
     }
-    audit::record(
+    audit::record_of_run(
         tx,
         &*app.clock,
         &app.ids,
+        run.id,
+        "",
         audit::Entry {
             project: Some(run.project),
             actor: "platform",

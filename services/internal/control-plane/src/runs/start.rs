@@ -25,8 +25,7 @@ pub(crate) struct NewRun<'a> {
     pub(crate) label: Option<&'a str>,
 }
 
-/// Queues a run with everything that belongs to it: event, audit row, and the effects that
-/// tell people.
+/// Queues a run with everything that belongs to it: its event, and the effects that tell people.
 pub(crate) async fn start(tx: &mut PgConnection, app: &App, new: &NewRun<'_>) -> Result<Run, RunError> {
     let id: RunId = app.ids.next();
     let now = app.clock.now();
@@ -52,11 +51,12 @@ pub(crate) async fn start(tx: &mut PgConnection, app: &App, new: &NewRun<'_>) ->
     )
     .execute(&mut *tx)
     .await?;
-    store::event(tx, app, id, "queued", &format!("Asked for by {}.", new.actor)).await?;
-    audit::record(
+    audit::record_of_run(
         tx,
         &*app.clock,
         &app.ids,
+        id,
+        &format!("Asked for by {}.", new.actor),
         audit::Entry {
             project: Some(new.repository.project),
             actor: new.actor,

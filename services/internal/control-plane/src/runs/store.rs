@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{AttemptId, Id, ProjectId, RepositoryId, RunEventId, RunId, WorkerId},
+    ids::{AttemptId, Id, ProjectId, RepositoryId, RunId, WorkerId},
     names::{CommitSha, RepositoryName},
     run::{AttemptState, IllegalMove, RunState},
 };
@@ -192,7 +192,7 @@ pub(crate) async fn under_way(
     }
 }
 
-/// Moves a locked run, with its event and its audit row. The only way a run changes state.
+/// Moves a locked run, with its event. The only way a run changes state.
 pub(crate) async fn move_run(
     tx: &mut PgConnection,
     app: &App,
@@ -226,17 +226,18 @@ pub(crate) async fn move_run(
             problem: "changed although it was locked".to_owned(),
         });
     }
-    event(tx, app, run.id, name, message).await?;
-    audit::record(
+    audit::record_of_run(
         tx,
         &*app.clock,
         &app.ids,
+        run.id,
+        message,
         audit::Entry {
             project: Some(run.project),
             actor,
             action: &format!("run.{name}"),
             subject: format!("run:{}", run.id),
-            detail: json!({ "from": run.state.to_string(), "to": state.to_string(), "message": message }),
+            detail: json!({ "from": run.state.to_string(), "to": state.to_string() }),
             trace_id: Some(&run.trace_id),
         },
     )
@@ -254,17 +255,18 @@ pub(crate) async fn event(
     kind: &str,
     text: &str,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into run_events (run_event_id, run_id, kind, text, happened_at) values ($1, $2, $3, $4, $5)",
-        app.ids.next::<RunEventId>().uuid(),
-        run.uuid(),
-        kind,
-        text,
-        app.clock.now(),
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
+    let of = sqlx::query!("select project_id, trace_id from runs where run_id = $1", run.uuid())
+        .fetch_one(&mut *tx)
+        .await?;
+    let entry = audit::Entry {
+        project: Some(ProjectId::from_uuid(of.project_id)),
+        actor: "platform",
+        action: &format!("run.{kind}"),
+        subject: format!("run:{run}"),
+        detail: json!({}),
+        trace_id: Some(&of.trace_id),
+    };
+    audit::record_of_run(tx, &*app.clock, &app.ids, run, text, entry).await
 }
 
 /// An attempt.
@@ -429,24 +431,19 @@ pub(crate) async fn move_attempt(
             problem: "changed although its run was locked".to_owned(),
         });
     }
-    event(
-        tx,
-        app,
-        run.id,
-        &format!("attempt_{state}"),
-        &format!("Attempt {}: {}", attempt.number, if message.is_empty() { state.as_str() } else { message }),
-    )
-    .await?;
-    audit::record(
+    let said = if message.is_empty() { state.as_str() } else { message };
+    audit::record_of_run(
         tx,
         &*app.clock,
         &app.ids,
+        run.id,
+        &format!("Attempt {}: {said}", attempt.number),
         audit::Entry {
             project: Some(run.project),
             actor: &format!("worker:{}", attempt.worker_name),
             action: &format!("attempt.{state}"),
             subject: format!("attempt:{}", attempt.id),
-            detail: json!({ "run": run.id, "number": attempt.number, "from": attempt.state.as_str(), "message": message }),
+            detail: json!({ "run": run.id, "number": attempt.number, "from": attempt.state.as_str() }),
             trace_id: Some(&run.trace_id),
         },
     )

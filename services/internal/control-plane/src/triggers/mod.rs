@@ -229,7 +229,7 @@ async fn decide_and_commit(
     commit(app, delivery, Some(repository), Some(event), &decided, Some(tx)).await
 }
 
-/// One transaction: decision, audit row, and what follows from it.
+/// One transaction: decision, event, and what follows from it.
 async fn commit(
     app: &App,
     delivery: &Undecided,

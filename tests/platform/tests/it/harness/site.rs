@@ -310,6 +310,7 @@ impl Site {
             "select 'delivery ' || guid from deliveries where decided_at is null
              union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
              union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
+             union all select 'event without a number' where exists (select from events where sequence is null)
              union all select 'attempt ' || attempt_id from attempts where state in ('leased', 'preparing', 'running')",
         )
         .fetch_all(&self.db)
@@ -423,7 +424,7 @@ impl Site {
     /// Did this happen to a run?
     pub(crate) async fn has_event(&self, run: &str, kind: &str) -> bool {
         let found = sqlx::query_scalar(
-            "select exists (select from run_events where run_id = $1::uuid and kind = $2)",
+            "select exists (select from events where run_id = $1::uuid and action = 'run.' || $2)",
         );
         found.bind(run).bind(kind).fetch_one(&self.db).await.unwrap_or_default()
     }
@@ -434,6 +435,23 @@ impl Site {
             .execute(&self.db)
             .await
             .expect("Postgres answers");
+    }
+
+    /// Everything that is over is over for two years, and the next round of retention is due.
+    pub(crate) async fn grow_old(&self) {
+        for statement in [
+            "update runs set finished_at = finished_at - interval '2 years'",
+            "update deliveries set decided_at = decided_at - interval '2 years'",
+            "update effects set finished_at = finished_at - interval '2 years'",
+            "insert into unneeded_objects (object_key, since)
+             select changeset_key, now() - interval '2 years' from attempts where changeset_key is not null",
+            "update attempts set changeset_key = null",
+            "select events_add(gen_random_uuid(), now() - interval '2 years', null, null, 'platform', 'test.old', 'test', '', '{}', null)",
+        ] {
+            sqlx::query(statement).execute(&self.db).await.expect(statement);
+        }
+        self.settled().await;
+        sqlx::query("delete from retention").execute(&self.db).await.expect("deleted");
     }
 
     /// `kill -9` of every runner and agent of this site.
@@ -456,7 +474,17 @@ impl Site {
     /// What must be so once everything is settled, whatever happened on the way. Returns what
     /// is not.
     pub(crate) async fn violations(&self) -> Vec<String> {
-        super::exactly_once::violations(self).await
+        let mut wrong = super::exactly_once::violations(self).await;
+        let verified = self
+            .command("audit verify", async |mut c| {
+                c.verify_audit(proto::admin::VerifyAuditRequest::default()).await
+            })
+            .await;
+        match verified {
+            Ok(log) => wrong.extend(log.into_inner().problems),
+            Err(refused) => wrong.push(refused),
+        }
+        wrong
     }
 }
 

@@ -203,6 +203,33 @@ impl Story {
         }
     }
 
+    /// The run of an issue, once there is one.
+    pub(crate) fn run_of(&self, issue: &str) -> String {
+        let issue: u64 = issue.parse().expect("a number");
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            let runs = self.json(&["run", "list"]);
+            let of_issue = runs.as_array().expect("runs").iter().find(|r| r["issue"] == issue);
+            if let Some(id) = of_issue.and_then(|r| r["id"].as_str()) {
+                return id.to_owned();
+            }
+            assert!(Instant::now() < patience, "no run; {}", self.log());
+        }
+    }
+
+    /// Waits until a run is in a state and everything about it is said.
+    pub(crate) fn until_state(&self, id: &str, wanted: &str) -> Value {
+        let patience = Instant::now() + Duration::from_secs(90);
+        loop {
+            let run = self.json(&["run", "get", id]);
+            let effects = run["effects"].as_array().expect("effects");
+            if run["run"]["state"] == wanted && effects.iter().all(|e| e["state"] != "pending") {
+                return run;
+            }
+            assert!(Instant::now() < patience, "{run:#}\n{}", self.log());
+        }
+    }
+
     pub(crate) fn until_final(&self, id: &str) -> Value {
         let patience = Instant::now() + Duration::from_secs(90);
         loop {
