@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod audit;
+mod checkpoints;
 mod deliveries;
 mod envelope;
 mod git_upstream;
@@ -21,6 +22,7 @@ mod serving;
 mod settings;
 mod singleton;
 mod steps;
+mod transcripts;
 mod triggers;
 mod wake;
 mod workers;
@@ -120,6 +122,7 @@ impl ControlPlane {
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);
         publishing::spawn(&app, shutdown);
+        transcripts::spawn(&app, shutdown);
         let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
         serving::spawn(&app, access, settings.internal, &settings.admin_socket, shutdown).await?;
         Ok(Self { app })

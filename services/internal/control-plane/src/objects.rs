@@ -1,4 +1,4 @@
-//! The object store: prompts, changesets and sessions, by digest within a project.
+//! The object store: prompts, changesets, sessions and transcripts, by digest within a project.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Prompt,
     Changeset,
     Session,
+    Transcript,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
             Self::Prompt => "prompts",
             Self::Changeset => "changesets",
             Self::Session => "sessions",
+            Self::Transcript => "transcripts",
         }
     }
 }

@@ -18,12 +18,15 @@ const TAKE_OVER: Duration = Duration::from_secs(1);
 pub(crate) enum Singleton {
     /// Applies effects. One credential is configured, so there is one publisher.
     Publisher,
+    /// Makes one object of each finished transcript.
+    Compactor,
 }
 
 impl Singleton {
     fn name(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",
+            Self::Compactor => "compactor",
         }
     }
 
@@ -31,6 +34,7 @@ impl Singleton {
         0x6361_6c6c_7075_6221
             + match self {
                 Self::Publisher => 0,
+                Self::Compactor => 0x10,
             }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     runs::{self, NewRun, Run, RunError},
     serving::internal,
     steps::{self, Step},
-    triggers,
+    transcripts, triggers,
     wake::{Topic, news},
     workers,
 };
@@ -248,7 +248,7 @@ impl AdminService for AdminCalls {
             app,
             wake,
             self.ended.clone(),
-            views::LogCursor::default(),
+            transcripts::Cursor::default(),
             std::collections::VecDeque::new(),
             false,
         );
@@ -270,7 +270,7 @@ impl AdminService for AdminCalls {
                             return Some((Err(failed(&error)), (app, wake, ended, cursor, ready, true)));
                         }
                     };
-                    match views::log_lines(&app, run, &mut cursor).await {
+                    match transcripts::next_lines(&app, run, &mut cursor).await {
                         Ok((lines, read)) => {
                             ready.extend(lines);
                             // Only a look that found nothing new can have been the last one.
