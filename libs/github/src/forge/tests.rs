@@ -388,9 +388,9 @@ async fn branches_with_slashes() {
 
 #[tokio::test]
 async fn a_commit_is_there_or_not() {
-    let server = Server::start(|request| match request.path.as_str() {
-        path if path.ends_with(SHA) => json_reply(200, &json!({ "sha": SHA })),
-        _ => refused(404, "Not Found"),
+    let server = Server::start(|seen| match seen.target.ends_with(SHA) {
+        true => json_reply(200, &json!({ "sha": SHA })),
+        false => refused(404, "Not Found"),
     });
     let server = server.await;
     let gone = "f".repeat(40).parse().unwrap();

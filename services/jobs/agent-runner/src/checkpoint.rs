@@ -159,9 +159,7 @@ impl Keeper {
             let _paused = processes::pause();
             tokio::time::timeout(LONGEST_PAUSE, self.look()).await
         };
-        let now = Instant::now();
-        self.next = now + self.every.unwrap_or_default();
-        self.last_call = self.last_call.filter(|last_call| *last_call > now);
+        self.wind(Instant::now());
         let (changes, session) = match found.unwrap_or_else(|_| Err("it took too long.".to_owned())) {
             Ok(found) => found,
             Err(why) => return self.transcript.runner(&format!("No checkpoint was taken: {why}")).await,
@@ -180,6 +178,12 @@ impl Keeper {
         let gateway = self.gateway.clone();
         let call = tokio::spawn(async move { gateway.checkpoint(&parts).await });
         self.sending = Some(Sending { fingerprint, what, call });
+    }
+
+    /// Sets the time of the next one.
+    fn wind(&mut self, now: Instant) {
+        self.next = now + self.every.unwrap_or_default();
+        self.last_call = self.last_call.filter(|last_call| *last_call > now);
     }
 
     /// Files and session as they are, without changing any.
@@ -216,4 +220,63 @@ fn parts(base_sha: &str, changes: &[Change], session: &[u8]) -> Vec<CheckpointPa
         session_bytes: session.len() as u64,
     }));
     parts.into_iter().map(|part| CheckpointPart { part: Some(part) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use chrono::{DateTime, Utc};
+    use domain::clock::Clock;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Epoch;
+
+    impl Clock for Epoch {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+    }
+
+    /// A keeper of an attempt with so many seconds, and nobody it could send anything to.
+    fn keeper(deadline_seconds: u32, checkpoint_seconds: u32) -> Keeper {
+        let nowhere = Path::new("/nonexistent");
+        let gateway = Gateway::connect(nowhere, &"token".to_owned().into()).expect("it connects later");
+        let (transcript, _) = Transcript::start(gateway.clone(), Arc::new(Epoch), CancellationToken::new());
+        let source = Source {
+            git: Git::new(nowhere, nowhere),
+            base: Base::default(),
+            repo: nowhere.to_owned(),
+            sessions: None,
+        };
+        let assignment = Assignment { deadline_seconds, checkpoint_seconds, ..Assignment::default() };
+        Keeper::new(&assignment, source, None, Instant::now(), gateway, transcript)
+    }
+
+    /// Seconds until one is due.
+    async fn due(keeper: &Keeper, busy: bool) -> Option<u64> {
+        let now = Instant::now();
+        tokio::time::timeout(Duration::from_secs(10_000), keeper.due(busy)).await.ok()?;
+        Some(now.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_due_between_tool_calls_and_shortly_before_the_deadline() {
+        assert_eq!(due(&keeper(3600, 120), false).await, Some(120));
+        assert_eq!(due(&keeper(3600, 120), true).await, Some(240), "a tool call may take another interval");
+        assert_eq!(due(&keeper(100, 120), true).await, Some(95), "the deadline does not wait");
+        assert_eq!(due(&keeper(30, 120), false).await, Some(120), "so little time is not worth it");
+        assert_eq!(due(&keeper(3600, 0), false).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_call_comes_once() {
+        let mut keeper = keeper(100, 120);
+        assert_eq!(due(&keeper, false).await, Some(95));
+        keeper.wind(Instant::now());
+        assert_eq!(due(&keeper, false).await, Some(120));
+    }
 }

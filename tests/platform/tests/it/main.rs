@@ -4,6 +4,7 @@
 mod harness;
 
 mod changesets;
+mod checkpoints;
 mod codex;
 mod deliveries;
 mod endings;
@@ -14,3 +15,4 @@ mod migrations;
 mod payloads;
 mod processes;
 mod refusals;
+mod transcripts;

@@ -64,10 +64,9 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
             (None, starts_afresh(&attempt, &format!("{before} left no checkpoint")))
         }
         None => match run.retry_of {
-            Some(earlier) => (
-                None,
-                starts_afresh(&attempt, &format!("run `{earlier}` left no checkpoint it could go on from")),
-            ),
+            Some(earlier) => {
+                (None, starts_afresh(&attempt, &format!("run `{earlier}` left nothing to go on from")))
+            }
             None => return Ok(()),
         },
     };
