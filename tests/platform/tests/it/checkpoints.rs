@@ -232,6 +232,43 @@ async fn a_retry_goes_on_from_the_run_it_retries() {
     world.end().await;
 }
 
+/// Somebody changed a checkpoint in the store: the runner uses nothing of it, and people are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_cannot_be_restored_is_said() {
+    let mut world = World::start().await;
+    let steps = json!([{ "write": { "path": "half.txt", "content": "half" } }, { "print": "edited" }, { "hang": true }]);
+    let issue = world.scripted_issue("Edit", &steps);
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.until_log(&run.id, "edited").await;
+    let base = world.get(&run.id).await.base_sha;
+    world.down().await;
+    let folder = |path: PathBuf| {
+        std::fs::read_dir(path).expect("a folder").next().expect("an entry").expect("read").path()
+    };
+    let object = folder(folder(world.data().join("objects")).join("changesets"));
+    // `../../out`
+    let file =
+        json!({ "path": "Li4vLi4vb3V0", "change": { "kind": "put", "mode": "regular", "content": "eA==" } });
+    let hostile = json!({ "format": 1, "changeset": { "base": base, "files": [file] } });
+    std::fs::write(object, hostile.to_string()).expect("written");
+    world.up().await;
+    world.clock.advance(TimeDelta::seconds(10));
+    let told = |g: &webhook_simulator::Simulator| {
+        let comments = g.comments(REPOSITORY, issue);
+        comments.into_iter().map(|c| c.body).find(|body| body.contains("could not be restored"))
+    };
+    let comment = world.until("the comment", told).await;
+    said().bind(|| insta::assert_snapshot!("could_not_be_restored", comment));
+    let detail = world.get(&run.id).await;
+    assert_eq!(detail.attempts[1].restored_from, "");
+    let kinds: Vec<_> = detail.events.iter().map(|event| event.kind.as_str()).collect();
+    assert!(kinds.contains(&"restored") && kinds.contains(&"afresh"), "{kinds:?}");
+    world.cancel(&run.id).await.expect("cancelled");
+    world.finished(&run.id).await;
+    world.end().await;
+}
+
 /// The real Codex CLI goes on with its own conversation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_codex_session_is_resumed() {

@@ -10,6 +10,8 @@ use futures::Stream;
 use proto::v1::{
     CheckpointHead, CheckpointPart, FileChange, RestorePoint, checkpoint_part::Part, file_change,
 };
+use serde_json::json;
+use sqlx::PgConnection;
 use tonic::Status;
 
 use super::{
@@ -17,7 +19,7 @@ use super::{
     store::{self, Checkpoint},
 };
 use crate::{
-    App, publishing,
+    App, audit, publishing,
     runs::{self, Attempt, Run, RunError},
     serving::internal,
     steps::{self, Step},
@@ -70,10 +72,9 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
             None => return Ok(()),
         },
     };
-    if !store::note_start(&mut tx, attempt.id, from, &note).await? {
+    if !record(&mut tx, app, &run, &attempt, from, &note).await? {
         return Ok(());
     }
-    runs::event(&mut tx, app, run.id, if from.is_some() { "restored" } else { "afresh" }, &note).await?;
     Ok(steps::commit(tx, Step::RestoreDecided).await?)
 }
 
@@ -92,10 +93,42 @@ pub(crate) async fn afresh(app: &App, attempt: &Attempt, reason: &str) -> Result
     };
     let why = format!("{of} could not be restored: {}", reason.trim_end_matches('.'));
     let note = starts_afresh(&attempt, &why);
-    store::note_start(&mut tx, attempt.id, None, &note).await?;
-    runs::event(&mut tx, app, run.id, "afresh", &note).await?;
+    if !record(&mut tx, app, &run, &attempt, None, &note).await? {
+        return Ok(());
+    }
     publishing::say_status(&mut tx, app, &run).await?;
     Ok(steps::commit(tx, Step::RestoreFailed).await?)
+}
+
+/// What an attempt starts from, with its event and its audit row. False when it is over.
+async fn record(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    from: Option<AttemptId>,
+    note: &str,
+) -> Result<bool, RunError> {
+    if !store::note_start(&mut *tx, attempt.id, from, note).await? {
+        return Ok(false);
+    }
+    let kind = if from.is_some() { "restored" } else { "afresh" };
+    runs::event(&mut *tx, app, run.id, kind, note).await?;
+    audit::record(
+        tx,
+        &*app.clock,
+        &app.ids,
+        audit::Entry {
+            project: Some(run.project),
+            actor: "platform",
+            action: &format!("attempt.{kind}"),
+            subject: format!("attempt:{}", attempt.id),
+            detail: json!({ "run": run.id, "number": attempt.number, "from": from, "message": note }),
+            trace_id: Some(&run.trace_id),
+        },
+    )
+    .await?;
+    Ok(true)
 }
 
 fn whose(run: &Run, checkpoint: &Checkpoint) -> String {
