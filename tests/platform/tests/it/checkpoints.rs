@@ -215,20 +215,44 @@ async fn a_retry_goes_on_from_the_run_it_retries() {
     assert!(diff.contains("+untracked") && diff.contains("+went on"), "{diff}");
     said().bind(|| insta::assert_snapshot!("a_retry_goes_on", second.attempts[0].start_note));
 
-    // A run that a person ended leaves nothing to go on from.
-    let issue = world.scripted_issue("Edit", &edits());
-    world.label(issue, "run:dev");
-    let run = world.run_of(issue).await;
-    world.until_log(&run.id, "Checkpoint taken").await;
-    world.cancel(&run.id).await.expect("cancelled");
-    world.finished(&run.id).await;
-    let again = world.retry(&run.id).await.expect("retried");
-    world.until_log(&again, "edited").await;
-    let detail = world.get(&again).await;
-    assert_eq!(detail.attempts[0].restored_from, "");
-    said().bind(|| insta::assert_snapshot!("a_retry_starts_afresh", detail.attempts[0].start_note));
-    world.cancel(&again).await.expect("cancelled");
-    world.finished(&again).await;
+    world.end().await;
+}
+
+/// A run that a person ended leaves nothing to go on from, nor does one whose commit is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_starts_afresh_where_it_must() {
+    let config = json!({ "agents": { "checkpoint_seconds": 1 } });
+    let world = World::with(Setup { config, ..Setup::default() }).await;
+    let steps = json!([{ "write": { "path": "half.txt", "content": "half" } }, { "print": "edited" }, { "hang": true }]);
+    let mut notes = Vec::new();
+    for gone in [false, true] {
+        let issue = world.scripted_issue("Edit", &steps);
+        world.label(issue, "run:dev");
+        let run = world.run_of(issue).await;
+        world.until_log(&run.id, "Checkpoint taken").await;
+        if gone {
+            world.clock.advance(TimeDelta::minutes(61));
+        } else {
+            world.cancel(&run.id).await.expect("cancelled");
+        }
+        world.finished(&run.id).await;
+        if gone {
+            // The code host has collected it meanwhile.
+            let mut connection = sqlx::PgConnection::connect(&world.database.url).await.expect("connected");
+            sqlx::query("update checkpoints set base_sha = repeat('f', 40)")
+                .execute(&mut connection)
+                .await
+                .expect("changed");
+        }
+        let again = world.retry(&run.id).await.expect("retried");
+        world.until_log(&again, "edited").await;
+        let attempt = world.get(&again).await.attempts.remove(0);
+        assert_eq!(attempt.restored_from, "");
+        notes.push(attempt.start_note);
+        world.cancel(&again).await.expect("cancelled");
+        world.finished(&again).await;
+    }
+    said().bind(|| insta::assert_snapshot!("retries_start_afresh", notes.join("\n")));
     world.end().await;
 }
 
