@@ -71,18 +71,18 @@ static PATTERNS: LazyLock<Vec<(TokenKind, String)>> = LazyLock::new(|| {
     use TokenKind as K;
     let pattern = |kind, text: &str| (kind, format!("(?-u){text}"));
     vec![
-        pattern(K::Github, r"\bgh[pousr]_[A-Za-z0-9_]{36,255}"),
-        pattern(K::Github, r"\bgithub_pat_[A-Za-z0-9_]{40,255}"),
-        pattern(K::Gitlab, r"\bglpat-[A-Za-z0-9_-]{20,255}"),
+        pattern(K::Github, r"\bgh[pousr]_[A-Za-z0-9_]{36,}"),
+        pattern(K::Github, r"\bgithub_pat_[A-Za-z0-9_]{40,}"),
+        pattern(K::Gitlab, r"\bglpat-[A-Za-z0-9_-]{20,}"),
         pattern(K::AwsKeyId, r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
         pattern(K::Google, r"\bAIza[A-Za-z0-9_-]{35}"),
-        pattern(K::Slack, r"\bxox[abeoprs]-[A-Za-z0-9-]{10,255}"),
-        pattern(K::Anthropic, r"\bsk-ant-[A-Za-z0-9_-]{20,255}"),
-        pattern(K::Openai, r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,255}"),
-        pattern(K::Openai, r"\bsk-[A-Za-z0-9]{32,255}"),
+        pattern(K::Slack, r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
+        pattern(K::Anthropic, r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
+        pattern(K::Openai, r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}"),
+        pattern(K::Openai, r"\bsk-[A-Za-z0-9]{32,}"),
         pattern(K::Npm, r"\bnpm_[A-Za-z0-9]{36}\b"),
-        pattern(K::Pypi, r"\bpypi-[A-Za-z0-9_-]{50,512}"),
-        pattern(K::Stripe, r"\b[sr]k_live_[A-Za-z0-9]{16,255}"),
+        pattern(K::Pypi, r"\bpypi-[A-Za-z0-9_-]{50,}"),
+        pattern(K::Stripe, r"\b[sr]k_live_[A-Za-z0-9]{16,}"),
         pattern(K::Jwt, r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,}"),
         // The marks alone are found in much code; with a body between or after them it is a key.
         pattern(K::PrivateKey, &format!(r"{KEY_BEGINS}({KEY_LINES}+)")),

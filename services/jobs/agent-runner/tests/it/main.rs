@@ -188,7 +188,7 @@ async fn checkpoints_are_taken_while_the_agent_works_and_only_when_something_cha
         while [ ! -e ../../taken ]; do sleep 0.05; done
         echo two > two.txt
         while [ ! -e ../../taken-again ]; do sleep 0.05; done
-        sleep 2.5
+        sleep 1.5
         "#,
         |assignment| assignment.checkpoint_seconds = 1,
     )
