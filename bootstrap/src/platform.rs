@@ -56,6 +56,7 @@ pub struct Platform {
     admin: SocketAddr,
     data: DataDir,
     control_plane: ControlPlane,
+    agents: Shutdown,
     edge: Shutdown,
     core: Shutdown,
     postgres: Option<PrivatePostgres>,
@@ -92,7 +93,7 @@ impl Platform {
         let (postgres, database_url) = database(config, &data).await?;
         let worker_identity =
             Arc::new(local_worker_identity(&data.identities().join("worker-local.json"), &options.ids)?);
-        let (edge, core) = (Shutdown::new(), Shutdown::new());
+        let (agents_group, edge, core) = (Shutdown::new(), Shutdown::new(), Shutdown::new());
 
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
         settings.local_worker = Some(Arc::clone(&worker_identity));
@@ -133,7 +134,7 @@ impl Platform {
             process: options.ids.next(),
             local: local_executor(config, &data, gateway_socket, &options)?,
         };
-        supervise(&edge, "worker", worker::run(worker, edge.token()));
+        supervise(&agents_group, "worker", worker::run(worker, agents_group.token()));
 
         let ready: Readiness = {
             let control_plane = control_plane.clone();
@@ -153,7 +154,7 @@ impl Platform {
         };
         let admin = spawn_admin(config.listen.admin, ready, &edge).await?;
         tracing::info!(%api, %admin, data_dir = %config.data_dir.display(), "platform is up");
-        Ok(Self { api, admin, data, control_plane, edge, core, postgres, _lock: lock })
+        Ok(Self { api, admin, data, control_plane, agents: agents_group, edge, core, postgres, _lock: lock })
     }
 
     /// Where webhooks are taken.
@@ -179,6 +180,7 @@ impl Platform {
     /// Returns when a part has ended by itself.
     pub async fn broken(&self) {
         tokio::select! {
+            () = self.agents.failure() => {}
             () = self.edge.failure() => {}
             () = self.core.failure() => {}
         }
@@ -186,6 +188,8 @@ impl Platform {
 
     /// Ends everything, agents first, Postgres last. True when all parts ended in time.
     pub async fn stop(self) -> bool {
+        // Their last checkpoints go through the gateway.
+        let agents = self.agents.finish(PATIENCE).await;
         let edge = self.edge.finish(PATIENCE).await;
         let core = self.core.finish(PATIENCE).await;
         if let Some(postgres) = self.postgres {
@@ -197,7 +201,7 @@ impl Platform {
                 Err(error) => tracing::warn!(%error, "Postgres did not stop"),
             }
         }
-        edge && core
+        agents && edge && core
     }
 }
 
@@ -356,6 +360,7 @@ fn agents(config: &Config) -> control_plane::Agents {
         processes: local.processes,
         output_bytes: mib(local.output_mib),
         file_bytes: mib(1024),
+        checkpoint_seconds: config.agents.checkpoint_seconds,
         time_limit: seconds.map(|s| Duration::from_secs(u64::from(s))),
     }
 }

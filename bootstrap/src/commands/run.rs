@@ -130,6 +130,17 @@ fn detail(detail: &RunDetail) -> String {
                 first_line(&attempt.message)
             ),
         );
+        fact("", &attempt.start_note);
+        if let Some(checkpoint) = &attempt.checkpoint {
+            let files = if checkpoint.files == 1 { "file" } else { "files" };
+            fact(
+                "",
+                &format!(
+                    "checkpoint {} at {}: {} {files}, {} bytes",
+                    checkpoint.number, checkpoint.taken_at, checkpoint.files, checkpoint.bytes
+                ),
+            );
+        }
     }
     for event in &detail.events {
         fact(

@@ -159,10 +159,17 @@ pub struct Agents {
     pub command: Option<CommandAgent>,
     /// The Codex CLI.
     pub codex: Option<CodexAgent>,
+    /// Seconds between checkpoints of an attempt; 0: none are taken.
+    #[serde(default = "default_checkpoint_seconds")]
+    pub checkpoint_seconds: u32,
     /// Minutes an attempt may take, where that is less than the stage allows.
     pub time_limit_minutes: Option<u32>,
     /// Seconds, for short-lived set-ups and tests; wins over minutes.
     pub time_limit_seconds: Option<u32>,
+}
+
+fn default_checkpoint_seconds() -> u32 {
+    120
 }
 
 /// An agent.

@@ -1,4 +1,8 @@
-//! Removes secrets from everything stored or posted.
+//! Removes secrets from everything stored or posted: those the platform knows, and whatever has
+//! the shape of a well-known token.
+
+mod lines;
+mod patterns;
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -9,6 +13,9 @@ use base64::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub use lines::CensoredLines;
+pub use patterns::{TokenKind, token_in};
+
 /// What stands where a secret stood.
 const CENSORED: &str = "[censored]";
 /// Bytes below which a secret is not looked for: it would be found everywhere.
@@ -16,7 +23,7 @@ const SHORTEST: usize = 8;
 /// Bytes from which one line of a secret of many lines (a private key) is looked for alone.
 const SHORTEST_LINE: usize = 16;
 
-/// Finds known secrets, plain, in base64 (wherever they stand in what was encoded),
+/// Finds what has the shape of a token, and known secrets: plain, in base64 (wherever they stand in what was encoded),
 /// percent-encoded, as JSON writes them, and line by line. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Censor {
@@ -59,11 +66,13 @@ impl Censor {
         self
     }
 
-    /// The text with `[censored]` in place of every secret.
+    /// The text with `[censored]` in place of every known secret and of everything that looks
+    /// like one.
     pub fn censor<'t>(&self, text: &'t str) -> Cow<'t, str> {
         // All occurrences, also those that overlap: the rest of the shorter one would be left.
         let mut found: Vec<Range<usize>> =
             self.searches.iter().flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range())).collect();
+        found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
         if found.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -81,7 +90,7 @@ impl Censor {
         Cow::Owned(out)
     }
 
-    /// True when a secret is in there.
+    /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         self.searches.iter().any(|s| s.is_match(bytes))
     }

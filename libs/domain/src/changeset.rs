@@ -2,10 +2,12 @@
 
 mod judge;
 mod paths;
+mod restorable;
 
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Finding, FindingCode, Rules, Verdict, judge};
+pub use restorable::NotRestorable;
 
 use crate::names::CommitSha;
 

@@ -87,6 +87,8 @@ pub struct Retention {
     pub transcripts: Keep,
     /// Changesets and sessions.
     pub changesets: Keep,
+    /// Checkpoints of attempts.
+    pub checkpoints: Keep,
     /// Prompts; their digests stay.
     pub prompts: Keep,
     /// Effects that were applied or skipped.
@@ -101,6 +103,7 @@ impl Default for Retention {
             deliveries: Keep::Days(30),
             transcripts: Keep::Days(30),
             changesets: Keep::Days(30),
+            checkpoints: Keep::Days(14),
             prompts: Keep::Days(90),
             effects: Keep::Days(90),
             events: Keep::Months(13),

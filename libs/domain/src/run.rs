@@ -48,6 +48,17 @@ pub enum FailureClass {
     RetriesSpent,
 }
 
+impl FailureClass {
+    /// May a retry go on from the run's checkpoint? Only when the run ended for no fault of its
+    /// work: what an agent spoiled is better made anew.
+    pub fn leaves_good_work(self) -> bool {
+        match self {
+            Self::Infrastructure | Self::Provider | Self::TimedOut | Self::RetriesSpent => true,
+            Self::Agent | Self::Policy | Self::User => false,
+        }
+    }
+}
+
 /// A run's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunState {

@@ -211,6 +211,8 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()>;
     /// Head of a branch, or `None` when there is no such branch.
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>>;
+    /// Is this commit in the repository, so that it can be fetched?
+    async fn has_commit(&self, repository: &RepositoryName, commit: &CommitSha) -> Result<bool>;
     /// Stores a commit (blobs, tree, commit) that no branch points at yet.
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha>;
     /// Points a new branch at a commit.

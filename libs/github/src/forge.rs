@@ -331,6 +331,14 @@ impl Forge for GithubForge {
         }
     }
 
+    async fn has_commit(&self, repository: &RepositoryName, commit: &CommitSha) -> Result<bool> {
+        match self.client.for_repository(repository).get(&["git", "commits", commit.as_str()], &[]).await {
+            Ok(_) => Ok(true),
+            Err(ForgeError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
         commit::create(&self.client.for_repository(repository), commit).await
     }

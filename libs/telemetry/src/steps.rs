@@ -62,6 +62,14 @@ steps! {
     AttemptGreeted = "attempt_greeted",
     /// A part of the transcript is stored.
     TranscriptStored = "transcript_stored",
+    /// The object of a transcript replaces its parts.
+    TranscriptCompacted = "transcript_compacted",
+    /// A checkpoint of an attempt replaces the one before.
+    CheckpointStored = "checkpoint_stored",
+    /// An attempt goes on from a checkpoint, or starts afresh.
+    RestoreDecided = "restore_decided",
+    /// The runner could not restore a checkpoint.
+    RestoreFailed = "restore_failed",
     /// An attempt ends because of what it did.
     AttemptFailed = "attempt_failed",
     /// The runner returned its result, and it was judged.

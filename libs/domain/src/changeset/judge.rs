@@ -7,7 +7,11 @@ use super::{
     Change, Changeset, FileChange, Mode,
     paths::{self, Hostile},
 };
-use crate::{censor::Censor, names::CommitSha, neutralise::is_hidden};
+use crate::{
+    censor::{Censor, token_in},
+    names::CommitSha,
+    neutralise::is_hidden,
+};
 
 /// Findings that are listed; nobody reads more.
 const MOST_FINDINGS: usize = 50;
@@ -81,6 +85,8 @@ pub enum FindingCode {
     Submodule,
     /// A secret the platform knows.
     KnownSecret,
+    /// Something that has the shape of a token; for a person to look at.
+    SecretPattern,
     /// Always for a person to look at.
     ProtectedPath,
     /// A symbolic link to something that is always for a person to look at.
@@ -190,6 +196,15 @@ fn check_file<'f>(
             "`{shown}` contains a secret of this platform. Replace the secret: the agent should never have seen it."
         );
         findings.refuse(FindingCode::KnownSecret, Some(shown), sentence);
+    }
+    let content = match &file.change {
+        Change::Put { content, .. } => token_in(content),
+        Change::Delete | Change::Submodule => None,
+    };
+    if let Some(kind) = token_in(&file.path).or(content) {
+        let sentence =
+            format!("`{shown}` contains what looks like {kind}; a person has to look at it first.");
+        findings.hold(FindingCode::SecretPattern, shown, sentence);
     }
     if let Change::Submodule = file.change {
         let sentence = format!("`{shown}` is a submodule, and submodules are never published.");

@@ -143,8 +143,23 @@ fn a_file_hides_no_folder_whatever_stands_between() {
 }
 
 #[test]
+fn what_looks_like_a_token_is_for_a_person_and_a_known_secret_for_nobody() {
+    let token = "glpat-a1B2c3D4e5F6g7H8i9J0";
+    let held = judged(vec![put("config.toml", token), put(&format!("tokens/{token}"), "")]);
+    let Verdict::Hold(findings) = held else { panic!("{held:?}") };
+    let text: Vec<String> = findings.iter().map(|f| format!("{:?}: {}", f.code, f.sentence)).collect();
+    insta::assert_snapshot!(text.join("\n"), @r"
+    SecretPattern: `config.toml` contains what looks like a GitLab token; a person has to look at it first.
+    SecretPattern: `tokens/[censored]` contains what looks like a GitLab token; a person has to look at it first.
+    ");
+    let both = judged(vec![put("config.toml", token), put("leak", SECRET)]);
+    assert!(matches!(&both, Verdict::Refuse(findings) if findings[0].code == FindingCode::KnownSecret));
+}
+
+#[test]
 fn codes_are_stable() {
     assert_eq!(serde_json::to_string(&FindingCode::OutsideWriteScope).unwrap(), "\"outside_write_scope\"");
+    assert_eq!(serde_json::to_string(&FindingCode::SecretPattern).unwrap(), "\"secret_pattern\"");
     let finding = Finding { code: FindingCode::TooLarge, path: None, sentence: "s".to_owned() };
     let json = serde_json::to_string(&finding).unwrap();
     assert_eq!(json, r#"{"code":"too_large","path":null,"sentence":"s"}"#);

@@ -39,11 +39,10 @@ fn play() -> anyhow::Result<u8> {
         None => steps::note_about(&issue),
     };
     let summary_file = std::env::var_os("CALLBOARD_SUMMARY_FILE").map(PathBuf::from);
-    let mut player = Player::new(std::env::current_dir()?, summary_file);
-    for step in script {
-        if let Some(code) = player.play(step)? {
-            return Ok(code);
-        }
+    let restored = std::env::var_os("CALLBOARD_RESTORED").is_some();
+    let mut player = Player::new(std::env::current_dir()?, summary_file).restored(restored);
+    if let Some(code) = player.play_all(script)? {
+        return Ok(code);
     }
     player.finish()?;
     Ok(0)

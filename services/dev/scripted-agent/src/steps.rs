@@ -33,6 +33,13 @@ pub(crate) enum Step {
     Rename { from: PathBuf, to: PathBuf },
     /// `{"print":"a line"}`
     Print(String),
+    /// `{"print_joined":["a"," line"]}`: what is printed stands nowhere in the script.
+    PrintJoined(Vec<String>),
+    /// `{"when_restored":[…]}`: steps that are played only when the files are an earlier
+    /// attempt's.
+    WhenRestored(Vec<Step>),
+    /// `{"unless_restored":[…]}`: steps that are played only otherwise.
+    UnlessRestored(Vec<Step>),
     /// `{"print_many":1000}`: so many numbered lines.
     PrintMany(u64),
     /// `{"summary":"Markdown"}`
@@ -81,12 +88,30 @@ pub(crate) struct Player {
     folder: PathBuf,
     summary_file: Option<PathBuf>,
     summarised: bool,
+    /// The files are those of an earlier attempt.
+    restored: bool,
     played: Vec<String>,
 }
 
 impl Player {
     pub(crate) fn new(folder: PathBuf, summary_file: Option<PathBuf>) -> Self {
-        Self { folder, summary_file, summarised: false, played: Vec::new() }
+        Self { folder, summary_file, summarised: false, restored: false, played: Vec::new() }
+    }
+
+    /// The files are those of an earlier attempt.
+    pub(crate) fn restored(mut self, restored: bool) -> Self {
+        self.restored = restored;
+        self
+    }
+
+    /// Plays steps; the exit code when one of them ends the agent.
+    pub(crate) fn play_all(&mut self, steps: Vec<Step>) -> anyhow::Result<Option<u8>> {
+        for step in steps {
+            if let Some(code) = self.play(step)? {
+                return Ok(Some(code));
+            }
+        }
+        Ok(None)
     }
 
     /// Plays one step; the exit code when it ends the agent.
@@ -123,6 +148,10 @@ impl Player {
                 self.note(&format!("renamed `{}` to `{}`", from.display(), to.display()));
             }
             Step::Print(line) => println!("{line}"),
+            Step::PrintJoined(pieces) => println!("{}", pieces.concat()),
+            Step::WhenRestored(steps) if self.restored => return self.play_all(steps),
+            Step::UnlessRestored(steps) if !self.restored => return self.play_all(steps),
+            Step::WhenRestored(_) | Step::UnlessRestored(_) => {}
             Step::PrintMany(count) => {
                 for number in 0..count {
                     println!("line {number} of {count}: the scripted agent talks a lot");
@@ -227,13 +256,12 @@ mod tests {
             {"append":{"path":"bin/run","content":"!"}},
             {"delete":"gone"}, {"rename":{"from":"old","to":"deep/new"}},
             {"symlink":{"path":"link","target":"bin/run"}}, {"binary":{"path":"b","bytes":300}},
-            {"print":"p"}, {"print_many":2}, {"hang":false}, {"wait_for_file":"b"}
+            {"print":"p"}, {"print_joined":["p","q"]}, {"print_many":2}, {"when_restored":[{"exit":9}]},
+            {"unless_restored":[{"print":"afresh"}]}, {"hang":false}, {"wait_for_file":"b"}
         ]"#;
         let steps: Vec<Step> = serde_json::from_str(script).expect("steps");
         let mut player = Player::new(repo.clone(), Some(summary.clone()));
-        for step in steps {
-            assert_eq!(player.play(step).expect("played"), None);
-        }
+        assert_eq!(player.play_all(steps).expect("played"), None);
         player.finish().expect("finished");
         assert_eq!(fs::read_to_string(repo.join("bin/run")).expect("there"), "hi!");
         assert_eq!(fs::metadata(repo.join("bin/run")).expect("there").permissions().mode() & 0o777, 0o755);
@@ -242,15 +270,16 @@ mod tests {
         assert_eq!(fs::read(repo.join("b")).expect("there").len(), 300);
         assert!(fs::read_to_string(summary).expect("there").starts_with("- wrote `bin/run`\n"));
         assert_eq!(player.play(Step::Exit(3)).expect("played"), Some(3));
+        let mut restored = Player::new(repo, None).restored(true);
+        let steps = [Step::UnlessRestored(vec![Step::Exit(3)]), Step::WhenRestored(vec![Step::Exit(4)])];
+        assert_eq!(restored.play_all(steps.into()).expect("played"), Some(4));
     }
 
     #[test]
     fn without_a_script_a_note_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut player = Player::new(folder.path().to_owned(), None);
-        for step in note_about(&Issue { number: 7, title: "Say hello".into() }) {
-            player.play(step).expect("played");
-        }
+        player.play_all(note_about(&Issue { number: 7, title: "Say hello".into() })).expect("played");
         assert_eq!(
             fs::read_to_string(folder.path().join("README.md")).expect("there"),
             "\n> Issue #7: Say hello\n"

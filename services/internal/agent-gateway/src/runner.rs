@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream::BoxStream};
 use prost::Message;
 use proto::v1::{
-    Assignment, AttemptTranscript, HelloRequest, ReturnPart, ReturnResponse, TranscriptChunk,
+    AfreshRequest, AfreshResponse, Assignment, AttemptAfresh, AttemptTranscript, CheckpointPart,
+    CheckpointResponse, HelloRequest, RestoreRequest, ReturnPart, ReturnResponse, TranscriptChunk,
     TranscriptResponse, attempt_service_client::AttemptServiceClient, runner_service_server::RunnerService,
 };
 use telemetry::identity::AuthenticatedChannel;
@@ -27,11 +29,13 @@ pub(crate) struct Runner {
     gateway: Gateway,
     /// One result of an attempt at a time.
     results: Limit,
+    /// One checkpoint of an attempt at a time, on its way in or out.
+    checkpoints: Limit,
 }
 
 impl Runner {
     pub(crate) fn new(gateway: Gateway, channel: AuthenticatedChannel) -> Self {
-        Self { channel, gateway, results: Limit::new(1) }
+        Self { channel, gateway, results: Limit::new(1), checkpoints: Limit::new(1) }
     }
 
     fn control_plane(&self) -> AttemptServiceClient<AuthenticatedChannel> {
@@ -79,6 +83,47 @@ impl RunnerService for Runner {
         let answer = upload::pass_on(self.channel.clone(), attempt.reference(), request.into_inner(), cut);
         answer.await.map(Response::new)
     }
+
+    async fn checkpoint(
+        &self,
+        request: Request<Streaming<CheckpointPart>>,
+    ) -> Result<Response<CheckpointResponse>, Status> {
+        let attempt = attempt_of(&request)?.clone();
+        let _place = self.checkpoints.take(attempt.attempt()).ok_or_else(one_checkpoint)?;
+        let cut = self.gateway.cut(&attempt);
+        let answer = upload::pass_on(self.channel.clone(), attempt.reference(), request.into_inner(), cut);
+        answer.await.map(Response::new)
+    }
+
+    type RestoreStream = BoxStream<'static, Result<CheckpointPart, Status>>;
+
+    async fn restore(
+        &self,
+        request: Request<RestoreRequest>,
+    ) -> Result<Response<Self::RestoreStream>, Status> {
+        let attempt = attempt_of(&request)?.clone();
+        let place = self.checkpoints.take(attempt.attempt()).ok_or_else(one_checkpoint)?;
+        let answer = self.control_plane().restore(attempt.reference()).await;
+        let parts = answer.map_err(|status| from_control_plane(&status))?.into_inner();
+        let cut = self.gateway.cut(&attempt);
+        let parts = parts.map(move |part| {
+            let _held = &place;
+            part.map_err(|status| from_control_plane(&status))
+        });
+        // Cut, it ends without its last part, which nobody takes for a whole checkpoint.
+        Ok(Response::new(parts.take_until(cut).boxed()))
+    }
+
+    async fn afresh(&self, request: Request<AfreshRequest>) -> Result<Response<AfreshResponse>, Status> {
+        let attempt = Some(attempt_of(&request)?.reference());
+        let message = AttemptAfresh { attempt, request: Some(request.into_inner()) };
+        let answer = self.control_plane().afresh(unary(message)).await;
+        Ok(Response::new(answer.map_err(|status| from_control_plane(&status))?.into_inner()))
+    }
+}
+
+fn one_checkpoint() -> Status {
+    Status::aborted("a checkpoint of this attempt is on its way; wait for its end")
 }
 
 fn attempt_of<T>(request: &Request<T>) -> Result<&LiveAttempt, Status> {

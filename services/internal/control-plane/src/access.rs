@@ -31,6 +31,9 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/callboard.v1.AttemptService/Assignment", Role::AgentGateway),
     ("/callboard.v1.AttemptService/Transcript", Role::AgentGateway),
     ("/callboard.v1.AttemptService/Return", Role::AgentGateway),
+    ("/callboard.v1.AttemptService/Checkpoint", Role::AgentGateway),
+    ("/callboard.v1.AttemptService/Restore", Role::AgentGateway),
+    ("/callboard.v1.AttemptService/Afresh", Role::AgentGateway),
     ("/callboard.v1.AttemptService/GitFetch", Role::AgentGateway),
 ];
 

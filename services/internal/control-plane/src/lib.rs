@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod audit;
+mod checkpoints;
 mod deliveries;
 mod envelope;
 mod git_upstream;
@@ -23,6 +24,7 @@ mod serving;
 mod settings;
 mod singleton;
 mod steps;
+mod transcripts;
 mod triggers;
 mod wake;
 mod workers;
@@ -141,6 +143,7 @@ impl ControlPlane {
         publishing::spawn(&app, shutdown);
         audit::spawn(&app, shutdown);
         retention::spawn(&app, shutdown);
+        transcripts::spawn(&app, shutdown);
         let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
         serving::spawn(&app, access, settings.internal, &settings.admin_socket, shutdown).await?;
         Ok(Self { app })

@@ -1,4 +1,4 @@
-//! The object store: prompts, changesets and sessions, by digest within a project.
+//! The object store: prompts, changesets, sessions and transcripts, by digest within a project.
 
 use std::path::Path;
 
@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     Prompt,
     Changeset,
     Session,
+    Transcript,
 }
 
 impl Kind {
@@ -23,6 +24,7 @@ impl Kind {
             Self::Prompt => "prompts",
             Self::Changeset => "changesets",
             Self::Session => "sessions",
+            Self::Transcript => "transcripts",
         }
     }
 }

@@ -112,6 +112,8 @@ pub struct Agents {
     pub output_bytes: u64,
     /// Bytes of one file the agent may write.
     pub file_bytes: u64,
+    /// Seconds between checkpoints of an attempt; 0: none are taken.
+    pub checkpoint_seconds: u32,
     /// Shorter than the stage's limit, where the operator wants that.
     pub time_limit: Option<std::time::Duration>,
 }

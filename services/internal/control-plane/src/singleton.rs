@@ -25,6 +25,8 @@ pub(crate) enum Singleton {
     Sealer,
     /// Deletes what was kept long enough.
     Retention,
+    /// Makes one object of each finished transcript.
+    Compactor,
 }
 
 impl Singleton {
@@ -33,6 +35,7 @@ impl Singleton {
             Self::Publisher => "publisher",
             Self::Sealer => "sealer",
             Self::Retention => "retention",
+            Self::Compactor => "compactor",
         }
     }
 
@@ -42,6 +45,7 @@ impl Singleton {
                 Self::Publisher => 0,
                 Self::Sealer => 1,
                 Self::Retention => 2,
+                Self::Compactor => 0x10,
             }
     }
 }

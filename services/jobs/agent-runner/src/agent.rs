@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Relocation,
+    checkpoint::Keeper,
     codex::Codex,
     command::CommandAgent,
     lines::{self, Line},
@@ -33,6 +34,14 @@ const LINE_BYTES: usize = 1024 * 1024;
 /// How long output may still come after the agent has ended and all it started is killed.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// What a restored agent reads after its prompt.
+const GO_ON: &str = "
+
+---
+
+This is another attempt at the same work. An earlier one was cut off: the files here are those of its last checkpoint, and you go on from them. What it did after that is gone, and so are files that git ignores. Look at what is there before you build on it.
+";
+
 /// Where an agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -44,6 +53,8 @@ pub(crate) struct Surroundings {
     pub(crate) gateway: String,
     pub(crate) token: SecretString,
     pub(crate) relocations: Vec<Relocation>,
+    /// The files, and the session where there is one, are those of an earlier attempt.
+    pub(crate) restored: bool,
 }
 
 impl Surroundings {
@@ -83,56 +94,88 @@ pub(crate) trait Adapter: Send {
     fn command(&self, assignment: &Assignment, surroundings: &Surroundings) -> Command;
     /// Takes note of a line; says how it goes into the transcript.
     fn hear(&mut self, source: Source, line: &Line) -> (Stream, String);
+    /// Where the agent keeps its sessions, when it does.
+    fn sessions(&self, surroundings: &Surroundings) -> Option<PathBuf>;
+    /// A tool call is under way: not the moment for a checkpoint, if it can be helped.
+    fn is_busy(&self) -> bool;
     /// What the agent's end means.
     fn conclude(&mut self, exit: ExitStatus, surroundings: &Surroundings) -> Returned;
 }
 
-/// Runs the agent the assignment asks for, to its end or until `stop`. When this returns,
-/// no process of the agent is left.
+/// The adapter for the agent the assignment asks for.
+pub(crate) fn adapter(assignment: &Assignment) -> anyhow::Result<Box<dyn Adapter>> {
+    match assignment.agent.clone().unwrap_or_default().kind() {
+        Kind::Command => Ok(Box::<CommandAgent>::default()),
+        Kind::Codex => Ok(Box::<Codex>::default()),
+        Kind::Unspecified => anyhow::bail!("the assignment names no kind of agent this runner knows"),
+    }
+}
+
+/// How the agent came to its end.
+enum End {
+    Exited(ExitStatus),
+    /// The platform wants to hear no more of it.
+    Stopped,
+    /// We were told to end.
+    Terminated,
+}
+
+/// Runs the agent to its end, until `stop`, or until we are told to end: then there is no
+/// result. When this returns, no process of the agent is left.
 pub(crate) async fn run(
     assignment: &Assignment,
+    adapter: &mut dyn Adapter,
     surroundings: &Surroundings,
     transcript: &Transcript,
+    keeper: &mut Keeper,
     stop: &CancellationToken,
-) -> anyhow::Result<Returned> {
-    let spec = assignment.agent.clone().unwrap_or_default();
-    let mut adapter: Box<dyn Adapter> = match spec.kind() {
-        Kind::Command => Box::<CommandAgent>::default(),
-        Kind::Codex => Box::<Codex>::default(),
-        Kind::Unspecified => anyhow::bail!("the assignment names no kind of agent this runner knows"),
-    };
+) -> anyhow::Result<Option<Returned>> {
     let command = adapter.command(assignment, surroundings);
     let name = command.get_program().to_string_lossy().into_owned();
     transcript.runner(&format!("Starting the agent: {name}.")).await;
-    let Some(exit) = execute(command, &assignment.prompt, adapter.as_mut(), transcript, stop)
-        .await
-        .with_context(|| format!("the agent {name} cannot be run"))?
-    else {
-        let message = "The platform ended the agent: its output limit is used up, or the attempt is over.";
-        return Ok(Returned::failed(Status::AgentFailed, message));
+    let prompt = if surroundings.restored {
+        format!("{}{GO_ON}", assignment.prompt)
+    } else {
+        assignment.prompt.clone()
     };
-    transcript.runner(&format!("The agent ended with {exit}.")).await;
-    Ok(adapter.conclude(exit, surroundings))
+    let end = execute(command, prompt, adapter, transcript, keeper, stop)
+        .await
+        .with_context(|| format!("the agent {name} cannot be run"))?;
+    match end {
+        End::Exited(exit) => {
+            transcript.runner(&format!("The agent ended with {exit}.")).await;
+            Ok(Some(adapter.conclude(exit, surroundings)))
+        }
+        End::Stopped => {
+            let message =
+                "The platform ended the agent: its output limit is used up, or the attempt is over.";
+            Ok(Some(Returned::failed(Status::AgentFailed, message)))
+        }
+        End::Terminated => {
+            transcript.runner("The agent was ended: this machine or its worker is going down.").await;
+            Ok(None)
+        }
+    }
 }
 
-/// `None` when it was stopped.
 async fn execute(
     mut command: Command,
-    prompt: &str,
+    prompt: String,
     adapter: &mut dyn Adapter,
     transcript: &Transcript,
+    keeper: &mut Keeper,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<ExitStatus>> {
+) -> anyhow::Result<End> {
     use std::os::unix::process::CommandExt;
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut ended_children = signal(SignalKind::child())?;
+    let mut told_to_end = signal(SignalKind::terminate())?;
     let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
     let group = child
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
         .context("a process without an id")?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let prompt = prompt.to_owned();
     let feeding = tokio::spawn(async move {
         if let Some(mut stdin) = stdin {
             // An agent may end, or close its input, without having read all of it.
@@ -144,7 +187,7 @@ async fn execute(
     readers.spawn(listen(stdout, Source::Stdout, heard.clone()));
     readers.spawn(listen(stderr, Source::Stderr, heard));
 
-    let (mut exit, mut open, mut stopped) = (None, true, false);
+    let (mut exit, mut open, mut ended) = (None, true, None);
     let mut silence = Instant::now();
     while open || exit.is_none() {
         tokio::select! {
@@ -160,9 +203,16 @@ async fn execute(
                 end_leftovers().await?;
                 silence = Instant::now() + LAST_OUTPUT;
             }
-            () = stop.cancelled(), if !stopped => {
-                stopped = true;
+            () = stop.cancelled(), if ended.is_none() => {
+                ended = Some(End::Stopped);
                 // Gone already is as good.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            () = keeper.due(adapter.is_busy()), if ended.is_none() && exit.is_none() => keeper.take().await,
+            () = keeper.sent(), if keeper.is_sending() => {}
+            _ = told_to_end.recv(), if ended.is_none() && exit.is_none() => {
+                keeper.last().await;
+                ended = Some(End::Terminated);
                 let _ = kill_process_group(group, Signal::KILL);
             }
             _ = ended_children.recv(), if exit.is_none() => processes::reap(Some(group)),
@@ -170,7 +220,11 @@ async fn execute(
         }
     }
     feeding.abort();
-    Ok(exit.filter(|_| !stopped))
+    Ok(match (ended, exit) {
+        (Some(ended), _) => ended,
+        (None, Some(exit)) => End::Exited(exit),
+        (None, None) => anyhow::bail!("the agent's end was missed"),
+    })
 }
 
 /// What the agent left running would go on changing files.
@@ -203,6 +257,7 @@ mod tests {
             tmp: "/tmp".into(),
             gateway: String::new(),
             token: String::new().into(),
+            restored: false,
             relocations: vec![
                 Relocation { inside: "/opt/agent".into(), host: "/srv/codex".into() },
                 Relocation { inside: "/opt/run.sh".into(), host: "/home/me/run.sh".into() },

@@ -91,6 +91,15 @@ pub(crate) enum Failure {
     Runner(anyhow::Error),
 }
 
+/// What becomes of pipes, sockets and devices in the working tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Specials {
+    /// They are removed; the agent is done.
+    Remove,
+    /// They stay; the agent goes on afterwards.
+    LeaveOut,
+}
+
 /// Compares the working tree in `repo` with `base`. Nothing of the agent may be running.
 /// `most_bytes` bounds the contents; 0 for no bound.
 pub(crate) async fn compute(
@@ -98,9 +107,10 @@ pub(crate) async fn compute(
     base: &Base,
     repo: &Path,
     most_bytes: u64,
+    specials: Specials,
 ) -> Result<Changeset, Failure> {
     let root = repo.to_owned();
-    let walked = tokio::task::spawn_blocking(move || walk(&root))
+    let walked = tokio::task::spawn_blocking(move || walk(&root, specials))
         .await
         .map_err(|error| Failure::Runner(error.into()))?;
     let tree = walked?;
@@ -137,9 +147,9 @@ fn unreadable(path: &[u8], error: &io::Error) -> Failure {
     ))
 }
 
-/// Lists everything below `root`, following no links and looking into no `.git`. Removes what
-/// is neither file, folder nor link: git would wait for a pipe called `.gitignore` for ever.
-fn walk(root: &Path) -> Result<Tree, Failure> {
+/// Lists everything below `root`, following no links and looking into no `.git`. Of what is
+/// neither file, folder nor link, `.gitignore` must go: git would wait for such a pipe for ever.
+fn walk(root: &Path, specials: Specials) -> Result<Tree, Failure> {
     if !fs::symlink_metadata(root).is_ok_and(|found| found.is_dir()) {
         return Err(Failure::Agent("The agent removed the repository's folder.".to_owned()));
     }
@@ -167,7 +177,15 @@ fn walk(root: &Path) -> Result<Tree, Failure> {
             } else {
                 tree.notes
                     .push(format!("Left out {}: it is neither a file, a folder nor a link.", shown(&path)));
-                fs::remove_file(entry.path()).map_err(|error| unreadable(&path, &error))?;
+                match specials {
+                    Specials::Remove => {
+                        fs::remove_file(entry.path()).map_err(|error| unreadable(&path, &error))?;
+                    }
+                    Specials::LeaveOut if path.ends_with(b".gitignore") => {
+                        return Err(Failure::Agent(format!("{} is not a file.", shown(&path))));
+                    }
+                    Specials::LeaveOut => {}
+                }
             }
             if tree.files.len() + tree.folders.len() > MOST_FILES {
                 return Err(Failure::Agent(format!(

@@ -1,7 +1,8 @@
 //! The adapter for `codex exec --json`.
 
 use std::{
-    path::PathBuf,
+    collections::HashSet,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const KEY: &str = "CALLBOARD_RUN_TOKEN";
 /// The last message's file, in the workspace.
 const LAST_MESSAGE: &str = "last-message.md";
+/// Characters of a thread's id, a UUID.
+const ID_CHARACTERS: usize = 36;
 /// A long text inside an event is cut to this, so that the event stays JSON.
 const TEXT_BYTES: usize = 2 * 1024;
 
@@ -34,6 +37,27 @@ pub(crate) struct Codex {
     last_error: Option<String>,
     /// The last it said on standard error: why it did not even begin.
     complaint: Option<String>,
+    /// Ids of commands, edits and tool calls under way.
+    under_way: HashSet<String>,
+}
+
+/// The id of the thread whose session was written to last: `codex exec resume` wants it.
+fn last_thread(sessions: &Path) -> Option<String> {
+    let mut folders = vec![sessions.to_owned()];
+    let mut newest = None;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+            // rollout-2026-11-21T12-03-11-<id>.jsonl: by name is by time.
+            newest = newest.max(entry.file_name().into_string().ok().filter(|name| name.ends_with(".jsonl")));
+        }
+    }
+    let name = newest?;
+    let id = name.strip_suffix(".jsonl")?;
+    let id = id.get(id.len().checked_sub(ID_CHARACTERS)?..)?;
+    id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-').then(|| id.to_owned())
 }
 
 impl Codex {
@@ -41,10 +65,18 @@ impl Codex {
         surroundings.home.join(".codex")
     }
 
+    fn sessions_in(surroundings: &Surroundings) -> PathBuf {
+        Self::home(surroundings).join("sessions")
+    }
+
     /// Takes note of what an event means for the outcome.
     fn note(&mut self, event: &Value) {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         match event.get("type").and_then(Value::as_str) {
+            Some("item.started") => self.under_way.extend(text("/item/id")),
+            Some("item.completed") => {
+                self.under_way.remove(&text("/item/id").unwrap_or_default());
+            }
             Some("turn.failed") => {
                 self.failure = text("/error/message").or_else(|| Some("The turn failed.".to_owned()));
             }
@@ -80,10 +112,23 @@ impl Adapter for Codex {
             set(feature, false.into());
         }
         command.args(["--json", "--output-last-message"]).arg(surroundings.workspace.join(LAST_MESSAGE));
-        command.args(["--dangerously-bypass-approvals-and-sandbox", "-"]);
+        command.arg("--dangerously-bypass-approvals-and-sandbox");
+        let thread = surroundings.restored.then(|| last_thread(&Self::sessions_in(surroundings))).flatten();
+        if let Some(thread) = thread {
+            command.args(["resume", &thread]);
+        }
+        command.arg("-");
         // codex wants its home to exist; when it cannot be made, codex says so itself.
         let _ = std::fs::create_dir_all(Self::home(surroundings));
         command
+    }
+
+    fn sessions(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+        Some(Self::sessions_in(surroundings))
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.under_way.is_empty()
     }
 
     fn hear(&mut self, source: Source, line: &Line) -> (Stream, String) {
@@ -114,7 +159,7 @@ impl Adapter for Codex {
         let mut returned = Returned::failed(Status::Done, "");
         returned.agent_exit_code = exit.code();
         returned.summary = read_summary(&surroundings.workspace.join(LAST_MESSAGE)).unwrap_or_default();
-        match session::pack(&Self::home(surroundings).join("sessions")) {
+        match session::pack(&Self::sessions_in(surroundings)) {
             Ok(Some(session)) => returned.session = session,
             Ok(None) => eprintln!(
                 "agent-runner: the session is larger than {} bytes and is left behind",
@@ -184,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    fn surroundings(folder: &std::path::Path) -> Surroundings {
+    fn surroundings(folder: &Path) -> Surroundings {
         Surroundings {
             workspace: folder.to_owned(),
             repo: folder.join("repo"),
@@ -193,7 +238,40 @@ mod tests {
             gateway: "http://127.0.0.1:4000".into(),
             token: "run-token".to_owned().into(),
             relocations: Vec::new(),
+            restored: false,
         }
+    }
+
+    #[test]
+    fn it_is_busy_while_a_tool_works_and_goes_on_with_its_last_thread() {
+        let mut codex = Codex::default();
+        let mut hear = |text: &str| {
+            codex.hear(Source::Stdout, &Line { text: text.to_owned(), dropped: 0 });
+            codex.is_busy()
+        };
+        assert!(!hear(r#"{"type":"turn.started"}"#));
+        assert!(hear(r#"{"type":"item.started","item":{"id":"item_1","type":"command_execution"}}"#));
+        assert!(hear(r#"{"type":"item.completed","item":{"id":"item_0","type":"agent_message"}}"#));
+        assert!(!hear(r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution"}}"#));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut surroundings = surroundings(folder.path());
+        let resumed = |surroundings: &Surroundings| {
+            let command = Codex::default().command(&Assignment::default(), surroundings);
+            let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            arguments.iter().position(|a| a == "resume").map(|at| arguments[at + 1..].to_vec())
+        };
+        let sessions = Codex::sessions_in(&surroundings).join("2026/11/21");
+        std::fs::create_dir_all(&sessions).expect("made");
+        for (time, id) in [("12-03-11", 'a'), ("09-00-00", 'b')] {
+            let id = format!("01a1fdfd-3342-7dd1-b570-15151f3a456{id}");
+            std::fs::write(sessions.join(format!("rollout-2026-11-21T{time}-{id}.jsonl")), "")
+                .expect("written");
+        }
+        assert_eq!(resumed(&surroundings), None);
+        surroundings.restored = true;
+        let expected = ["01a1fdfd-3342-7dd1-b570-15151f3a456a", "-"].map(str::to_owned).to_vec();
+        assert_eq!(resumed(&surroundings), Some(expected));
     }
 
     /// What codex wrote line by line, and how it ended.

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
@@ -46,7 +46,19 @@ impl Adapter for CommandAgent {
             .env("CALLBOARD_GATEWAY", &surroundings.gateway)
             .env("OPENAI_BASE_URL", format!("{}/model/openai/v1", surroundings.gateway))
             .env("OPENAI_API_KEY", surroundings.token.expose_secret());
+        if surroundings.restored {
+            command.env("CALLBOARD_RESTORED", "1");
+        }
         command
+    }
+
+    fn sessions(&self, _: &Surroundings) -> Option<PathBuf> {
+        None
+    }
+
+    /// It does not say when it uses a tool.
+    fn is_busy(&self) -> bool {
+        false
     }
 
     fn hear(&mut self, source: Source, line: &Line) -> (Stream, String) {

@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use proto::v1::{Assignment, HelloRequest, TranscriptChunk, runner_service_client::RunnerServiceClient};
+use proto::v1::{
+    AfreshRequest, Assignment, CheckpointPart, CheckpointResponse, HelloRequest, RestoreRequest,
+    TranscriptChunk, runner_service_client::RunnerServiceClient,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tonic::{
     Code, Request, Status,
@@ -80,6 +83,39 @@ impl Gateway {
             async move { client.r#return(futures::stream::iter(parts)).await }
         });
         answer.await.map(|answer| answer.message)
+    }
+
+    /// Sends a checkpoint.
+    pub(crate) async fn checkpoint(&self, parts: &[CheckpointPart]) -> Result<CheckpointResponse, Status> {
+        repeated(|| {
+            let (mut client, parts) = (self.client.clone(), parts.to_vec());
+            async move { client.checkpoint(futures::stream::iter(parts)).await }
+        })
+        .await
+    }
+
+    /// The parts of the checkpoint to go on from, as far as they come.
+    pub(crate) async fn restore(&self) -> Result<Vec<CheckpointPart>, Status> {
+        let mut parts = repeated(|| {
+            let mut client = self.client.clone();
+            async move { client.restore(RestoreRequest {}).await }
+        })
+        .await?;
+        let mut all = Vec::new();
+        while let Some(part) = parts.message().await? {
+            all.push(part);
+        }
+        Ok(all)
+    }
+
+    /// Says that the checkpoint could not be restored.
+    pub(crate) async fn afresh(&self, reason: &str) -> Result<(), Status> {
+        let request = AfreshRequest { reason: reason.to_owned() };
+        let answer = repeated(|| {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.afresh(request).await }
+        });
+        answer.await.map(drop)
     }
 }
 

@@ -93,6 +93,12 @@ impl Git {
         self.tree(repo, sha).await
     }
 
+    /// Makes the working tree the commit's again, while no agent has worked in it.
+    pub(crate) async fn reset(&self, repo: &Path, sha: &str) -> anyhow::Result<()> {
+        self.run(repo, &["clean", "--quiet", "-ffdx"], &[]).await?;
+        self.run(repo, &["reset", "--quiet", "--hard", sha], &[]).await.map(drop)
+    }
+
     /// What is in a commit.
     pub(crate) async fn tree(&self, repo: &Path, sha: &str) -> anyhow::Result<Base> {
         let listing = self.run(repo, &["ls-tree", "-r", "-z", "--long", "--full-tree", sha], &[]).await?;

@@ -7,10 +7,12 @@ use anyhow::Context;
 use domain::clock::Clock;
 use proto::v1::{Assignment, return_outcome::Status};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod agent;
 mod changeset;
+mod checkpoint;
 mod codex;
 mod command;
 mod forward;
@@ -19,6 +21,7 @@ mod git;
 mod limits;
 mod lines;
 mod processes;
+mod restore;
 mod returned;
 mod session;
 mod transcript;
@@ -55,7 +58,8 @@ pub struct Relocation {
 /// Does the whole of one attempt. Returns what the platform answered to the result.
 ///
 /// # Errors
-/// When no result could be returned. A failure of clone or agent is a result.
+/// When no result could be returned, or we were told to end before there was one. A failure of
+/// clone or agent is a result.
 pub async fn run(options: &Options, clock: Arc<dyn Clock>) -> anyhow::Result<String> {
     processes::die_with_parent().context("cannot be tied to its parent")?;
     processes::adopt_orphans().context("cannot look after orphaned processes")?;
@@ -64,74 +68,117 @@ pub async fn run(options: &Options, clock: Arc<dyn Clock>) -> anyhow::Result<Str
     let token = SecretString::from(token.trim().to_owned());
     let gateway = Gateway::connect(&options.gateway, &token)?;
     let assignment = gateway.hello().await.context("the agent gateway did not say what to do")?;
+    let since = Instant::now();
 
     let stop = CancellationToken::new();
     let (transcript, sending) = Transcript::start(gateway.clone(), clock, stop.clone());
-    let returned = match work(options, &assignment, token, &transcript, &stop).await {
+    let work = Work { options, assignment: &assignment, gateway: &gateway, transcript: &transcript, since };
+    let returned = match work.run(token, &stop).await {
         Ok(returned) => returned,
         Err(error) => {
             let message = format!("{error:#}");
             transcript.runner(&message).await;
-            Returned::failed(Status::RunnerFailed, message)
+            Some(Returned::failed(Status::RunnerFailed, message))
         }
     };
     // What was said comes before what was done; nothing is listened to after that.
     drop(transcript);
     sending.await.context("the transcript")?;
+    let returned = returned.context("told to end before there was a result")?;
     gateway.give_back(&returned, &assignment.base_sha).await.context("the result could not be returned")
 }
 
-/// Clone, agent, changeset.
-async fn work(
-    options: &Options,
-    assignment: &Assignment,
-    token: SecretString,
-    transcript: &Transcript,
-    stop: &CancellationToken,
-) -> anyhow::Result<Returned> {
-    let folder = |name: &str| {
-        let folder = options.workspace.join(name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        anyhow::Ok(folder)
-    };
-    let (repo, home) = (folder("repo")?, folder("home")?);
-    // In a sandbox /tmp is private already.
-    let tmp = std::env::var_os("TMPDIR").map_or_else(|| options.workspace.join("tmp"), PathBuf::from);
-    std::fs::create_dir_all(&tmp).with_context(|| format!("{} cannot be made", tmp.display()))?;
-    let port =
-        forward::listen(options.gateway.clone()).await.context("no loopback port for git and the agent")?;
+/// What one attempt has to do, and whom to tell.
+struct Work<'a> {
+    options: &'a Options,
+    assignment: &'a Assignment,
+    gateway: &'a Gateway,
+    transcript: &'a Transcript,
+    /// When its time began.
+    since: Instant,
+}
 
-    limits::before_cloning(assignment, options.limit_processes)?;
-    let git = git::Git::new(&options.workspace, &home);
-    let base = git.clone_pinned(assignment, &repo, port, &token).await?;
-    transcript
-        .runner(&format!(
-            "Cloned {} at {} ({} files).",
-            assignment.repository,
-            &assignment.base_sha[..7],
-            base.len()
-        ))
-        .await;
-    limits::before_the_agent(assignment)?;
+impl Work<'_> {
+    /// Clone, agent, changeset. `None` when we were told to end.
+    async fn run(&self, token: SecretString, stop: &CancellationToken) -> anyhow::Result<Option<Returned>> {
+        let Self { options, assignment, gateway, transcript, since } = *self;
+        let folder = |name: &str| {
+            let folder = options.workspace.join(name);
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("{} cannot be made", folder.display()))?;
+            anyhow::Ok(folder)
+        };
+        let (repo, home) = (folder("repo")?, folder("home")?);
+        // In a sandbox /tmp is private already.
+        let tmp = std::env::var_os("TMPDIR").map_or_else(|| options.workspace.join("tmp"), PathBuf::from);
+        std::fs::create_dir_all(&tmp).with_context(|| format!("{} cannot be made", tmp.display()))?;
+        let port = forward::listen(options.gateway.clone())
+            .await
+            .context("no loopback port for git and the agent")?;
 
-    let surroundings = Surroundings {
-        workspace: options.workspace.clone(),
-        repo: repo.clone(),
-        home,
-        tmp,
-        gateway: format!("http://127.0.0.1:{port}"),
-        token,
-        relocations: options.relocations.clone(),
-    };
-    let mut returned = agent::run(assignment, &surroundings, transcript, stop).await?;
-    if returned.status == Status::Done {
-        let found = changeset::compute(&git, &base, &repo, assignment.max_changeset_bytes).await;
-        match found {
+        limits::before_cloning(assignment, options.limit_processes)?;
+        let git = git::Git::new(&options.workspace, &home);
+        let base = git.clone_pinned(assignment, &repo, port, &token).await?;
+        transcript
+            .runner(&format!(
+                "Cloned {} at {} ({} files).",
+                assignment.repository,
+                &assignment.base_sha[..7],
+                base.len()
+            ))
+            .await;
+        limits::before_the_agent(assignment)?;
+
+        let mut surroundings = Surroundings {
+            workspace: options.workspace.clone(),
+            repo: repo.clone(),
+            home,
+            tmp,
+            gateway: format!("http://127.0.0.1:{port}"),
+            token,
+            relocations: options.relocations.clone(),
+            restored: false,
+        };
+        let mut adapter = agent::adapter(assignment)?;
+        let sessions = adapter.sessions(&surroundings);
+        let restored = restore::restore(gateway, assignment, &git, &repo, sessions.as_deref()).await?;
+        surroundings.restored = restored.is_some();
+        if assignment.restore.is_some() {
+            let said = match &restored {
+                Some((_, files)) => format!("Going on from a checkpoint: {files} files restored."),
+                None => "The checkpoint could not be restored; starting afresh.".to_owned(),
+            };
+            transcript.runner(&said).await;
+        }
+        let source =
+            checkpoint::Source { git: git.clone(), base: base.clone(), repo: repo.clone(), sessions };
+        let kept = restored.map(|(fingerprint, _)| fingerprint);
+        let mut keeper =
+            checkpoint::Keeper::new(assignment, source, kept, since, gateway.clone(), transcript.clone());
+        let ended =
+            agent::run(assignment, &mut *adapter, &surroundings, transcript, &mut keeper, stop).await?;
+        drop(keeper);
+        let Some(mut returned) = ended else { return Ok(None) };
+        if returned.status == Status::Done {
+            self.add_changes(&mut returned, &git, &base, &repo).await?;
+        }
+        Ok(Some(returned))
+    }
+
+    async fn add_changes(
+        &self,
+        returned: &mut Returned,
+        git: &git::Git,
+        base: &changeset::Base,
+        repo: &std::path::Path,
+    ) -> anyhow::Result<()> {
+        let most = self.assignment.max_changeset_bytes;
+        match changeset::compute(git, base, repo, most, changeset::Specials::Remove).await {
             Ok(changeset) => {
                 for note in &changeset.notes {
-                    transcript.runner(note).await;
+                    self.transcript.runner(note).await;
                 }
-                transcript
+                self.transcript
                     .runner(&format!(
                         "{} files changed, {} bytes.",
                         changeset.changes.len(),
@@ -141,7 +188,7 @@ async fn work(
                 returned.changes = changeset.changes;
             }
             Err(changeset::Failure::Agent(message)) => {
-                transcript.runner(&message).await;
+                self.transcript.runner(&message).await;
                 returned.status = Status::AgentFailed;
                 returned.message = message;
             }
@@ -149,6 +196,6 @@ async fn work(
                 return Err(error.context("the changes cannot be determined"));
             }
         }
+        Ok(())
     }
-    Ok(returned)
 }

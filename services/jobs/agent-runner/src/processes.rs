@@ -51,23 +51,64 @@ pub(crate) fn end_descendants() -> bool {
     false
 }
 
+/// Everything below us, held still; it goes on when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Paused(Vec<Pid>);
+
+/// Stops everything below us until no process is left that runs: one may have been started by
+/// another that was not stopped yet. What had been stopped before stays so afterwards.
+pub(crate) fn pause() -> Paused {
+    let mut paused = Paused::default();
+    for _ in 0..ROUNDS {
+        let running: Vec<_> =
+            family().into_iter().filter(|process| !process.ended && !process.stopped).collect();
+        if running.is_empty() {
+            break;
+        }
+        for process in running {
+            // It may have ended meanwhile; and a stop takes a moment to be seen.
+            if kill_process(process.pid, Signal::STOP).is_ok() && !paused.0.contains(&process.pid) {
+                paused.0.push(process.pid);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    paused
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
+}
+
 /// One line of `/proc/<pid>/stat`.
 struct Process {
     pid: Pid,
     parent: Pid,
     ended: bool,
+    stopped: bool,
 }
 
 fn descendants() -> Vec<Pid> {
-    let all = all();
-    let mut family = vec![getpid()];
-    let mut next = 0;
-    while let Some(parent) = family.get(next).copied() {
-        family.extend(all.iter().filter(|process| process.parent == parent).map(|process| process.pid));
-        next += 1;
+    family().into_iter().filter(|process| !process.ended).map(|process| process.pid).collect()
+}
+
+/// Everything below us, parents before their children.
+fn family() -> Vec<Process> {
+    let mut others = all();
+    let mut parents = vec![getpid()];
+    let mut family = Vec::new();
+    while !parents.is_empty() {
+        let (children, rest): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|process| parents.contains(&process.parent));
+        parents = children.iter().map(|process| process.pid).collect();
+        family.extend(children);
+        others = rest;
     }
-    let ended = |pid: &Pid| all.iter().any(|process| process.pid == *pid && process.ended);
-    family.split_off(1).into_iter().filter(|pid| !ended(pid)).collect()
+    family
 }
 
 fn all() -> Vec<Process> {
@@ -87,12 +128,44 @@ fn parse(stat: &str) -> Option<Process> {
         pid: Pid::from_raw(pid.parse().ok()?)?,
         parent: Pid::from_raw(parent.parse().ok()?)?,
         ended: matches!(state, "Z" | "X"),
+        stopped: matches!(state, "T" | "t"),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_paused_goes_on_afterwards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = "sleep 60 & setsid sh -c 'while :; do echo x >> beat; done' & wait";
+        let mut command = subprocess::command("/bin/sh", folder.path());
+        let mut child = command.args(["-c", script]).spawn().expect("started");
+        let beats = || fs::metadata(folder.path().join("beat")).map_or(0, |found| found.len());
+        let beaten_since = |before| {
+            let patience = std::time::Instant::now() + Duration::from_secs(10);
+            while beats() <= before && std::time::Instant::now() < patience {
+                std::thread::yield_now();
+            }
+            beats() > before
+        };
+        assert!(beaten_since(0));
+        let own: Vec<_> = family().into_iter().map(|process| process.pid).collect();
+        let paused = pause();
+        assert!(own.iter().all(|pid| paused.0.contains(pid)), "all of them");
+        let before = beats();
+        for _ in 0..1000 {
+            std::thread::yield_now();
+            assert_eq!(beats(), before, "nothing moves");
+        }
+        drop(paused);
+        assert!(beaten_since(before), "it goes on");
+        for pid in own {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        child.wait().expect("ended");
+    }
 
     #[test]
     fn a_name_with_brackets_and_spaces_is_read_over() {

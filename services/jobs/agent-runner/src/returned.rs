@@ -47,18 +47,30 @@ impl Returned {
         };
         let mut parts = vec![Part::Outcome(outcome)];
         for change in &self.changes {
-            let mut pieces = change.content.chunks(PART_BYTES);
-            parts.push(Part::File(FileChange {
-                path: change.path.clone(),
-                mode: change.mode.into(),
-                content: pieces.next().unwrap_or_default().to_vec(),
-                size: change.content.len() as u64,
-            }));
-            parts.extend(pieces.map(|piece| Part::MoreContent(piece.to_vec())));
+            let (file, more) = in_pieces(change);
+            parts.push(Part::File(file));
+            parts.extend(more.map(Part::MoreContent));
         }
-        parts.extend(self.session.chunks(PART_BYTES).map(|piece| Part::Session(piece.to_vec())));
+        parts.extend(pieces(&self.session).map(Part::Session));
         parts.into_iter().map(|part| ReturnPart { part: Some(part) }).collect()
     }
+}
+
+/// A file with the beginning of its content, and the rest.
+pub(crate) fn in_pieces(change: &Change) -> (FileChange, impl Iterator<Item = Vec<u8>>) {
+    let mut pieces = pieces(&change.content);
+    let file = FileChange {
+        path: change.path.clone(),
+        mode: change.mode.into(),
+        content: pieces.next().unwrap_or_default(),
+        size: change.content.len() as u64,
+    };
+    (file, pieces)
+}
+
+/// Bytes in pieces of the size of a message.
+pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    bytes.chunks(PART_BYTES).map(<[u8]>::to_vec)
 }
 
 /// At most `limit` bytes from the beginning, whole characters.

@@ -13,7 +13,10 @@ use crate::{
     local::{Exit, Task},
 };
 
-/// How long reports may take once the worker is going down.
+/// How long a runner may take to come to its end by itself once the worker is going down: it
+/// takes a last checkpoint.
+const PARTING: Duration = Duration::from_secs(5);
+/// How long reports may take after that.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// `128 + signal` is how a shell and bubblewrap pass on that a program was killed.
 const KILLED: i32 = 128;
@@ -41,7 +44,7 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
     let (shutdown, out_of_time) = (worker.shutdown.clone(), give_up.clone());
     let patience = tokio::spawn(async move {
         shutdown.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(PARTING + LAST_WORDS).await;
         out_of_time.cancel();
     });
     let (ended, nothing_left) = execute(worker, lease, slot, &stop, &give_up).await;
@@ -110,6 +113,9 @@ async fn execute(
             }
         }
     };
+    if let Cause::Shutdown = cause {
+        process.ask_to_end(PARTING).await;
+    }
     let leftovers = process.end().await;
     if !reported {
         // The end must not overtake the start.

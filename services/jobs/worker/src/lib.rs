@@ -68,8 +68,8 @@ pub struct Mount {
     pub inside: PathBuf,
 }
 
-/// Runs attempts until `shutdown`; then ends those under way at once, tells the control
-/// plane, and removes their workspaces.
+/// Runs attempts until `shutdown`; then lets those under way take a last checkpoint (some
+/// seconds), ends them, tells the control plane, and removes their workspaces.
 ///
 /// # Errors
 /// When the folders of the worker cannot be made, or the control plane's address would let

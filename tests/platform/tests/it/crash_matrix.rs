@@ -32,6 +32,12 @@ enum Story {
     LateWord,
     /// Everything is over for longer than it is kept.
     OldAge,
+    /// An agent works long enough for a checkpoint.
+    Checkpoint,
+    /// It is killed, and goes on from its checkpoint.
+    Restore,
+    /// It is killed, and its checkpoint is damaged.
+    RestoreFails,
     /// Not reached by a crash of its own; why.
     Elsewhere(&'static str),
 }
@@ -45,6 +51,7 @@ fn story_of(step: Step) -> Story {
         | Step::MonthMade
         | Step::CheckpointWritten
         | Step::RetentionApplied
+        | Step::TranscriptCompacted
         | Step::ProjectsApplied
         | Step::WorkerEnrolled
         | Step::WorkerArrived
@@ -71,6 +78,9 @@ fn story_of(step: Step) -> Story {
         | Step::CallBranch
         | Step::CallPullRequest => Story::Label,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
+        Step::CheckpointStored => Story::Checkpoint,
+        Step::RestoreDecided => Story::Restore,
+        Step::RestoreFailed => Story::RestoreFails,
         Step::RunCancelled => Story::Cancel,
         Step::RunRetried => Story::Retry,
         Step::AttemptSettled => Story::OutOfTime,
@@ -88,6 +98,9 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
     let story = story_of(step);
     let config = match story {
         Story::OutOfTime => json!({ "agents": { "time_limit_seconds": 2 } }),
+        Story::Checkpoint | Story::Restore | Story::RestoreFails => {
+            json!({ "agents": { "checkpoint_seconds": 1 } })
+        }
         Story::TooMuchOutput => json!({ "executor": { "local": { "output_mib": 1 } } }),
         Story::Label
         | Story::Cancel
@@ -99,9 +112,11 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             json!({})
         }
     };
-    // Things grow old while the platform is up, and the next process crashes.
-    let first =
-        if story == Story::OldAge { Vec::new() } else { vec![("CRASH_POINT", format!("{step}:{moment}"))] };
+    let point = format!("{step}:{moment}");
+    // Something happens while the platform is up, and the next process crashes.
+    let second = matches!(story, Story::OldAge | Story::Restore | Story::RestoreFails);
+    let first = if second { Vec::new() } else { vec![("CRASH_POINT", point.clone())] };
+    let kills = if second { 2 } else { 1 };
     let plan = Plan { config, first, ..Plan::default() };
     let site = Site::start(&server.database(), &plan).await;
     site.ready().await;
@@ -170,15 +185,42 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             site.settled().await;
             site.grow_old().await;
-            site.platform().kill_and_crash_at(format!("{step}:{moment}"));
-            site.until("a kill at the point", async || (site.platform().killed() == 2).then_some(())).await;
-            site.ready().await;
+            site.platform().kill_and_crash_at(point);
+            "succeeded"
+        }
+        Story::Checkpoint | Story::RestoreFails => {
+            let steps = json!([
+                { "print": "working" }, { "write": { "path": "a.txt", "content": "a\n" } }, { "hang": true },
+            ]);
+            let issue = site.issue("Take your time", Some(&steps));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            if story == Story::RestoreFails {
+                site.until_checkpoint(&run).await;
+                site.damage_checkpoints();
+                site.platform().kill_and_crash_at(point);
+            }
+            site.until_killed(kills).await;
+            site.until("another attempt", async || (site.attempts(&run).await >= 2).then_some(())).await;
+            drop(site.cancel(&run).await);
+            "cancelled"
+        }
+        Story::Restore => {
+            let steps = json!([
+                { "write": { "path": "a.txt", "content": "a\n" } },
+                { "unless_restored": [{ "hang": true }] },
+            ]);
+            let issue = site.issue("Take your time", Some(&steps));
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until_checkpoint(&run).await;
+            site.platform().kill_and_crash_at(point);
             "succeeded"
         }
         Story::Elsewhere(_) => return Ok(()),
     };
+    site.until_killed(kills).await;
     site.settled().await;
-    let kills = if story == Story::OldAge { 2 } else { 1 };
     if site.platform().killed() != kills {
         return Err(format!("the point was not reached: killed {} times", site.platform().killed()));
     }

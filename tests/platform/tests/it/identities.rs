@@ -61,6 +61,12 @@ async fn codes(channel: &AuthenticatedChannel) -> Vec<(&'static str, Code)> {
                     }]))
                     .await,
             ),
+            "Checkpoint" => {
+                let part = proto::v1::AttemptCheckpointPart { attempt: nobody(), part: None };
+                code(attempt.checkpoint(futures::stream::iter([part])).await)
+            }
+            "Restore" => code(attempt.restore(AttemptRef::default()).await),
+            "Afresh" => code(attempt.afresh(proto::v1::AttemptAfresh::default()).await),
             "GitFetch" => code(attempt.git_fetch(proto::v1::GitFetchRequest::default()).await),
             unknown => panic!("{unknown} has no row in this test"),
         };

@@ -60,6 +60,13 @@ const ROWS: &[(i64, &str)] = &[
         "insert into retention values ('transcripts', now(), 1, 1);
          insert into unneeded_objects values ('p/prompts/d', now());",
     ),
+    (
+        20_261_121_000_002,
+        "insert into checkpoints (attempt_id, run_id, base_sha, changeset_key, number, files, bytes, taken_at)
+           values ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000007', 'a', 'k', 1, 1, 1, now());
+         update attempts set restored_from = attempt_id, start_note = 'x';",
+    ),
+    (20_261_121_000_003, "update attempts set transcript_key = 'k', open_key_blocks = '{stdout}';"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

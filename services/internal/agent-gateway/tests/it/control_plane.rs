@@ -9,9 +9,9 @@ use std::{
 
 use futures::Stream;
 use proto::v1::{
-    Assignment, AttemptRef, AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse,
-    AuthorizeRequest, AuthorizeResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse,
-    ReturnResponse,
+    AfreshResponse, Assignment, AttemptAfresh, AttemptCheckpointPart, AttemptRef, AttemptReturnPart,
+    AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse, CheckpointPart,
+    CheckpointResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse, ReturnResponse,
     attempt_service_server::{AttemptService, AttemptServiceServer},
 };
 use telemetry::{
@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     pub(crate) references: Vec<AttemptRef>,
     pub(crate) transcripts: Vec<AttemptTranscript>,
     pub(crate) parts: Vec<AttemptReturnPart>,
+    pub(crate) checkpoint: Vec<AttemptCheckpointPart>,
+    pub(crate) afresh: Vec<AttemptAfresh>,
     pub(crate) git: Vec<GitFetchRequest>,
     /// A bare repository; its git answers for GitHub.
     pub(crate) repository: Option<PathBuf>,
@@ -166,6 +168,33 @@ impl AttemptService for ControlPlane {
         }
         self.returned.send_replace(ReturnEnd::Complete);
         Ok(Response::new(ReturnResponse { message: "thank you".to_owned() }))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<Streaming<AttemptCheckpointPart>>,
+    ) -> Result<Response<CheckpointResponse>, Status> {
+        self.check(&request)?;
+        let mut parts = request.into_inner();
+        while let Some(part) = parts.message().await? {
+            self.seen().checkpoint.push(part);
+        }
+        Ok(Response::new(CheckpointResponse { stored: true, message: String::new() }))
+    }
+
+    type RestoreStream = Pin<Box<dyn Stream<Item = Result<CheckpointPart, Status>> + Send>>;
+
+    async fn restore(&self, request: Request<AttemptRef>) -> Result<Response<Self::RestoreStream>, Status> {
+        self.check(&request)?;
+        let sent = self.seen().checkpoint.clone();
+        let parts: Vec<_> = sent.into_iter().filter_map(|part| part.part).map(Ok).collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+    }
+
+    async fn afresh(&self, request: Request<AttemptAfresh>) -> Result<Response<AfreshResponse>, Status> {
+        self.check(&request)?;
+        self.seen().afresh.push(request.into_inner());
+        Ok(Response::new(AfreshResponse {}))
     }
 
     type GitFetchStream = Pin<Box<dyn Stream<Item = Result<GitFetchPart, Status>> + Send>>;

@@ -2,7 +2,8 @@
 
 use futures::StreamExt;
 use proto::v1::{
-    AttemptRef, HelloRequest, ReturnOutcome, ReturnPart, TranscriptChunk, TranscriptLine, return_part::Part,
+    AfreshRequest, AttemptRef, CheckpointEnd, CheckpointHead, CheckpointPart, HelloRequest, RestoreRequest,
+    ReturnOutcome, ReturnPart, TranscriptChunk, TranscriptLine, checkpoint_part, return_part::Part,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -130,4 +131,30 @@ async fn an_attempt_returns_one_result_at_a_time() {
     drop(send);
     first.await.expect("no panic").expect("taken");
     second.r#return(futures::stream::iter([outcome()])).await.expect("taken");
+}
+
+#[tokio::test]
+async fn a_checkpoint_goes_in_and_comes_back_in_the_attempts_name() {
+    let world = World::new().await;
+    let mut runner = world.runner(&world.url, &world.token());
+    let part = |part| CheckpointPart { part: Some(part) };
+    let parts = vec![
+        part(checkpoint_part::Part::Head(CheckpointHead { base_sha: "base".into() })),
+        part(checkpoint_part::Part::Session(vec![7; 1 << 20])),
+        part(checkpoint_part::Part::End(CheckpointEnd {
+            session_bytes: 1 << 20,
+            ..CheckpointEnd::default()
+        })),
+    ];
+    let sent = runner.checkpoint(futures::stream::iter(parts.clone())).await.expect("taken");
+    assert!(sent.into_inner().stored);
+    let attempts: Vec<_> =
+        world.control_plane.seen().checkpoint.iter().map(|part| part.attempt.clone()).collect();
+    assert_eq!(attempts, [Some(own()), None, None]);
+    let back: Vec<_> = runner.restore(RestoreRequest {}).await.expect("there").into_inner().collect().await;
+    let back: Vec<_> = back.into_iter().map(|part| part.expect("a part")).collect();
+    assert_eq!(back, parts);
+    runner.afresh(AfreshRequest { reason: "it is damaged".into() }).await.expect("told");
+    let told = world.control_plane.seen().afresh[0].clone();
+    assert_eq!(told.attempt, Some(own()));
 }

@@ -28,7 +28,7 @@ use crate::{
     runs::{self, NewRun, Run, RunError},
     serving::internal,
     steps::{self, Step},
-    triggers,
+    transcripts, triggers,
     wake::{Topic, news},
     workers,
 };
@@ -248,7 +248,7 @@ impl AdminService for AdminCalls {
         let app = Arc::clone(&self.app);
         let wake = app.wake.subscribe(Topic::Runs);
         let deleted = views::deleted_transcripts(&app, run).await.map_err(|e| internal("admin.logs", &e))?;
-        let state = (app, wake, self.ended.clone(), views::LogCursor::default(), deleted, false);
+        let state = (app, wake, self.ended.clone(), transcripts::Cursor::default(), deleted, false);
         let stream = futures::stream::unfold(
             state,
             move |(app, mut wake, ended, mut cursor, mut ready, mut last)| async move {
@@ -267,7 +267,7 @@ impl AdminService for AdminCalls {
                             return Some((Err(failed(&error)), (app, wake, ended, cursor, ready, true)));
                         }
                     };
-                    match views::log_lines(&app, run, &mut cursor).await {
+                    match transcripts::next_lines(&app, run, &mut cursor).await {
                         Ok((lines, read)) => {
                             ready.extend(lines);
                             // Only a look that found nothing new can have been the last one.

@@ -1,17 +1,15 @@
-//! Runs, logs and explanations as the CLI shows them.
+//! Runs and explanations as the CLI shows them.
 
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::{Id, RunId};
 use proto::admin::{self, Explanation, LogLine, RunDetail, Timings};
-use serde::Deserialize;
-use sqlx::types::Json;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
-    App, audit, publishing, retention,
+    App, audit, checkpoints, publishing, retention,
     runs::{self, Run, RunError},
     serving::internal,
     triggers,
@@ -73,6 +71,7 @@ fn since(start: DateTime<Utc>, at: Option<DateTime<Utc>>) -> Option<f64> {
 /// Everything about one run.
 pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> {
     let attempts = runs::attempts(&app.db, run.id).await?;
+    let mut checkpoints = checkpoints::of_run(&app.db, run.id).await?;
     let publication = publishing::publication(&app.db, run.id).await?;
     let effects = publishing::of_run(&app.db, run.id).await?;
     let comment =
@@ -113,6 +112,17 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
                 message: a.message,
                 leased_at: text(Some(a.leased_at)),
                 ended_at: text(a.ended_at),
+                start_note: a.start_note,
+                restored_from: a.restored_from.map(|id| id.to_string()).unwrap_or_default(),
+                checkpoint: checkpoints.iter().position(|c| c.attempt == a.id).map(|at| {
+                    let checkpoint = checkpoints.swap_remove(at);
+                    admin::Checkpoint {
+                        number: u32::try_from(checkpoint.number).unwrap_or_default(),
+                        files: u32::try_from(checkpoint.files).unwrap_or_default(),
+                        bytes: u64::try_from(checkpoint.bytes).unwrap_or_default(),
+                        taken_at: text(Some(checkpoint.taken_at)),
+                    }
+                }),
             })
             .collect(),
         events: events
@@ -152,55 +162,6 @@ pub(super) async fn deleted_transcripts(app: &App, run: RunId) -> sqlx::Result<V
         at: String::new(),
     };
     Ok(retention::notes::transcripts(&app.db, run).await?.into_iter().map(line).collect())
-}
-
-/// How far a follower has read.
-#[derive(Debug, Default)]
-pub(super) struct LogCursor {
-    attempt: i32,
-    sequence: i64,
-}
-
-#[derive(Debug, Deserialize)]
-struct StoredLine {
-    stream: String,
-    text: String,
-    at_ms: i64,
-}
-
-/// The next lines after the cursor, which moves on, and whether there was anything to read.
-pub(super) async fn log_lines(
-    app: &App,
-    run: RunId,
-    cursor: &mut LogCursor,
-) -> sqlx::Result<(Vec<LogLine>, bool)> {
-    let rows = sqlx::query!(
-        r#"select a.number, c.sequence, c.lines as "lines: Json<Vec<StoredLine>>"
-           from transcript_chunks c join attempts a using (attempt_id)
-           where a.run_id = $1 and (a.number, c.sequence) > ($2, $3) order by a.number, c.sequence limit 200"#,
-        run.uuid(),
-        cursor.attempt,
-        cursor.sequence
-    )
-    .fetch_all(&app.db)
-    .await?;
-    if let Some(last) = rows.last() {
-        *cursor = LogCursor { attempt: last.number, sequence: last.sequence };
-    }
-    let read = !rows.is_empty();
-    let lines = rows
-        .into_iter()
-        .flat_map(|row| {
-            let attempt = u32::try_from(row.number).unwrap_or_default();
-            row.lines.0.into_iter().map(move |line| LogLine {
-                attempt,
-                stream: line.stream,
-                text: line.text,
-                at: text(DateTime::from_timestamp_millis(line.at_ms)),
-            })
-        })
-        .collect();
-    Ok((lines, read))
 }
 
 /// What a delivery, an issue or a run led to, newest first.

@@ -85,6 +85,10 @@ pub(super) fn status(
         format!("{}\n**Callboard** · `{}` · {}\n\n", mark_of_run(run.id), run.stage, headline(run));
     text.push_str(&neutralise(&run.message, 2000));
     text.push('\n');
+    // While the next one waits for a worker, how the last one started is not news.
+    if let Some(attempt) = attempt.filter(|a| !a.start_note.is_empty() && run.state != RunState::Queued) {
+        text.push_str(&format!("\n{}\n", neutralise(&attempt.start_note, 1000)));
+    }
     if let Some(publication) = publication
         && !publication.findings.is_empty()
     {

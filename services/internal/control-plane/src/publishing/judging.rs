@@ -1,7 +1,7 @@
 //! A returned changeset is judged, and what follows from it is committed.
 
 use domain::{
-    changeset::{Changeset, Finding, Rules, Verdict, judge},
+    changeset::{Changeset, Finding, FindingCode, Rules, Verdict, judge},
     ids::{Id, PublicationId},
     run::{FailureClass, PublicationState, RunState, Waiting},
 };
@@ -83,7 +83,12 @@ pub(crate) async fn publish(
         Verdict::Hold(findings) => {
             keep_findings(tx, run, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
-            let message = "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at.";
+            let protected = findings.iter().all(|f| f.code != FindingCode::SecretPattern);
+            let message = if protected {
+                "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at."
+            } else {
+                "There may be a secret in the changeset. Nothing was published; the changeset is kept for a person to look at."
+            };
             let run =
                 runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
             say_status(tx, app, &run).await

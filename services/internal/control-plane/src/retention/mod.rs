@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Deliveries,
     Transcripts,
     Changesets,
+    Checkpoints,
     Prompts,
     Effects,
     Events,
@@ -40,10 +41,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Deliveries,
         Self::Transcripts,
         Self::Changesets,
+        Self::Checkpoints,
         Self::Prompts,
         Self::Effects,
         Self::Events,
@@ -56,6 +58,7 @@ impl Kind {
             Self::Deliveries => "deliveries",
             Self::Transcripts => "transcripts",
             Self::Changesets => "changesets",
+            Self::Checkpoints => "checkpoints",
             Self::Prompts => "prompts",
             Self::Effects => "effects",
             Self::Events => "events",
@@ -69,6 +72,7 @@ impl Kind {
             Self::Deliveries => app.retention.deliveries,
             Self::Transcripts => app.retention.transcripts,
             Self::Changesets => app.retention.changesets,
+            Self::Checkpoints => app.retention.checkpoints,
             Self::Prompts => app.retention.prompts,
             Self::Effects => app.retention.effects,
             Self::Events => app.retention.events,
@@ -94,7 +98,7 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
         leads.still().await?;
         let now = app.clock.now();
         if now >= due {
-            round(app, now, ended).await;
+            round(app, leads, now, ended).await;
             due = now + every();
         }
         tokio::select! {
@@ -106,9 +110,9 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
 }
 
 /// Deletes what is due now. One kind that cannot be deleted does not keep the others.
-async fn round(app: &App, now: DateTime<Utc>, ended: &CancellationToken) {
+async fn round(app: &App, leads: &mut Leads, now: DateTime<Utc>, ended: &CancellationToken) {
     for kind in Kind::ALL {
-        if let Err(error) = delete(app, kind, now, ended).await {
+        if let Err(error) = delete(app, leads, kind, now, ended).await {
             tracing::warn!(
                 kind = kind.name(),
                 error = format!("{error:#}"),
@@ -118,21 +122,34 @@ async fn round(app: &App, now: DateTime<Utc>, ended: &CancellationToken) {
     }
 }
 
-async fn delete(app: &App, kind: Kind, now: DateTime<Utc>, ended: &CancellationToken) -> anyhow::Result<()> {
+async fn delete(
+    app: &App,
+    leads: &mut Leads,
+    kind: Kind,
+    now: DateTime<Utc>,
+    ended: &CancellationToken,
+) -> anyhow::Result<()> {
     let Some(cutoff) = kind.keep(app).cutoff(now) else { return Ok(()) };
     let mut total = 0;
     loop {
+        leads.still().await?;
         // These two have transactions of their own: one per month, one per object.
         let deleted = match kind {
             Kind::Events => u64::from(audit::months::drop_oldest(app, cutoff).await?),
             Kind::Objects => objects(app, cutoff).await?,
-            Kind::Deliveries | Kind::Transcripts | Kind::Changesets | Kind::Prompts | Kind::Effects => 0,
+            Kind::Deliveries
+            | Kind::Transcripts
+            | Kind::Changesets
+            | Kind::Checkpoints
+            | Kind::Prompts
+            | Kind::Effects => 0,
         };
         let mut tx = app.db.begin().await?;
         let deleted = match kind {
             Kind::Deliveries => store::deliveries(&mut tx, cutoff, now).await?,
             Kind::Transcripts => store::transcripts(&mut tx, cutoff, now).await?,
             Kind::Changesets => store::changesets(&mut tx, cutoff, now).await?,
+            Kind::Checkpoints => store::checkpoints(&mut tx, cutoff, now).await?,
             Kind::Prompts => store::prompts(&mut tx, cutoff, now).await?,
             Kind::Effects => store::effects(&mut tx, cutoff).await?,
             Kind::Events | Kind::Objects => deleted,

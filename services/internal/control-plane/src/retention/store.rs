@@ -30,11 +30,15 @@ pub(super) async fn transcripts(
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
     let done = sqlx::query!(
-        "with old as (select a.attempt_id from attempts a join runs r using (run_id)
+        "with old as (select a.attempt_id, a.transcript_key from attempts a join runs r using (run_id)
                       where r.finished_at < $1 and a.transcript_deleted_at is null and a.output_bytes > 0
                       order by r.finished_at limit 20 for update of a),
-              chunks as (delete from transcript_chunks c using old where c.attempt_id = old.attempt_id)
-         update attempts a set transcript_deleted_at = $2 from old where a.attempt_id = old.attempt_id",
+              chunks as (delete from transcript_chunks c using old where c.attempt_id = old.attempt_id),
+              objects as (insert into unneeded_objects (object_key, since)
+                          select distinct transcript_key, $2::timestamptz from old where transcript_key is not null
+                          on conflict do nothing)
+         update attempts a set transcript_deleted_at = $2, transcript_key = null
+         from old where a.attempt_id = old.attempt_id",
         cutoff,
         now
     )
@@ -58,6 +62,28 @@ pub(super) async fn changesets(
                           where k is not null on conflict do nothing)
          update attempts a set changeset_key = null, session_key = null, result_deleted_at = $2
          from old where a.attempt_id = old.attempt_id",
+        cutoff,
+        now
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Checkpoints of runs that were over before the cutoff; their objects follow.
+pub(super) async fn checkpoints(
+    tx: &mut PgConnection,
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with old as (delete from checkpoints where attempt_id in
+                        (select c.attempt_id from checkpoints c join runs r using (run_id)
+                         where r.finished_at < $1 order by r.finished_at limit 200 for update of c)
+                      returning changeset_key, session_key)
+         insert into unneeded_objects (object_key, since)
+         select k, $2::timestamptz from (select changeset_key as k from old union select session_key from old) keys
+         where k is not null on conflict do nothing",
         cutoff,
         now
     )
@@ -126,7 +152,10 @@ pub(super) async fn is_needed(tx: &mut PgConnection, key: &str) -> sqlx::Result<
     sqlx::query_scalar!(
         r#"select exists (select from runs where prompt_key = $1 and prompt_deleted_at is null)
                or exists (select from attempts where changeset_key = $1)
-               or exists (select from attempts where session_key = $1) as "needed!""#,
+               or exists (select from attempts where session_key = $1)
+               or exists (select from attempts where transcript_key = $1)
+               or exists (select from checkpoints where changeset_key = $1)
+               or exists (select from checkpoints where session_key = $1) as "needed!""#,
         key
     )
     .fetch_one(tx)

@@ -4,50 +4,47 @@ use std::{pin::Pin, sync::Arc};
 
 use domain::{
     censor::Censor,
-    changeset::{Change, Changeset, FileChange, Mode},
+    changeset::{Change, Changeset},
     ids::{AttemptId, Id, RunId},
     neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
 };
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use proto::v1::{
-    AgentSpec, Assignment, AttemptRef, AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse,
-    AuthorizeRequest, AuthorizeResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse,
-    ReturnOutcome, ReturnResponse, TranscriptChunk, agent_spec, attempt_service_server::AttemptService,
-    file_change, return_outcome, return_part, transcript_line,
+    AfreshResponse, AgentSpec, Assignment, AttemptAfresh, AttemptCheckpointPart, AttemptRef,
+    AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse,
+    CheckpointPart, CheckpointResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse,
+    ReturnOutcome, ReturnResponse, agent_spec, attempt_service_server::AttemptService, return_outcome,
+    return_part,
 };
-use serde_json::json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     ending::{Setback, again, end},
+    incoming::Incoming,
     prepare::prepare,
     store::{self, Attempt, Run, RunError, move_attempt},
     worker_calls::{hello, late_word},
 };
 use crate::{
-    AgentKind, App,
+    AgentKind, App, checkpoints,
     git_upstream::FetchStep,
     objects::Kind,
     publishing,
     serving::internal,
     steps::{self, Step},
-    wake::Topic,
+    transcripts,
 };
 
-/// Bytes of a session that are kept.
-const MAX_SESSION_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a summary that are kept.
 const MAX_SUMMARY_BYTES: usize = 64 * 1024;
 /// Lines of one chunk; the runner sends far fewer.
 const MAX_CHUNK_LINES: usize = 1024;
-/// Bytes of one transcript line that are kept.
-const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Bytes of why a checkpoint could not be restored that are kept.
+const MAX_REASON_BYTES: usize = 300;
 /// Bytes of a one-sentence message that are kept.
 pub(super) const MAX_MESSAGE_BYTES: usize = 2000;
-/// Files beyond this are not even read; the checks refuse far fewer.
-const MAX_FILES: usize = 20_000;
 
 /// The attempt service.
 #[derive(Debug)]
@@ -100,11 +97,13 @@ impl AttemptCalls {
     }
 }
 
+type RestoreStream = Pin<Box<dyn Stream<Item = Result<CheckpointPart, Status>> + Send>>;
 type GitStream = Pin<Box<dyn Stream<Item = Result<GitFetchPart, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl AttemptService for AttemptCalls {
     type GitFetchStream = GitStream;
+    type RestoreStream = RestoreStream;
 
     async fn keys(&self, _: Request<KeysRequest>) -> Result<Response<KeysResponse>, Status> {
         Ok(Response::new(KeysResponse { ed25519: vec![self.0.run_tokens.public()] }))
@@ -161,8 +160,9 @@ impl AttemptService for AttemptCalls {
             max_file_bytes: app.agents.file_bytes,
             max_memory_bytes: app.agents.memory_bytes,
             max_changeset_bytes: stage.max_changeset_bytes,
-            session: Vec::new(),
             max_output_bytes: app.agents.output_bytes,
+            checkpoint_seconds: app.agents.checkpoint_seconds,
+            restore: checkpoints::point(app, &attempt).await.map_err(|e| internal("attempts.hello", &e))?,
         }))
     }
 
@@ -176,10 +176,46 @@ impl AttemptService for AttemptCalls {
         if chunk.lines.is_empty() || chunk.lines.len() > MAX_CHUNK_LINES {
             return Err(Status::invalid_argument(format!("a chunk has 1 to {MAX_CHUNK_LINES} lines")));
         }
-        let over_limit = store_chunk(&self.0, &attempt, &self.censor(&attempt), &chunk)
+        let stored = transcripts::store(&self.0, &attempt, &self.censor(&attempt), &chunk)
             .await
             .map_err(|e| internal("attempts.transcript", &e))?;
+        let over_limit = stored == transcripts::Stored::OverLimit;
+        if over_limit {
+            let limit = self.0.agents.output_bytes;
+            let message =
+                format!("The agent wrote more than the {limit} bytes of output it may, and was ended.");
+            failed(&self.0, &attempt, &message).await.map_err(|e| internal("attempts.transcript", &e))?;
+        }
         Ok(Response::new(AttemptTranscriptResponse { over_limit }))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<Streaming<AttemptCheckpointPart>>,
+    ) -> Result<Response<CheckpointResponse>, Status> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("an empty checkpoint"))?;
+        let attempt = self.live(first.attempt.as_ref()).await?;
+        let run = self.run(attempt.run).await?;
+        let parts = futures::stream::once(async { Ok(first) })
+            .chain(parts)
+            .map_ok(|part| part.part.unwrap_or_default());
+        let censor = self.censor(&attempt);
+        Ok(Response::new(checkpoints::receive(&self.0, &run, &attempt, &censor, parts).await?))
+    }
+
+    async fn restore(&self, request: Request<AttemptRef>) -> Result<Response<RestoreStream>, Status> {
+        let attempt = self.live(Some(request.get_ref())).await?;
+        Ok(Response::new(checkpoints::stream(&self.0, &attempt).await?.boxed()))
+    }
+
+    async fn afresh(&self, request: Request<AttemptAfresh>) -> Result<Response<AfreshResponse>, Status> {
+        let request = request.into_inner();
+        let attempt = self.live(request.attempt.as_ref()).await?;
+        let reason = request.request.unwrap_or_default().reason;
+        let reason = self.censor(&attempt).censor(&visible(cut(&reason, MAX_REASON_BYTES))).replace('\0', "");
+        checkpoints::afresh(&self.0, &attempt, &reason).await.map_err(|e| internal("attempts.afresh", &e))?;
+        Ok(Response::new(AfreshResponse {}))
     }
 
     async fn r#return(
@@ -196,13 +232,13 @@ impl AttemptService for AttemptCalls {
         };
         let run = self.run(attempt.run).await?;
         let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
-        let mut returned = Returned::default();
+        let mut returned = Returned { outcome: None, incoming: Incoming::new(limit) };
         if let Some(part) = first.part.take().and_then(|p| p.part) {
-            returned.take(part, limit)?;
+            returned.take(part)?;
         }
         while let Some(next) = parts.message().await? {
             if let Some(part) = next.part.and_then(|p| p.part) {
-                returned.take(part, limit)?;
+                returned.take(part)?;
             }
         }
         let message = settle(app, &run, &attempt, &self.censor(&attempt), returned)
@@ -225,122 +261,25 @@ impl AttemptService for AttemptCalls {
     }
 }
 
-/// Stores a chunk once; true when the attempt has said more than it may.
-async fn store_chunk(
-    app: &App,
-    attempt: &Attempt,
-    censor: &Censor,
-    chunk: &TranscriptChunk,
-) -> Result<bool, RunError> {
-    let lines: Vec<_> = chunk
-        .lines
-        .iter()
-        .map(|line| {
-            // Letters of a secret with something invisible between them are still the secret.
-            let text = censor.censor(&visible(cut(&line.text, MAX_LINE_BYTES))).replace('\0', "\u{fffd}");
-            json!({ "stream": stream_name(line.stream()), "text": text, "at_ms": line.at_ms })
-        })
-        .collect();
-    // What a line and a chunk take in storage counts too, or empty ones would be free.
-    let bytes: usize = 256 + chunk.lines.iter().map(|l| l.text.len() + 64).sum::<usize>();
-    let size = i32::try_from(bytes).unwrap_or(i32::MAX);
-    let sequence = i64::try_from(chunk.sequence).unwrap_or(i64::MAX);
-    let mut tx = app.db.begin().await?;
-    let stored = sqlx::query!(
-        "insert into transcript_chunks (attempt_id, sequence, lines, bytes, stored_at) values ($1, $2, $3, $4, $5)
-         on conflict (attempt_id, sequence) do nothing",
-        attempt.id.uuid(),
-        sequence,
-        serde_json::Value::Array(lines),
-        size,
-        app.clock.now(),
-    )
-    .execute(&mut *tx)
-    .await?;
-    if stored.rows_affected() == 0 {
-        return Ok(false);
-    }
-    let total = sqlx::query_scalar!(
-        "update attempts set output_bytes = output_bytes + $2 where attempt_id = $1 returning output_bytes",
-        attempt.id.uuid(),
-        i64::from(size)
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    Topic::Runs.notify(&mut tx).await?;
-    steps::commit(tx, Step::TranscriptStored).await?;
-    let over_limit = u64::try_from(total).unwrap_or_default() > app.agents.output_bytes;
-    if over_limit {
-        let limit = app.agents.output_bytes;
-        let message = format!("The agent wrote more than the {limit} bytes of output it may, and was ended.");
-        failed(app, attempt, &message).await?;
-    }
-    Ok(over_limit)
-}
-
-fn stream_name(stream: transcript_line::Stream) -> &'static str {
-    match stream {
-        transcript_line::Stream::Unspecified | transcript_line::Stream::Runner => "runner",
-        transcript_line::Stream::Stdout => "stdout",
-        transcript_line::Stream::Stderr => "stderr",
-        transcript_line::Stream::Agent => "agent",
-    }
-}
-
 pub(super) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// What came back, bounded while it is read.
-#[derive(Debug, Default)]
+/// What came back.
+#[derive(Debug)]
 struct Returned {
     outcome: Option<ReturnOutcome>,
-    files: Vec<FileChange>,
-    bytes: u64,
-    session: Vec<u8>,
+    incoming: Incoming,
 }
 
 impl Returned {
     /// Adds a part.
-    fn take(&mut self, part: return_part::Part, limit: u64) -> Result<(), Status> {
+    fn take(&mut self, part: return_part::Part) -> Result<(), Status> {
         match part {
             return_part::Part::Outcome(outcome) => self.outcome = Some(outcome),
-            return_part::Part::File(file) => {
-                self.bytes += file.content.len() as u64 + file.path.len() as u64;
-                let put = |mode, content| Change::Put { mode, content };
-                let change = match file.mode() {
-                    file_change::Mode::File => put(Mode::Regular, file.content),
-                    file_change::Mode::Executable => put(Mode::Executable, file.content),
-                    file_change::Mode::Symlink => put(Mode::Symlink, file.content),
-                    file_change::Mode::Deleted => Change::Delete,
-                    file_change::Mode::Submodule => Change::Submodule,
-                    file_change::Mode::Unspecified => {
-                        return Err(Status::invalid_argument("a file without a mode"));
-                    }
-                };
-                self.files.push(FileChange { path: file.path, change });
-            }
-            return_part::Part::MoreContent(more) => {
-                self.bytes += more.len() as u64;
-                match self.files.last_mut().map(|f| &mut f.change) {
-                    Some(Change::Put { content, .. }) => content.extend(more),
-                    Some(Change::Delete | Change::Submodule) | None => {
-                        return Err(Status::invalid_argument("content without a file"));
-                    }
-                }
-            }
-            return_part::Part::Session(session) => {
-                self.session.extend(session);
-                if self.session.len() > MAX_SESSION_BYTES {
-                    return Err(Status::resource_exhausted("the session is too large"));
-                }
-            }
-        }
-        // Twice the limit is still read, so that the sentence can name the real size.
-        if self.bytes > limit.saturating_mul(2).saturating_add(1024 * 1024) || self.files.len() > MAX_FILES {
-            return Err(Status::resource_exhausted(format!(
-                "the changeset is larger than {limit} bytes or {MAX_FILES} files"
-            )));
+            return_part::Part::File(file) => self.incoming.file(file)?,
+            return_part::Part::MoreContent(more) => self.incoming.more(more)?,
+            return_part::Part::Session(session) => self.incoming.session(session)?,
         }
         Ok(())
     }
@@ -360,15 +299,16 @@ async fn settle(
         problem: e.to_string(),
     };
     let outcome = returned.outcome.unwrap_or_default();
+    let (files, session) = returned.incoming.complete();
     let base = match outcome.base_sha.parse() {
         Ok(sha) => sha,
         // A claim we cannot read is a failed attempt, not a broken platform.
         Err(_) => match &run.base_sha {
-            Some(pin) if returned.files.is_empty() => pin.clone(),
+            Some(pin) if files.is_empty() => pin.clone(),
             Some(_) | None => return failed(app, attempt, "The runner returned no base commit.").await,
         },
     };
-    let changeset = Changeset { base, files: returned.files };
+    let changeset = Changeset { base, files };
     let done = outcome.status() == return_outcome::Status::Done;
     // A changeset with a secret in it is refused below; nothing of it is kept.
     let leaks = changeset.files.iter().any(|f| {
@@ -381,10 +321,10 @@ async fn settle(
     } else {
         None
     };
-    let session_key = if returned.session.is_empty() || censor.found_in(&returned.session) {
+    let session_key = if session.is_empty() || censor.found_in(&session) {
         None
     } else {
-        Some(app.objects.put(run.project, Kind::Session, returned.session).await.map_err(store_error)?)
+        Some(app.objects.put(run.project, Kind::Session, session).await.map_err(store_error)?)
     };
     let summary = censor.censor(&visible(cut(&outcome.summary, MAX_SUMMARY_BYTES))).replace('\0', "");
     let message = censor.censor(&visible(cut(&outcome.message, MAX_MESSAGE_BYTES))).replace('\0', "");

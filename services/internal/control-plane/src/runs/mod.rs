@@ -2,6 +2,7 @@
 
 mod attempt_calls;
 mod ending;
+mod incoming;
 mod lease;
 mod prepare;
 mod start;
@@ -12,9 +13,11 @@ mod worker_calls;
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
     ending::cancel,
+    incoming::Incoming,
     start::{NewRun, start},
     store::{
-        Attempt, IssueSnapshot, Run, RunError, attempts, event, get, list, lock, move_run, phase, under_way,
+        Attempt, IssueSnapshot, Run, RunError, attempt, attempts, event, get, list, lock, move_run, phase,
+        under_way,
     },
     watchdog::spawn,
     worker_calls::WorkerCalls,

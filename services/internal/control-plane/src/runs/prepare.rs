@@ -2,14 +2,18 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use domain::{ids::Id, names::CommitSha, rights::Permission};
+use domain::{
+    ids::Id,
+    names::{CommitSha, RepositoryName},
+    rights::Permission,
+};
 use forge::ForgeError;
 use prompts::{CommentText, IssueText, PromptContext};
 use sqlx::types::Json;
 
 use super::store::{self, IssueSnapshot, Run, RunError};
 use crate::{
-    App,
+    App, checkpoints,
     objects::Kind,
     projects::store::by_id,
     steps::{self, Step},
@@ -99,12 +103,15 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
     let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
     let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
-    let head = app
-        .forge
-        .branch_head(name, &branch)
-        .await
-        .map_err(|e| of_forge("The branch cannot be read", &e))?
-        .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?;
+    let head = match base_to_go_on_from(app, run, name).await? {
+        Some(base) => base,
+        None => app
+            .forge
+            .branch_head(name, &branch)
+            .await
+            .map_err(|e| of_forge("The branch cannot be read", &e))?
+            .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?,
+    };
 
     let identity = app.forge.identity().await.unwrap_or_default();
     let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
@@ -181,6 +188,17 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     }
     steps::commit(tx, Step::RunPrepared).await?;
     Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
+}
+
+/// The commit of the checkpoint a retry goes on from, while it can be fetched.
+async fn base_to_go_on_from(
+    app: &App,
+    run: &Run,
+    repository: &RepositoryName,
+) -> Result<Option<CommitSha>, NotPrepared> {
+    let Some(base) = checkpoints::base_to_go_on_from(app, run).await? else { return Ok(None) };
+    let there = app.forge.has_commit(repository, &base).await;
+    Ok(there.map_err(|e| of_forge("The checkpoint's commit cannot be read", &e))?.then_some(base))
 }
 
 /// What an attempt starts from.

@@ -284,6 +284,10 @@ pub(crate) struct Attempt {
     pub(crate) unsandboxed: bool,
     pub(crate) message: String,
     pub(crate) summary: Option<String>,
+    /// The attempt whose checkpoint it goes on from.
+    pub(crate) restored_from: Option<AttemptId>,
+    /// Which it was, in a sentence; empty when there was nothing to go on from.
+    pub(crate) start_note: String,
     pub(crate) leased_at: DateTime<Utc>,
     pub(crate) running_at: Option<DateTime<Utc>>,
     pub(crate) returned_at: Option<DateTime<Utc>>,
@@ -303,6 +307,8 @@ struct AttemptRow {
     unsandboxed: bool,
     message: String,
     summary: Option<String>,
+    restored_from: Option<Uuid>,
+    start_note: String,
     leased_at: DateTime<Utc>,
     running_at: Option<DateTime<Utc>>,
     returned_at: Option<DateTime<Utc>>,
@@ -330,6 +336,8 @@ impl TryFrom<AttemptRow> for Attempt {
             unsandboxed: row.unsandboxed,
             message: row.message,
             summary: row.summary,
+            restored_from: row.restored_from.map(AttemptId::from_uuid),
+            start_note: row.start_note,
             leased_at: row.leased_at,
             running_at: row.running_at,
             returned_at: row.returned_at,
@@ -343,7 +351,7 @@ pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number",
         run.uuid()
     )
@@ -359,7 +367,7 @@ pub(crate) async fn attempt(db: impl PgExecutor<'_>, id: AttemptId) -> Result<Op
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.attempt_id = $1",
         id.uuid()
     )

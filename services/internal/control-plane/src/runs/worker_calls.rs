@@ -28,7 +28,7 @@ use super::{
 use crate::{
     App,
     access::Caller,
-    publishing,
+    checkpoints, publishing,
     serving::internal,
     steps::{self, Step},
     wake::{Topic, news},
@@ -88,7 +88,10 @@ impl WorkerCalls {
             }
         };
         tokio::select! {
-            prepared = prepare(&self.app, run) => prepared.map(drop),
+            prepared = async {
+                prepare(&self.app, run).await?;
+                Ok(checkpoints::decide(&self.app, run.id, attempt.id).await?)
+            } => prepared,
             error = keep_alive => Err(error),
             () = tokio::time::sleep(PREPARE_WITHIN) => {
                 Err(NotPrepared::later("the code host answers too slowly"))

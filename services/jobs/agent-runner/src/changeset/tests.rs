@@ -32,7 +32,8 @@ impl Repository {
     }
 
     async fn changes(&self) -> Vec<(String, Mode, Vec<u8>)> {
-        let changeset = compute(&self.git, &self.base, &self.repo, 0).await.expect("a changeset");
+        let changeset =
+            compute(&self.git, &self.base, &self.repo, 0, Specials::Remove).await.expect("a changeset");
         changeset
             .changes
             .into_iter()
@@ -233,14 +234,16 @@ async fn pipes_are_left_out_and_size_is_bounded() {
     let fifo = repository.repo.join(".gitignore");
     let made = subprocess::command("mkfifo", &repository.repo).arg(&fifo).status().expect("mkfifo runs");
     assert!(made.success());
-    let changeset =
-        compute(&repository.git, &repository.base, &repository.repo, 10).await.expect("a changeset");
+    let changeset = compute(&repository.git, &repository.base, &repository.repo, 10, Specials::Remove)
+        .await
+        .expect("a changeset");
     assert!(changeset.changes.is_empty());
     assert!(changeset.notes[0].starts_with("Left out `.gitignore`"), "{:?}", changeset.notes);
 
     fs::write(repository.repo.join("big"), "01234567890").unwrap();
-    let failure =
-        compute(&repository.git, &repository.base, &repository.repo, 10).await.expect_err("too large");
+    let failure = compute(&repository.git, &repository.base, &repository.repo, 10, Specials::Remove)
+        .await
+        .expect_err("too large");
     let Failure::Agent(message) = failure else { panic!("the agent's doing") };
     assert!(message.contains("larger than 10 bytes") && message.contains("`big` alone has 11"), "{message}");
 }

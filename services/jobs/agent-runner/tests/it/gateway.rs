@@ -15,8 +15,9 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
 };
 use proto::v1::{
-    AgentSpec, Assignment, FileChange, HelloRequest, ReturnOutcome, ReturnPart, ReturnResponse,
-    TranscriptChunk, TranscriptLine, TranscriptResponse,
+    AfreshRequest, AfreshResponse, AgentSpec, Assignment, CheckpointPart, CheckpointResponse, FileChange,
+    HelloRequest, RestorePoint, RestoreRequest, ReturnOutcome, ReturnPart, ReturnResponse, TranscriptChunk,
+    TranscriptLine, TranscriptResponse,
     agent_spec::Kind,
     return_part::Part,
     runner_service_server::{RunnerService, RunnerServiceServer},
@@ -45,6 +46,12 @@ struct Shared {
     /// Codes the next returns fail with.
     return_failures: Mutex<VecDeque<tonic::Code>>,
     received: Mutex<Option<Received>>,
+    /// What was sent as a checkpoint, last one last.
+    checkpoints: Mutex<Vec<Vec<CheckpointPart>>>,
+    /// What is given back of an earlier one.
+    restore: Vec<CheckpointPart>,
+    /// Why checkpoints could not be restored.
+    afresh: Mutex<Vec<String>>,
     repositories: PathBuf,
 }
 
@@ -58,6 +65,15 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// The agent is a shell script that runs in the clone. `adapt` may change the assignment.
     pub(crate) async fn with_agent(script: &str, adapt: impl FnOnce(&mut Assignment)) -> Self {
+        Self::restoring(script, adapt, |_| Vec::new()).await
+    }
+
+    /// The attempt goes on from a checkpoint, given the base.
+    pub(crate) async fn restoring(
+        script: &str,
+        adapt: impl FnOnce(&mut Assignment),
+        restore: impl FnOnce(&str) -> Vec<CheckpointPart>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let source = folder.path().join("source");
         fs::create_dir(&source).expect("made");
@@ -94,7 +110,11 @@ impl Gateway {
             ..Default::default()
         };
         adapt(&mut assignment);
-        let shared = Arc::new(Shared { assignment, repositories, ..Default::default() });
+        let restore = restore(&assignment.base_sha);
+        if !restore.is_empty() {
+            assignment.restore = Some(RestorePoint::default());
+        }
+        let shared = Arc::new(Shared { assignment, repositories, restore, ..Default::default() });
         let socket = tokio::net::UnixListener::bind(folder.path().join("gw.sock")).expect("bound");
         let grpc =
             RunnerServiceServer::with_interceptor(Service(Arc::clone(&shared)), |request: Request<()>| {
@@ -155,6 +175,14 @@ impl Gateway {
 
     pub(crate) fn received(&self) -> Received {
         self.shared.received.lock().expect("not poisoned").take().expect("something was returned")
+    }
+
+    pub(crate) fn checkpoints(&self) -> Vec<Vec<CheckpointPart>> {
+        self.shared.checkpoints.lock().expect("not poisoned").clone()
+    }
+
+    pub(crate) fn afresh(&self) -> Vec<String> {
+        self.shared.afresh.lock().expect("not poisoned").clone()
     }
 
     pub(crate) fn returned_nothing(&self) -> bool {
@@ -263,5 +291,29 @@ impl RunnerService for Service {
         }
         *self.0.received.lock().expect("not poisoned") = Some(received);
         Ok(Response::new(ReturnResponse { message: "thank you".into() }))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<Streaming<CheckpointPart>>,
+    ) -> Result<Response<CheckpointResponse>, Status> {
+        let mut parts = request.into_inner();
+        let mut all = Vec::new();
+        while let Some(part) = parts.message().await? {
+            all.push(part);
+        }
+        self.0.checkpoints.lock().expect("not poisoned").push(all);
+        Ok(Response::new(CheckpointResponse { stored: true, message: String::new() }))
+    }
+
+    type RestoreStream = futures::stream::BoxStream<'static, Result<CheckpointPart, Status>>;
+
+    async fn restore(&self, _: Request<RestoreRequest>) -> Result<Response<Self::RestoreStream>, Status> {
+        Ok(Response::new(Box::pin(futures::stream::iter(self.0.restore.clone().into_iter().map(Ok)))))
+    }
+
+    async fn afresh(&self, request: Request<AfreshRequest>) -> Result<Response<AfreshResponse>, Status> {
+        self.0.afresh.lock().expect("not poisoned").push(request.into_inner().reason);
+        Ok(Response::new(AfreshResponse {}))
     }
 }

@@ -1,6 +1,9 @@
 //! The runner as a process, against an agent gateway of the test's own.
 
-use proto::v1::{file_change::Mode, return_outcome::Status, transcript_line::Stream};
+use proto::v1::{
+    CheckpointEnd, CheckpointHead, CheckpointPart, FileChange, checkpoint_part::Part, file_change::Mode,
+    return_outcome::Status, transcript_line::Stream,
+};
 
 mod gateway;
 
@@ -163,4 +166,109 @@ async fn without_a_valid_token_nothing_is_done() {
     assert!(said.starts_with("agent-runner: the agent gateway did not say what to do: "), "{said}");
     assert_eq!(said.lines().count(), 1);
     assert!(gateway.returned_nothing());
+}
+
+/// Names and modes of the files in a checkpoint, whose end is there.
+fn files(checkpoint: &[CheckpointPart]) -> Vec<(String, Mode)> {
+    assert!(matches!(checkpoint.last().and_then(|part| part.part.as_ref()), Some(Part::End(_))));
+    checkpoint
+        .iter()
+        .filter_map(|part| match &part.part {
+            Some(Part::File(file)) => Some((String::from_utf8_lossy(&file.path).into_owned(), file.mode())),
+            Some(Part::Head(_) | Part::MoreContent(_) | Part::Session(_) | Part::End(_)) | None => None,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_are_taken_while_the_agent_works_and_only_when_something_changed() {
+    let gateway = Gateway::with_agent(
+        r#"
+        echo one > one.txt; rm README.md; mkfifo pipe; ln -s one.txt link
+        while [ ! -e ../../taken ]; do sleep 0.05; done
+        echo two > two.txt
+        while [ ! -e ../../taken-again ]; do sleep 0.05; done
+        sleep 1.5
+        "#,
+        |assignment| assignment.checkpoint_seconds = 1,
+    )
+    .await;
+    // However slow the machine is: the agent goes on when its last step has arrived.
+    let marks = async {
+        for (count, mark) in [(3, "taken"), (4, "taken-again")] {
+            while gateway.checkpoints().last().is_none_or(|last| files(last).len() < count) {
+                tokio::task::yield_now().await;
+            }
+            std::fs::write(gateway.folder.path().join(mark), "").expect("written");
+        }
+    };
+    let (output, ()) = tokio::join!(gateway.run(), marks);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let taken: Vec<_> = gateway.checkpoints().iter().map(|checkpoint| files(checkpoint)).collect();
+    let [link, one, two] = [("link", Mode::Symlink), ("one.txt", Mode::File), ("two.txt", Mode::File)];
+    let named = |files: &[(&str, Mode)]| -> Vec<_> {
+        files.iter().map(|(name, mode)| ((*name).to_owned(), *mode)).collect()
+    };
+    let [.., before, last] = taken.as_slice() else { panic!("{taken:?}") };
+    assert_eq!(before, &named(&[("README.md", Mode::Deleted), link, one]));
+    assert_eq!(last, &named(&[("README.md", Mode::Deleted), link, one, two]), "and none without a change");
+    let said = gateway.lines(Stream::Runner);
+    assert!(said.iter().any(|line| line == "Checkpoint taken: 3 files changed, 11 bytes."), "{said:?}");
+}
+
+fn part(part: Part) -> CheckpointPart {
+    CheckpointPart { part: Some(part) }
+}
+
+/// A checkpoint of one file, with an end that fits.
+fn checkpoint_of(base: &str, path: &str, mode: Mode, content: &str) -> Vec<CheckpointPart> {
+    let size = content.len() as u64;
+    vec![
+        part(Part::Head(CheckpointHead { base_sha: base.to_owned() })),
+        part(Part::File(FileChange { path: path.into(), mode: mode.into(), content: content.into(), size })),
+        part(Part::End(CheckpointEnd { files: 1, bytes: size, session_bytes: 0 })),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_goes_on_from_the_files_of_an_earlier_attempt_and_is_told() {
+    let gateway = Gateway::restoring(
+        r#"cat > prompt.txt; echo "restored: $CALLBOARD_RESTORED" >> half.txt"#,
+        |_| {},
+        |base| checkpoint_of(base, "half.txt", Mode::File, "half\n"),
+    )
+    .await;
+    assert!(gateway.run().await.status.success());
+    let received = gateway.received();
+    assert_eq!(received.files[0].content, b"half\nrestored: 1\n");
+    let prompt = String::from_utf8_lossy(&received.files[1].content).into_owned();
+    assert!(prompt.starts_with("Do the thing.\n") && prompt.contains("you go on from them"), "{prompt}");
+    assert!(gateway.afresh().is_empty());
+}
+
+/// A hostile checkpoint, or half of one, is refused whole, and the platform is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_restored_whole_is_not_restored_at_all() {
+    type Made = fn(&str) -> Vec<CheckpointPart>;
+    let cases: [(&str, Made); 4] = [
+        ("has a part `.` or `..`", |base| checkpoint_of(base, "../../out", Mode::File, "x")),
+        ("git's own folder", |base| checkpoint_of(base, ".git/hooks/post-checkout", Mode::Executable, "x")),
+        ("is absolute", |base| checkpoint_of(base, "link", Mode::Symlink, "/etc")),
+        ("a part of it is missing", |base| {
+            let mut half = checkpoint_of(base, "half.txt", Mode::File, "half");
+            half.insert(2, part(Part::Session(vec![1, 2, 3])));
+            half
+        }),
+    ];
+    for (why, made) in cases {
+        let script = r#"git status --porcelain > seen; echo "restored: $CALLBOARD_RESTORED" >> seen"#;
+        let gateway = Gateway::restoring(script, |_| {}, made).await;
+        assert!(gateway.run().await.status.success());
+        let received = gateway.received();
+        let names: Vec<_> = received.files.iter().map(|file| file.path.as_slice()).collect();
+        assert_eq!(names, [b"seen"]);
+        assert_eq!(received.files[0].content, b"?? seen\nrestored: \n");
+        assert!(gateway.afresh().iter().any(|reason| reason.contains(why)), "{:?}", gateway.afresh());
+        assert!(!gateway.folder.path().join("out").exists());
+    }
 }

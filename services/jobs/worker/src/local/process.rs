@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fs, io,
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -86,6 +86,7 @@ impl Launch {
             child,
             group,
             first: None,
+            first_pid: None,
             output,
             readers,
             cgroup: self.cgroup,
@@ -99,6 +100,7 @@ impl Launch {
             // Absent when bubblewrap failed: it has ended then and says why.
             if let Some((pid, first)) = first_process(first).await {
                 process.first = Some(Arc::clone(&first));
+                process.first_pid = Some(pid);
                 if let Err(error) = rlimits::put_on(pid, &first, self.user, &self.limits).await {
                     return Err(process.refuse("The sandbox cannot be limited", &error).await);
                 }
@@ -175,6 +177,22 @@ async fn first_process(mut info: pipe::Receiver) -> Option<(Pid, Arc<OwnedFd>)> 
     pidfd_open(pid, PidfdFlags::empty()).ok().map(|handle| (pid, Arc::new(handle)))
 }
 
+/// The one child of a process, if it has just one.
+fn only_child(parent: Pid) -> Option<Pid> {
+    let is_child = |pid: &Pid| {
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default();
+        line.trim().parse() == Ok(parent.as_raw_nonzero().get())
+    };
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut children = processes
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(is_child);
+    let child = children.next()?;
+    children.next().is_none().then_some(child)
+}
+
 /// Waits until a process is gone; false when it is not within [`GONE_WITHIN`]. Blocks.
 fn gone(process: &OwnedFd) -> bool {
     let limit = Timespec { tv_sec: GONE_WITHIN.as_secs().cast_signed(), tv_nsec: 0 };
@@ -188,6 +206,8 @@ pub(crate) struct Process {
     group: Option<Pid>,
     /// The first process in the sandbox.
     first: Option<Arc<OwnedFd>>,
+    /// Its number on the host; its own while `first` lives.
+    first_pid: Option<Pid>,
     output: Output,
     readers: JoinSet<()>,
     cgroup: Option<Cgroup>,
@@ -219,6 +239,24 @@ impl Process {
     pub(crate) async fn exited(&mut self) -> Exit {
         let code = self.child.wait().await.ok().and_then(|status| status.code());
         Exit { code }
+    }
+
+    /// Asks the runner to come to its end, and waits for that, at most for `patience`.
+    pub(crate) async fn ask_to_end(&mut self, patience: Duration) {
+        let pid = match &self.first {
+            // The first process of a sandbox waits for the runner and takes no signals.
+            Some(_) => self.first_pid.and_then(only_child),
+            None => self.group.filter(|_| self.child.id().is_some()),
+        };
+        let Some(runner) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return };
+        // The number may be another's by now: looked at again with the process in hand.
+        if self.first.is_some() && self.first_pid.and_then(only_child) != pid {
+            return;
+        }
+        if pidfd_send_signal(&runner, Signal::TERM).is_ok() {
+            // Whether it did: what is left is killed next.
+            let _ = tokio::time::timeout(patience, self.child.wait()).await;
+        }
     }
 
     /// The last the runner wrote to its standard output and error.

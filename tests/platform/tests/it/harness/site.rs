@@ -437,6 +437,34 @@ impl Site {
             .expect("Postgres answers");
     }
 
+    /// Waits until the first platform was killed so often.
+    pub(crate) async fn until_killed(&self, times: u32) {
+        self.until("a kill at the point", async || (self.platform().killed() >= times).then_some(())).await;
+    }
+
+    /// Waits until an attempt of a run has left a checkpoint.
+    pub(crate) async fn until_checkpoint(&self, run: &str) {
+        self.until("a checkpoint", async || {
+            sqlx::query_scalar::<_, bool>("select exists (select from checkpoints where run_id = $1::uuid)")
+                .bind(run)
+                .fetch_one(&self.db)
+                .await
+                .is_ok_and(|there| there)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// The stored changesets are not what they were.
+    pub(crate) fn damage_checkpoints(&self) {
+        for project in std::fs::read_dir(self.folder.path().join("objects")).expect("projects") {
+            let changesets = project.expect("one").path().join("changesets");
+            for object in std::fs::read_dir(changesets).expect("objects") {
+                std::fs::write(object.expect("one").path(), "not a changeset").expect("written");
+            }
+        }
+    }
+
     /// Everything that is over is over for two years, and the next round of retention is due.
     pub(crate) async fn grow_old(&self) {
         for statement in [

@@ -151,6 +151,11 @@ impl World {
         self.platform.as_ref().expect("the platform is up")
     }
 
+    /// The folder the attempts under way work in, and whatever else the platform keeps.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
