@@ -215,24 +215,8 @@ impl Simulator {
         let name: RepositoryName = name.parse()?;
         let path = self.shared.data.join(format!("{}.git", name.key()));
         let bare = Bare::create(path, "main").await?;
-        let mut changes = Vec::new();
-        for (path, content) in files {
-            let mode = if content.starts_with("#!") { "100755" } else { "100644" };
-            let sha = bare.write_blob(content.as_bytes()).await?;
-            changes.push(Change { path: (*path).to_owned(), content: Some((mode.to_owned(), sha)) });
-        }
+        self.write(&bare, name.owner(), None, "Initial commit", files).await?;
         let now = self.read(World::now);
-        let author = Signature {
-            name: name.owner().to_owned(),
-            email: format!("{}@users.noreply.github.com", name.owner()),
-            date: now.with_timezone(&Utc).fixed_offset(),
-        };
-        let tree = bare.write_tree(None, &changes).await?.context("git refused one of the paths")?;
-        let message = "Initial commit".to_owned();
-        let (parents, committer) = (Vec::new(), author.clone());
-        let commit = NewCommit { tree, parents, message, author, committer };
-        let sha = bare.write_commit(&commit).await?.context("git refused the commit")?;
-        bare.set_ref("refs/heads/main", &sha).await?;
         self.change(|world| {
             world.add_user(name.owner(), false);
             let repository = Repository {
@@ -254,6 +238,60 @@ impl Simulator {
             world.repositories.insert(repository.name.key(), repository);
         });
         Ok(())
+    }
+
+    /// Commits files on `main`, as its owner's push would, without a delivery. Gives the commit.
+    ///
+    /// # Errors
+    /// When there is no such repository, or git fails.
+    pub async fn commit(
+        &self,
+        repository: &str,
+        message: &str,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let key = key(repository)?;
+        let (bare, refs, owner) = self.read(|world| {
+            let repository = world.repository(&key)?;
+            let owner = repository.name.owner().to_owned();
+            Ok::<_, Refusal>((repository.bare.clone(), Arc::clone(&repository.refs), owner))
+        })?;
+        let _guard = refs.lock().await;
+        let parent = bare.branch("main").await?.context("there is no branch main")?;
+        self.write(&bare, &owner, Some(parent), message, files).await
+    }
+
+    /// One commit on `main`. A file that starts with `#!` is executable.
+    async fn write(
+        &self,
+        bare: &Bare,
+        author: &str,
+        parent: Option<String>,
+        message: &str,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let mut changes = Vec::new();
+        for (path, content) in files {
+            let mode = if content.starts_with("#!") { "100755" } else { "100644" };
+            let sha = bare.write_blob(content.as_bytes()).await?;
+            changes.push(Change { path: (*path).to_owned(), content: Some((mode.to_owned(), sha)) });
+        }
+        let author = Signature {
+            name: author.to_owned(),
+            email: format!("{author}@users.noreply.github.com"),
+            date: self.read(World::now).with_timezone(&Utc).fixed_offset(),
+        };
+        let base = match &parent {
+            Some(parent) => bare.resolve_tree(parent).await?,
+            None => None,
+        };
+        let tree =
+            bare.write_tree(base.as_deref(), &changes).await?.context("git refused one of the paths")?;
+        let (parents, committer) = (parent.into_iter().collect(), author.clone());
+        let commit = NewCommit { tree, parents, message: message.to_owned(), author, committer };
+        let sha = bare.write_commit(&commit).await?.context("git refused the commit")?;
+        bare.set_ref("refs/heads/main", &sha).await?;
+        Ok(sha)
     }
 
     /// What an account may do with a repository. The owner may everything, always; a public
