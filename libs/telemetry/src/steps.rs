@@ -100,6 +100,12 @@ steps! {
     RunCancelled = "run_cancelled",
     /// A person retries a run.
     RunRetried = "run_retried",
+    /// A person releases a held changeset.
+    RunReleased = "run_released",
+    /// A person lets nothing start.
+    WorkPaused = "work_paused",
+    /// A person lets it start again.
+    WorkResumed = "work_resumed",
 }
 
 impl std::fmt::Display for Step {

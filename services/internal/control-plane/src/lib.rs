@@ -13,6 +13,7 @@ mod deliveries;
 mod envelope;
 mod git_upstream;
 mod objects;
+mod pauses;
 mod projects;
 mod publishing;
 mod run_tokens;

@@ -30,6 +30,10 @@ enum Story {
     RunnerDies,
     /// The lease is lost while the worker is paused, and the worker comes back.
     LateWord,
+    /// Protected files are held, and a person releases them.
+    Release,
+    /// Everything is paused before the label and resumed after it.
+    Pause,
     /// Not reached by a crash of its own; why.
     Elsewhere(&'static str),
 }
@@ -65,6 +69,8 @@ fn story_of(step: Step) -> Story {
         | Step::CallPullRequest => Story::Label,
         Step::RunCancelled => Story::Cancel,
         Step::RunRetried => Story::Retry,
+        Step::RunReleased => Story::Release,
+        Step::WorkPaused | Step::WorkResumed => Story::Pause,
         Step::AttemptSettled => Story::OutOfTime,
         Step::AttemptFailed => Story::TooMuchOutput,
         Step::AttemptEnded => Story::RunnerDies,
@@ -86,6 +92,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Retry
         | Story::RunnerDies
         | Story::LateWord
+        | Story::Release
+        | Story::Pause
         | Story::Elsewhere(_) => {
             json!({})
         }
@@ -151,6 +159,29 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.until("a second attempt", async || (site.attempts(&run).await >= 2).then_some(())).await;
             drop(site.cancel(&run).await);
             "cancelled"
+        }
+        Story::Release => {
+            let issue = site.issue(
+                "Steer",
+                Some(&json!([{ "write": { "path": "AGENTS.md", "content": "Be kind.\n" } }])),
+            );
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until("it to be held", async || site.has_event(&run, "waiting").await.then_some(())).await;
+            // After a crash the first call may have been the one that did it.
+            drop(site.release(&run).await);
+            "succeeded"
+        }
+        Story::Pause => {
+            site.pause().await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            if site.attempts(&run).await > 0 {
+                return Err("it started although everything is paused".to_owned());
+            }
+            site.resume().await;
+            "succeeded"
         }
         Story::Elsewhere(_) => return Ok(()),
     };

@@ -43,6 +43,12 @@ const ROWS: &[(i64, &str)] = &[
          insert into audit values ('00000000-0000-7000-8000-00000000000c', null, now(), 'a', 'b', 'c', '{}', null);",
     ),
     (
+        20_261_121_000_003,
+        "update publications set head_moved_to = 'x', released_by = 'uid:0', release_reason = '';
+         update runs set input_changeset_key = 'k';
+         insert into pauses values ('00000000-0000-7000-8000-00000000000e', null, 'dev', 'uid:0', '', now());",
+    ),
+    (
         20_261_121_000_004,
         "insert into worker_processes values ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000004', now());
          update workers set process_id = '00000000-0000-7000-8000-00000000000d';",

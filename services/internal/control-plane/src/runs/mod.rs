@@ -2,6 +2,7 @@
 
 mod attempt_calls;
 mod ending;
+mod head_moved;
 mod lease;
 mod prepare;
 mod start;
@@ -12,6 +13,7 @@ mod worker_calls;
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
     ending::cancel,
+    head_moved::again_on_new_head,
     start::{NewRun, start},
     store::{
         Attempt, IssueSnapshot, Run, RunError, attempts, event, get, list, lock, move_run, phase, under_way,
