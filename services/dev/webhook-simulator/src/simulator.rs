@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context;
 use axum::serve::ListenerExt;
-use chrono::Utc;
 use domain::{names::RepositoryName, rights::Permission};
 use telemetry::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -20,11 +19,7 @@ use crate::{
     control,
     delivery::{self, Delivery},
     gate::{self, Feature, LoggedRequest},
-    git::{
-        Bare, ZERO,
-        commit::{NewCommit, Signature},
-        tree::Change,
-    },
+    git::ZERO,
     pages,
     payload::{Urls, code::Push},
     refusal::Refusal,
@@ -146,6 +141,11 @@ impl Simulator {
         &self.shared.git_http_backend
     }
 
+    /// Folder of the bare repositories.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        &self.shared.data
+    }
+
     /// A task that [`Self::shutdown`] ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let token = self.shared.shutdown.token();
@@ -199,99 +199,6 @@ impl Simulator {
     /// When there is no such account.
     pub fn add_token(&self, login: &str) -> anyhow::Result<String> {
         self.change(|world| world.add_token(login)).with_context(|| format!("there is no user {login}"))
-    }
-
-    /// Adds a repository with one commit on `main`, and its owner when missing. A file
-    /// that starts with `#!` is executable.
-    ///
-    /// # Errors
-    /// When there is one of that name, or git fails.
-    pub async fn create_repository(
-        &self,
-        name: &str,
-        private: bool,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<()> {
-        let name: RepositoryName = name.parse()?;
-        let path = self.shared.data.join(format!("{}.git", name.key()));
-        let bare = Bare::create(path, "main").await?;
-        self.write(&bare, name.owner(), None, "Initial commit", files).await?;
-        let now = self.read(World::now);
-        self.change(|world| {
-            world.add_user(name.owner(), false);
-            let repository = Repository {
-                id: world.next_id(),
-                private,
-                archived: false,
-                default_branch: "main".to_owned(),
-                created_at: now,
-                pushed_at: now,
-                permissions: BTreeMap::new(),
-                labels: Vec::new(),
-                issues: BTreeMap::new(),
-                hooks: Vec::new(),
-                statuses: Vec::new(),
-                bare,
-                refs: Arc::default(),
-                name,
-            };
-            world.repositories.insert(repository.name.key(), repository);
-        });
-        Ok(())
-    }
-
-    /// Commits files on `main`, as its owner's push would, without a delivery. Gives the commit.
-    ///
-    /// # Errors
-    /// When there is no such repository, or git fails.
-    pub async fn commit(
-        &self,
-        repository: &str,
-        message: &str,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<String> {
-        let key = key(repository)?;
-        let (bare, refs, owner) = self.read(|world| {
-            let repository = world.repository(&key)?;
-            let owner = repository.name.owner().to_owned();
-            Ok::<_, Refusal>((repository.bare.clone(), Arc::clone(&repository.refs), owner))
-        })?;
-        let _guard = refs.lock().await;
-        let parent = bare.branch("main").await?.context("there is no branch main")?;
-        self.write(&bare, &owner, Some(parent), message, files).await
-    }
-
-    /// One commit on `main`. A file that starts with `#!` is executable.
-    async fn write(
-        &self,
-        bare: &Bare,
-        author: &str,
-        parent: Option<String>,
-        message: &str,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<String> {
-        let mut changes = Vec::new();
-        for (path, content) in files {
-            let mode = if content.starts_with("#!") { "100755" } else { "100644" };
-            let sha = bare.write_blob(content.as_bytes()).await?;
-            changes.push(Change { path: (*path).to_owned(), content: Some((mode.to_owned(), sha)) });
-        }
-        let author = Signature {
-            name: author.to_owned(),
-            email: format!("{author}@users.noreply.github.com"),
-            date: self.read(World::now).with_timezone(&Utc).fixed_offset(),
-        };
-        let base = match &parent {
-            Some(parent) => bare.resolve_tree(parent).await?,
-            None => None,
-        };
-        let tree =
-            bare.write_tree(base.as_deref(), &changes).await?.context("git refused one of the paths")?;
-        let (parents, committer) = (parent.into_iter().collect(), author.clone());
-        let commit = NewCommit { tree, parents, message: message.to_owned(), author, committer };
-        let sha = bare.write_commit(&commit).await?.context("git refused the commit")?;
-        bare.set_ref("refs/heads/main", &sha).await?;
-        Ok(sha)
     }
 
     /// What an account may do with a repository. The owner may everything, always; a public

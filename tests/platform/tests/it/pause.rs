@@ -78,12 +78,17 @@ async fn nothing_starts_while_the_platform_is_paused() {
 async fn a_project_and_a_stage_are_paused_by_name() {
     let projects = json!([{ "name": "dev", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }]);
     let world = World::with(Setup { config: json!({ "projects": projects }), ..Setup::default() }).await;
-    let ambiguous = world.pause("dev", "").await.expect_err("both");
-    assert_eq!(ambiguous, "`dev` is a project and a stage; write project:dev or stage:dev");
+    let (code, _, ambiguous) = world.callboard(&["pause", "dev"]).await;
+    assert_eq!(
+        (code, ambiguous.as_str()),
+        (2, "error: `dev` is a project and a stage; write project:dev or stage:dev\n")
+    );
     let unknown = world.pause("project:nothing", "").await.expect_err("neither");
     assert!(unknown.contains("no project and no stage `nothing`; stages: "), "{unknown}");
     world.pause("project:dev", "").await.expect("paused");
-    world.pause("stage:dev", "").await.expect("paused");
+    let (code, said, _) = world.callboard(&["pause", "stage:dev", "--reason", "a new prompt"]).await;
+    assert_eq!(code, 0);
+    assert!(said.starts_with("Stage `dev` is paused: nothing starts, 0 queued."), "{said}");
 
     let issue = world.issue("Say hello", "Please.");
     world.label(issue, "run:dev");

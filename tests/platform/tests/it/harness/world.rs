@@ -290,6 +290,15 @@ impl World {
             .map_err(|s| s.message().to_owned())
     }
 
+    /// A command as a person types it: exit code, output, and words on standard error.
+    pub(crate) async fn callboard(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command =
+            tokio::process::Command::from(subprocess::command(program("callboard"), self.folder()));
+        let done = command.arg("--config").arg(&self.config).args(words).output().await.expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (done.status.code().unwrap_or(-1), text(done.stdout), text(done.stderr))
+    }
+
     pub(crate) async fn release(&self, id: &str, reason: &str) -> Result<String, String> {
         let request = RunActionRequest { id: id.to_owned(), reason: reason.to_owned() };
         let done = self.admin().release_run(request).await;
