@@ -5,6 +5,7 @@ mod check;
 mod connection;
 mod explain;
 mod output;
+mod pause;
 mod run;
 mod up;
 mod worker;
@@ -43,9 +44,13 @@ enum Command {
         #[arg(value_enum)]
         service: Service,
     },
-    /// Runs: what is going on, logs, cancel, retry.
+    /// Runs: what is going on, logs, cancel, retry, release.
     #[command(subcommand)]
     Run(run::RunCommand),
+    /// Lets nothing start; attempts under way go on.
+    Pause(pause::Subject),
+    /// Lets it start again.
+    Resume(pause::Subject),
     /// Why something happened, or did not.
     Explain {
         /// A delivery's id or GUID, owner/name#7, #7, or a run's id.
@@ -117,6 +122,12 @@ impl Cli {
             }
             Command::Run(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Pause(asked) => {
+                pause::pause(&Connection::open(config.as_ref())?, asked, self.output).await.and(done)
+            }
+            Command::Resume(asked) => {
+                pause::resume(&Connection::open(config.as_ref())?, asked, self.output).await.and(done)
             }
             Command::Explain { subject } => {
                 explain::explain(&Connection::open(config.as_ref())?, &subject, self.output).await.and(done)

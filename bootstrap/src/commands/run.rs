@@ -1,7 +1,9 @@
 //! `callboard run …`
 
 use clap::Subcommand;
-use proto::admin::{GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail};
+use proto::admin::{
+    Changeset, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest, RunDetail,
+};
 
 use super::{
     Result,
@@ -49,7 +51,23 @@ pub(crate) enum RunCommand {
         /// The run's id.
         id: String,
     },
+    /// The files a run would change: what is kept of a held or refused result.
+    Changeset {
+        /// The run's id.
+        id: String,
+    },
+    /// Publishes what is held, as it is.
+    Release {
+        /// The run's id.
+        id: String,
+        /// Shown on the pull request.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
+
+/// Files that `run get` shows; `run changeset` shows more.
+const GET_FILES: usize = 20;
 
 fn state(run: &Run) -> String {
     if run.class.is_empty() { run.state.clone() } else { format!("{} ({})", run.state, run.class) }
@@ -100,6 +118,14 @@ fn detail(detail: &RunDetail) -> String {
     fact("trace", &detail.trace_id);
     for finding in &detail.findings {
         fact("finding", finding);
+    }
+    if let Some(changeset) = &detail.changeset {
+        for file in changeset.files.iter().take(GET_FILES) {
+            fact("file", &format!("{} {} {}", file.change, file.mode, file.path));
+        }
+        if changeset.files_total as usize > GET_FILES {
+            fact("", &format!("{} files; `callboard run changeset {}`", changeset.files_total, run.id));
+        }
     }
     if let Some(t) = &detail.timings_ms {
         let parts = [
@@ -164,6 +190,24 @@ fn detail(detail: &RunDetail) -> String {
     out.join("\n")
 }
 
+fn changeset(changeset: &Changeset) -> String {
+    let rows = changeset
+        .files
+        .iter()
+        .map(|f| vec![plain(&f.path), f.change.clone(), f.mode.clone(), f.bytes.to_string()]);
+    let mut text = format!(
+        "{}\n\n{} files against {}; sha256 {}",
+        table(&["path", "change", "mode", "bytes"], rows),
+        changeset.files_total,
+        changeset.base_sha,
+        changeset.digest
+    );
+    if changeset.files_total as usize > changeset.files.len() {
+        text.push_str(&format!("; the first {} are shown", changeset.files.len()));
+    }
+    text
+}
+
 impl RunCommand {
     pub(crate) async fn run(self, connection: &Connection, format: Format) -> Result<()> {
         let mut client = connection.client();
@@ -210,6 +254,21 @@ impl RunCommand {
                     .await
                     .map_err(explain)?
                     .into_inner();
+                print(format, &done, |d| plain(&d.message))
+            }
+            Self::Changeset { id } => {
+                let run =
+                    client.get_run(GetRunRequest { id: id.clone() }).await.map_err(explain)?.into_inner();
+                let kept = run.changeset.ok_or_else(|| {
+                    anyhow::anyhow!(
+                        "nothing is kept of what run {id} changed; `callboard run get {id}` shows its findings"
+                    )
+                })?;
+                print(format, &kept, changeset)
+            }
+            Self::Release { id, reason } => {
+                let done =
+                    client.release_run(RunActionRequest { id, reason }).await.map_err(explain)?.into_inner();
                 print(format, &done, |d| plain(&d.message))
             }
         }

@@ -80,6 +80,19 @@ pub enum InvalidChangeset {
 }
 
 impl Changeset {
+    /// Those of `paths` that cannot be changed by somebody else at the same time: a path of the
+    /// changeset, a folder where it has a file, or a file where it has a folder.
+    pub fn touched_by<'p>(&self, paths: &'p [String]) -> Vec<&'p str> {
+        let below = |path: &[u8], folder: &[u8]| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let touches = |path: &&str| {
+            let path = path.as_bytes();
+            self.files.iter().any(|file| below(path, &file.path) || below(&file.path, path))
+        };
+        paths.iter().map(String::as_str).filter(touches).collect()
+    }
+
     /// For the object store: JSON with a format number, paths and contents in base64.
     ///
     /// # Panics
@@ -162,6 +175,16 @@ mod tests {
         fn damage_is_an_error(bytes: Vec<u8>) {
             prop_assert!(Changeset::from_bytes(&bytes).is_err());
         }
+    }
+
+    #[test]
+    fn paths_that_meet() {
+        let file = |path: &str| FileChange { path: path.into(), change: Change::Delete };
+        let base = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let changeset = Changeset { base, files: vec![file("src/a.rs"), file("docs")] };
+        let paths = ["src/a.rs", "src/a.rs.bak", "src", "docs/x/y.md", "docs2", "README.md", "src/a"];
+        let paths = paths.map(str::to_owned);
+        assert_eq!(changeset.touched_by(&paths), ["src/a.rs", "src", "docs/x/y.md"]);
     }
 
     #[test]

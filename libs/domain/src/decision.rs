@@ -1,7 +1,11 @@
 //! What an event leads to: one pure function for every channel.
 
+mod release;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+pub use release::decide_release;
 
 use crate::{
     label::TriggerLabel,
@@ -121,6 +125,12 @@ pub enum Reason {
     RunIsFinal,
     /// The run is not over yet.
     RunNotFinal,
+    /// Nothing of the run is held.
+    RunNotHeld,
+    /// The changeset was refused for good.
+    ChangesetRefused,
+    /// The account may not release what is held.
+    NoReleaseRight,
     /// A change of ours came back as an event.
     OwnEffect,
     /// The repository is no longer in the configuration.
@@ -149,6 +159,9 @@ impl Reason {
             Self::RunUnderWay => "run_under_way",
             Self::RunIsFinal => "run_is_final",
             Self::RunNotFinal => "run_not_final",
+            Self::RunNotHeld => "run_not_held",
+            Self::ChangesetRefused => "changeset_refused",
+            Self::NoReleaseRight => "no_release_right",
             Self::OwnEffect => "own_effect",
             Self::RepositoryDisabled => "repository_disabled",
         }
@@ -169,6 +182,8 @@ pub enum Decision {
     },
     /// Cancel a run.
     Cancel,
+    /// Publish a run's held changeset.
+    Release,
     /// Nothing, and nobody needs a word about it.
     Ignore,
     /// Nothing, and the person who asked is told why.
@@ -208,6 +223,7 @@ impl Decided {
         match self.decision {
             Decision::Start { .. } => "start",
             Decision::Cancel => "cancel",
+            Decision::Release => "release",
             Decision::Ignore => "ignore",
             Decision::Reject { .. } => "reject",
         }

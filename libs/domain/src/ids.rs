@@ -67,6 +67,8 @@ ids! {
     WorkerId,
     /// One process of a worker, from its start to its end.
     WorkerProcessId,
+    /// One pause that stands.
+    PauseId,
     /// One stored secret.
     SecretId,
 }

@@ -85,13 +85,18 @@ pub enum Action {
     Start,
     /// Cancel a run.
     Cancel,
+    /// Let a held changeset be published.
+    Release,
+    /// Let nothing start, and let it start again.
+    Pause,
     /// Enrol and list workers.
     ManageWorkers,
 }
 
 impl Action {
     /// Every action, for tables in tests.
-    pub const ALL: [Self; 4] = [Self::View, Self::Start, Self::Cancel, Self::ManageWorkers];
+    pub const ALL: [Self; 6] =
+        [Self::View, Self::Start, Self::Cancel, Self::Release, Self::Pause, Self::ManageWorkers];
 
     /// Least permission on the repository, and least project role, either of which is enough.
     fn floor(self) -> (Option<Permission>, Option<ProjectRole>) {
@@ -100,7 +105,9 @@ impl Action {
             // A start costs money and writes code: the permission on the repository decides alone.
             Self::Start => (Some(Permission::Write), None),
             Self::Cancel => (Some(Permission::Triage), Some(ProjectRole::Operator)),
-            Self::ManageWorkers => (None, None),
+            Self::Release => (Some(Permission::Maintain), Some(ProjectRole::Approver)),
+            // A pause may reach beyond one project.
+            Self::Pause | Self::ManageWorkers => (None, None),
         }
     }
 }
@@ -174,6 +181,8 @@ mod tests {
         View: no no yes yes yes yes yes
         Start: no no no no yes yes yes
         Cancel: no no no yes yes yes yes
+        Release: no no no no no yes yes
+        Pause: no no no no no no no
         ManageWorkers: no no no no no no no
         ");
     }
@@ -186,6 +195,8 @@ mod tests {
             Err(Denied::TooLittle { has: Permission::Read, needs: Permission::Write })
         );
         assert_eq!(authorise(&account(None, Some(ProjectRole::Operator)), Action::Cancel), Ok(()));
+        assert_eq!(authorise(&account(None, Some(ProjectRole::Approver)), Action::Release), Ok(()));
+        assert!(authorise(&account(None, Some(ProjectRole::Operator)), Action::Release).is_err());
     }
 
     #[test]

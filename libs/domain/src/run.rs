@@ -276,11 +276,12 @@ impl PublicationState {
         match (self, next) {
             (Self::Checking, Self::Publishing | Self::Held | Self::Refused)
             | (Self::Held, Self::Publishing | Self::Refused)
-            | (Self::Publishing, Self::Published | Self::Refused) => true,
+            // Held: the branch moved, found before anything reached the forge.
+            | (Self::Publishing, Self::Published | Self::Held | Self::Refused) => true,
             (Self::Refused | Self::Published, _)
             | (Self::Checking, Self::Checking | Self::Published)
             | (Self::Held, Self::Checking | Self::Held | Self::Published)
-            | (Self::Publishing, Self::Checking | Self::Publishing | Self::Held) => false,
+            | (Self::Publishing, Self::Checking | Self::Publishing) => false,
         }
     }
 }

@@ -213,6 +213,14 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>>;
     /// Is this commit in the repository, so that it can be fetched?
     async fn has_commit(&self, repository: &RepositoryName, commit: &CommitSha) -> Result<bool>;
+    /// Every path that differs between two commits, renamed ones under both names. `None` when
+    /// the host does not tell them all, or `head` does not go on from `base`.
+    async fn changed_paths(
+        &self,
+        repository: &RepositoryName,
+        base: &CommitSha,
+        head: &CommitSha,
+    ) -> Result<Option<Vec<String>>>;
     /// Stores a commit (blobs, tree, commit) that no branch points at yet.
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha>;
     /// Points a new branch at a commit.

@@ -20,6 +20,8 @@ use crate::{
 const PER_PAGE: usize = 100;
 /// An issue with more comments than ten pages gives its newest ten pages.
 const MAX_PAGES: u32 = 10;
+/// Files GitHub names in a comparison; one that has more looks like one that has as many.
+const MAX_COMPARED_FILES: usize = 300;
 
 /// One identity on GitHub or a server that speaks its API.
 #[derive(Debug)]
@@ -173,6 +175,18 @@ struct RefBody {
 #[derive(Deserialize)]
 struct ObjectBody {
     sha: CommitSha,
+}
+
+#[derive(Deserialize)]
+struct ComparisonBody {
+    status: String,
+    files: Option<Vec<ComparedFileBody>>,
+}
+
+#[derive(Deserialize)]
+struct ComparedFileBody {
+    filename: String,
+    previous_filename: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -337,6 +351,29 @@ impl Forge for GithubForge {
             Err(ForgeError::Missing { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    async fn changed_paths(
+        &self,
+        repository: &RepositoryName,
+        base: &CommitSha,
+        head: &CommitSha,
+    ) -> Result<Option<Vec<String>>> {
+        let range = format!("{base}...{head}");
+        // The files come with the first page of commits, whatever its size.
+        let query = [("per_page", "1"), ("page", "1")];
+        let answer = match self.client.for_repository(repository).get(&["compare", &range], &query).await {
+            Ok(answer) => answer,
+            // One of them is gone, or they have no history in common.
+            Err(ForgeError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body: ComparisonBody = answer.json()?;
+        let goes_on = matches!(body.status.as_str(), "ahead" | "identical");
+        let Some(files) = body.files.filter(|files| goes_on && files.len() < MAX_COMPARED_FILES) else {
+            return Ok(None);
+        };
+        Ok(Some(files.into_iter().flat_map(|f| [Some(f.filename), f.previous_filename]).flatten().collect()))
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {

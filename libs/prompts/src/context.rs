@@ -19,12 +19,37 @@ pub struct PromptContext {
     pub comments: Vec<CommentText>,
     /// Who the agent is told to be.
     pub stage_role: String,
+    /// What an earlier attempt did on an older commit, when its result came too late.
+    pub earlier: Option<EarlierWork>,
     /// Globs of paths the agent may change; `**` alone means all.
     pub write_scope: Vec<String>,
     /// Marks where data begins and ends: random per run, at least 16 hex digits.
     pub delimiter: String,
     /// The run.
     pub run_id: String,
+}
+
+/// Files of an earlier attempt that are named.
+const LISTED_FILES: usize = 100;
+
+/// What an earlier attempt at the same issue changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EarlierWork {
+    /// The commit it was made on, hex.
+    pub base_sha: String,
+    /// The paths it changed.
+    pub files: Vec<String>,
+    /// How many more there are than `files` names.
+    pub more: usize,
+}
+
+impl EarlierWork {
+    /// Of all its paths, as many as a prompt has room for.
+    pub fn new(base_sha: String, mut files: Vec<String>) -> Self {
+        let more = files.len().saturating_sub(LISTED_FILES);
+        files.truncate(LISTED_FILES);
+        Self { base_sha, files, more }
+    }
 }
 
 /// An issue's text.
@@ -76,6 +101,7 @@ impl PromptContext {
                 body: "Without a name it should still say `Hello, World!`.".to_owned(),
             }],
             stage_role: "dev".to_owned(),
+            earlier: None,
             write_scope: vec!["**".to_owned()],
             delimiter: "9f86d081884c7d65".to_owned(),
             run_id: "01935d5c-2a00-7000-8000-000000000001".to_owned(),
@@ -110,6 +136,11 @@ impl PromptContext {
                 })
                 .collect(),
             stage_role: line(&self.stage_role),
+            earlier: self.earlier.as_ref().map(|earlier| EarlierWork {
+                base_sha: line(&earlier.base_sha),
+                files: earlier.files.iter().map(|path| line(path)).collect(),
+                more: earlier.more,
+            }),
             write_scope: self.write_scope.iter().map(|glob| line(glob)).collect(),
             delimiter: self.delimiter.clone(),
             run_id: line(&self.run_id),

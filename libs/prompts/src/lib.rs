@@ -10,7 +10,7 @@ mod context;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, value::Serde};
 use sha2::{Digest, Sha256};
 
-pub use context::{CommentText, IssueText, PromptContext};
+pub use context::{CommentText, EarlierWork, IssueText, PromptContext};
 
 /// The templates that come with the product: name and source.
 const TEMPLATES: &[(&str, &str)] = &[("dev", include_str!("../templates/dev.md.j2"))];

@@ -122,6 +122,12 @@ steps! {
     RetentionApplied = "retention_applied",
     /// An object that no row needs is deleted.
     ObjectDeleted = "object_deleted",
+    /// A person releases a held changeset.
+    RunReleased = "run_released",
+    /// A person lets nothing start.
+    WorkPaused = "work_paused",
+    /// A person lets it start again.
+    WorkResumed = "work_resumed",
 }
 
 impl std::fmt::Display for Step {

@@ -400,6 +400,38 @@ async fn a_commit_is_there_or_not() {
 }
 
 #[tokio::test]
+async fn paths_that_changed_between_two_commits() {
+    let compared = |status: &'static str, files: Value| {
+        Server::start(move |_| {
+            json_reply(200, &json!({ "status": status, "total_commits": 2, "files": files }))
+        })
+    };
+    let (base, head): (CommitSha, CommitSha) = (SHA.parse().unwrap(), OTHER_SHA.parse().unwrap());
+    let files = json!([
+        { "filename": "a.txt", "status": "modified" },
+        { "filename": "new.txt", "status": "renamed", "previous_filename": "old.txt" },
+    ]);
+    let server = compared("ahead", files.clone()).await;
+    let paths = server.forge.changed_paths(&repository(), &base, &head).await.unwrap();
+    assert_eq!(paths.unwrap(), ["a.txt", "new.txt", "old.txt"]);
+    assert_eq!(server.calls(), [format!("GET /compare/{SHA}...{OTHER_SHA}?per_page=1&page=1")]);
+
+    // What is not told wholly is not told: a rewritten branch, a full list, none at all.
+    let many = |n: usize| (0..n).map(|n| json!({ "filename": format!("{n}.txt") })).collect::<Value>();
+    for (status, files) in
+        [("diverged", files.clone()), ("behind", files), ("ahead", many(300)), ("ahead", Value::Null)]
+    {
+        let server = compared(status, files).await;
+        assert_eq!(server.forge.changed_paths(&repository(), &base, &head).await.unwrap(), None, "{status}");
+    }
+    let server = compared("ahead", many(299)).await;
+    let paths = server.forge.changed_paths(&repository(), &base, &head).await.unwrap();
+    assert_eq!(paths.map(|p| p.len()), Some(299));
+    let server = Server::start(|_| refused(404, "No common ancestor")).await;
+    assert_eq!(server.forge.changed_paths(&repository(), &base, &head).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn the_open_pull_request_of_a_branch() {
     let pull = |number: u64, branch: &str, owner: &str| {
         json!({

@@ -1,7 +1,7 @@
 //! What agents are asked, as they read it.
 
 use domain::stage::Stages;
-use prompts::{CommentText, PromptContext, PromptError, render, template_names};
+use prompts::{CommentText, EarlierWork, PromptContext, PromptError, render, template_names};
 
 #[test]
 fn the_dev_prompt_reads_like_this() {
@@ -9,6 +9,19 @@ fn the_dev_prompt_reads_like_this() {
     insta::assert_snapshot!("dev", prompt.text);
     assert_eq!(prompt.digest.len(), 64);
     assert_eq!(prompt, render("dev", &PromptContext::sample()).unwrap());
+}
+
+#[test]
+fn the_branch_moved_under_an_earlier_attempt() {
+    let mut ctx = PromptContext::sample();
+    ctx.base_sha = "1111111111111111111111111111111111111111".to_owned();
+    let paths = (0..102).map(|n| format!("src/{n}.rs\n# Rules")).collect();
+    ctx.earlier = Some(EarlierWork::new("7fd1a60b01f91b314f59955a4e4d4e80d8edf11d".to_owned(), paths));
+    let text = render("dev", &ctx).unwrap().text;
+    let (_, section) = text.split_once("# An earlier attempt").unwrap();
+    let (section, _) = section.split_once("\n# Rules\n").unwrap();
+    let kept = |line: &&str| !line.starts_with("- `") || line.contains("/0.rs") || line.contains("/99.rs");
+    insta::assert_snapshot!("earlier_attempt", section.lines().filter(kept).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod git;
 mod pages;
 mod payload;
 mod refusal;
+mod repositories;
 mod rest;
 mod seed;
 mod simulator;

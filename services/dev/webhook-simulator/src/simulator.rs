@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context;
 use axum::serve::ListenerExt;
-use chrono::Utc;
 use domain::{names::RepositoryName, rights::Permission};
 use telemetry::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -20,11 +19,7 @@ use crate::{
     control,
     delivery::{self, Delivery},
     gate::{self, Feature, LoggedRequest},
-    git::{
-        Bare, ZERO,
-        commit::{NewCommit, Signature},
-        tree::Change,
-    },
+    git::ZERO,
     pages,
     payload::{Urls, code::Push},
     refusal::Refusal,
@@ -146,6 +141,11 @@ impl Simulator {
         &self.shared.git_http_backend
     }
 
+    /// Folder of the bare repositories.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        &self.shared.data
+    }
+
     /// A task that [`Self::shutdown`] ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let token = self.shared.shutdown.token();
@@ -199,61 +199,6 @@ impl Simulator {
     /// When there is no such account.
     pub fn add_token(&self, login: &str) -> anyhow::Result<String> {
         self.change(|world| world.add_token(login)).with_context(|| format!("there is no user {login}"))
-    }
-
-    /// Adds a repository with one commit on `main`, and its owner when missing. A file
-    /// that starts with `#!` is executable.
-    ///
-    /// # Errors
-    /// When there is one of that name, or git fails.
-    pub async fn create_repository(
-        &self,
-        name: &str,
-        private: bool,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<()> {
-        let name: RepositoryName = name.parse()?;
-        let path = self.shared.data.join(format!("{}.git", name.key()));
-        let bare = Bare::create(path, "main").await?;
-        let mut changes = Vec::new();
-        for (path, content) in files {
-            let mode = if content.starts_with("#!") { "100755" } else { "100644" };
-            let sha = bare.write_blob(content.as_bytes()).await?;
-            changes.push(Change { path: (*path).to_owned(), content: Some((mode.to_owned(), sha)) });
-        }
-        let now = self.read(World::now);
-        let author = Signature {
-            name: name.owner().to_owned(),
-            email: format!("{}@users.noreply.github.com", name.owner()),
-            date: now.with_timezone(&Utc).fixed_offset(),
-        };
-        let tree = bare.write_tree(None, &changes).await?.context("git refused one of the paths")?;
-        let message = "Initial commit".to_owned();
-        let (parents, committer) = (Vec::new(), author.clone());
-        let commit = NewCommit { tree, parents, message, author, committer };
-        let sha = bare.write_commit(&commit).await?.context("git refused the commit")?;
-        bare.set_ref("refs/heads/main", &sha).await?;
-        self.change(|world| {
-            world.add_user(name.owner(), false);
-            let repository = Repository {
-                id: world.next_id(),
-                private,
-                archived: false,
-                default_branch: "main".to_owned(),
-                created_at: now,
-                pushed_at: now,
-                permissions: BTreeMap::new(),
-                labels: Vec::new(),
-                issues: BTreeMap::new(),
-                hooks: Vec::new(),
-                statuses: Vec::new(),
-                bare,
-                refs: Arc::default(),
-                name,
-            };
-            world.repositories.insert(repository.name.key(), repository);
-        });
-        Ok(())
     }
 
     /// What an account may do with a repository. The owner may everything, always; a public

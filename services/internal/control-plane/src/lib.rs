@@ -14,6 +14,7 @@ mod deliveries;
 mod envelope;
 mod git_upstream;
 mod objects;
+mod pauses;
 mod platform_keys;
 mod projects;
 mod publishing;

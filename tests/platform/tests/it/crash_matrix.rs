@@ -38,6 +38,10 @@ enum Story {
     Restore,
     /// It is killed, and its checkpoint is damaged.
     RestoreFails,
+    /// Protected files are held, and a person releases them.
+    Release,
+    /// Everything is paused before the label and resumed after it.
+    Pause,
     /// Not reached by a crash of its own; why.
     Elsewhere(&'static str),
 }
@@ -83,6 +87,8 @@ fn story_of(step: Step) -> Story {
         Step::RestoreFailed => Story::RestoreFails,
         Step::RunCancelled => Story::Cancel,
         Step::RunRetried => Story::Retry,
+        Step::RunReleased => Story::Release,
+        Step::WorkPaused | Step::WorkResumed => Story::Pause,
         Step::AttemptSettled => Story::OutOfTime,
         Step::AttemptFailed => Story::TooMuchOutput,
         Step::AttemptEnded => Story::RunnerDies,
@@ -108,6 +114,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::RunnerDies
         | Story::LateWord
         | Story::OldAge
+        | Story::Release
+        | Story::Pause
         | Story::Elsewhere(_) => {
             json!({})
         }
@@ -215,6 +223,29 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             let run = site.run_of(issue).await;
             site.until_checkpoint(&run).await;
             site.platform().kill_and_crash_at(point);
+            "succeeded"
+        }
+        Story::Release => {
+            let issue = site.issue(
+                "Steer",
+                Some(&json!([{ "write": { "path": "AGENTS.md", "content": "Be kind.\n" } }])),
+            );
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            site.until("it to be held", async || site.has_event(&run, "waiting").await.then_some(())).await;
+            // After a crash the first call may have been the one that did it.
+            drop(site.release(&run).await);
+            "succeeded"
+        }
+        Story::Pause => {
+            site.pause().await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            let run = site.run_of(issue).await;
+            if site.attempts(&run).await > 0 {
+                return Err("it started although everything is paused".to_owned());
+            }
+            site.resume().await;
             "succeeded"
         }
         Story::Elsewhere(_) => return Ok(()),

@@ -51,22 +51,28 @@ const ROWS: &[(i64, &str)] = &[
          insert into audit_checkpoints values ('00000000-0000-0000-0000-000000000000', 1, 1, '', current_date, false, now(), '');",
     ),
     (
-        20_261_121_000_004,
-        "insert into worker_processes values ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000004', now());
-         update workers set process_id = '00000000-0000-7000-8000-00000000000d';",
-    ),
-    (
-        20_261_121_000_007,
-        "insert into retention values ('transcripts', now(), 1, 1);
-         insert into unneeded_objects values ('p/prompts/d', now());",
-    ),
-    (
         20_261_121_000_002,
         "insert into checkpoints (attempt_id, run_id, base_sha, changeset_key, number, files, bytes, taken_at)
            values ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000007', 'a', 'k', 1, 1, 1, now());
          update attempts set restored_from = attempt_id, start_note = 'x';",
     ),
     (20_261_121_000_003, "update attempts set transcript_key = 'k', open_key_blocks = '{stdout}';"),
+    (
+        20_261_121_000_004,
+        "insert into worker_processes values ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000004', now());
+         update workers set process_id = '00000000-0000-7000-8000-00000000000d';",
+    ),
+    (
+        20_261_121_000_006,
+        "update publications set head_moved_to = 'x', released_by = 'uid:0', release_reason = '';
+         update runs set input_changeset_key = 'k';
+         insert into pauses values ('00000000-0000-7000-8000-00000000000e', null, 'dev', 'uid:0', '', now());",
+    ),
+    (
+        20_261_121_000_007,
+        "insert into retention values ('transcripts', now(), 1, 1);
+         insert into unneeded_objects values ('p/prompts/d', now());",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,32 +50,38 @@ pub(crate) fn git_commit(urls: &Urls, name: &RepositoryName, commit: &Commit) ->
     value
 }
 
+/// A commit of the repository's API.
+pub(crate) fn commit(urls: &Urls, name: &RepositoryName, commit: &Commit) -> Value {
+    let (api, sha) = (urls.repository_api(name), &commit.sha);
+    let git = git_commit(urls, name, commit);
+    json!({
+        "sha": sha,
+        "node_id": git["node_id"],
+        "url": format!("{api}/commits/{sha}"),
+        "html_url": git["html_url"],
+        "comments_url": format!("{api}/commits/{sha}/comments"),
+        "commit": {
+            "author": git["author"],
+            "committer": git["committer"],
+            "message": git["message"],
+            "tree": git["tree"],
+            "url": git["url"],
+            "comment_count": 0,
+            "verification": verification(),
+        },
+        "author": null,
+        "committer": null,
+        "parents": git["parents"],
+    })
+}
+
 /// A branch with its head commit.
 pub(crate) fn branch(urls: &Urls, name: &RepositoryName, branch: &str, head: &Commit) -> Value {
     let (api, web) = (urls.repository_api(name), urls.repository_web(name));
-    let git = git_commit(urls, name, head);
-    let (sha, url) = (&head.sha, format!("{api}/branches/{branch}"));
+    let url = format!("{api}/branches/{branch}");
     json!({
         "name": branch,
-        "commit": {
-            "sha": sha,
-            "node_id": git["node_id"],
-            "url": format!("{api}/commits/{sha}"),
-            "html_url": git["html_url"],
-            "comments_url": format!("{api}/commits/{sha}/comments"),
-            "commit": {
-                "author": git["author"],
-                "committer": git["committer"],
-                "message": git["message"],
-                "tree": git["tree"],
-                "url": git["url"],
-                "comment_count": 0,
-                "verification": verification(),
-            },
-            "author": null,
-            "committer": null,
-            "parents": git["parents"],
-        },
+        "commit": commit(urls, name, head),
         "_links": { "self": url, "html": format!("{web}/tree/{branch}") },
         "protected": false,
         "protection": { "enabled": false, "required_status_checks": {

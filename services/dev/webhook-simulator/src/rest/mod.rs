@@ -2,6 +2,7 @@
 
 mod account;
 mod comments;
+mod compare;
 mod git_data;
 mod hooks;
 mod issues;
@@ -50,6 +51,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/git/matching-refs/{*name}", get(refs::matching))
         .route("/git/refs", post(refs::create))
         .route("/git/refs/{*name}", on(EDIT, refs::update).delete(refs::delete))
+        .route("/compare/{*range}", get(compare::compare))
         .route("/branches/{*branch}", get(refs::branch))
         .route("/pulls", get(pulls::list).post(pulls::create))
         .route("/pulls/{number}", get(pulls::get).on(EDIT, pulls::update))

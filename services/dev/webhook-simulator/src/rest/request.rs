@@ -150,11 +150,21 @@ impl Page {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
+    /// True for the first part.
+    pub(super) fn is_first(&self) -> bool {
+        self.page == 1
+    }
+
+    /// The part of the list that was asked for.
+    pub(super) fn part_of<T>(&self, items: Vec<T>) -> Vec<T> {
+        let start = (self.page - 1).saturating_mul(self.per_page);
+        items.into_iter().skip(start).take(self.per_page).collect()
+    }
+
     /// The part of the list that was asked for, with the addresses of its neighbours.
     pub(super) fn of(&self, simulator: &Simulator, items: Vec<Value>) -> Response {
         let last = items.len().div_ceil(self.per_page).max(1);
-        let start = (self.page - 1).saturating_mul(self.per_page);
-        let shown: Vec<Value> = items.into_iter().skip(start).take(self.per_page).collect();
+        let shown = self.part_of(items);
         let mut links = Vec::new();
         if self.page > 1 {
             links.push(("prev", self.page.min(last + 1) - 1));

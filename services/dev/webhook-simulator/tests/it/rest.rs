@@ -225,3 +225,37 @@ async fn reactions_and_statuses_and_what_is_switched_off() {
     f.github.switch_off(Feature::Issues);
     assert_eq!(f.call("GET", "issues/1", Value::Null).await.0, 410);
 }
+
+#[tokio::test]
+async fn commits_are_compared() {
+    let f = Fixture::new().await;
+    let base =
+        f.call("GET", "branches/main", Value::Null).await.1["commit"]["sha"].as_str().unwrap().to_owned();
+    f.github.commit(REPOSITORY, "Say more", &[("README.md", "# Hello, you\n")]).await.unwrap();
+    let head = f.github.commit(REPOSITORY, "Add", &[("docs/new.md", "new\n")]).await.unwrap();
+    let (status, ahead) = f.call("GET", &format!("compare/{base}...{head}"), Value::Null).await;
+    assert_eq!((status, &ahead["status"], &ahead["ahead_by"]), (200, &json!("ahead"), &json!(2)), "{ahead}");
+    let names = |body: &Value| {
+        let files = body["files"].as_array().unwrap().iter();
+        files.map(|f| f["filename"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&ahead), ["README.md", "docs/new.md"]);
+    assert_eq!(ahead["merge_base_commit"]["sha"], json!(base));
+    assert_eq!(ahead["commits"][1]["commit"]["message"], "Add");
+
+    // The files come with the first page of commits and with no other.
+    let page = |n: u32| format!("compare/{base}...main?per_page=1&page={n}");
+    let (_, first) = f.call("GET", &page(1), Value::Null).await;
+    let (_, second) = f.call("GET", &page(2), Value::Null).await;
+    assert_eq!((names(&first).len(), names(&second).len()), (2, 0));
+    assert_eq!(second["commits"][0]["sha"], json!(head));
+
+    assert_eq!(f.call("GET", &format!("compare/{head}...{base}"), Value::Null).await.1["status"], "behind");
+    assert_eq!(f.call("GET", "compare/main...main", Value::Null).await.1["status"], "identical");
+    assert_eq!(f.call("GET", &format!("compare/main...{}", "1".repeat(40)), Value::Null).await.0, 404);
+    let many: Vec<(String, &str)> = (0..301).map(|n| (format!("many/{n}.txt"), "x\n")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    f.github.commit(REPOSITORY, "Many", &many).await.unwrap();
+    let (_, body) = f.call("GET", &format!("compare/{head}...main"), Value::Null).await;
+    assert_eq!(names(&body).len(), 300, "GitHub names no more");
+}

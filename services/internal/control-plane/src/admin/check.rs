@@ -241,6 +241,13 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "`callboard run get ID` shows them with their errors",
         ));
     }
+    match crate::pauses::standing(&app.db).await {
+        Ok(pauses) => out.extend(pauses.iter().map(|pause| {
+            let next = format!("`{}` ends it", pause.subject.remedy());
+            finding(Level::Warning, "pause", "work starts", pause.words(), &next)
+        })),
+        Err(error) => out.push(finding(Level::Failure, "pauses", "can be read", error.to_string(), "")),
+    }
     match crate::workers::list(app).await {
         Ok(workers) if workers.is_empty() => out.push(finding(
             Level::Failure,

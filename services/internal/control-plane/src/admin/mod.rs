@@ -7,7 +7,7 @@ mod views;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
-    decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_retry},
+    decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_release, decide_retry},
     ids::{Id, RunId},
     rights::{Action, Principal, authorise},
 };
@@ -15,16 +15,18 @@ use futures::Stream;
 use proto::admin::{
     CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest,
     ExplainResponse, GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
-    ListWorkersResponse, LogLine, LogsRequest, RunActionRequest, RunActionResponse, RunDetail,
-    VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
+    ListWorkersResponse, LogLine, LogsRequest, PauseRequest, PauseResponse, RunActionRequest,
+    RunActionResponse, RunDetail, VerifyAuditRequest, VerifyAuditResponse,
+    admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use crate::{
-    App,
+    App, pauses,
     projects::store::by_id,
+    publishing,
     runs::{self, NewRun, Run, RunError},
     serving::internal,
     steps::{self, Step},
@@ -109,7 +111,7 @@ impl AdminCalls {
             Decision::Cancel => {
                 Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message)
             }
-            Decision::Start { .. } | Decision::Ignore | Decision::Reject { .. } => None,
+            Decision::Start { .. } | Decision::Release | Decision::Ignore | Decision::Reject { .. } => None,
         };
         steps::commit(tx, Step::RunCancelled).await?;
         match message {
@@ -166,7 +168,7 @@ impl AdminCalls {
                 };
                 Some(runs::start(&mut tx, app, &new).await?)
             }
-            Decision::Cancel | Decision::Ignore | Decision::Reject { .. } => None,
+            Decision::Cancel | Decision::Release | Decision::Ignore | Decision::Reject { .. } => None,
         };
         steps::commit(tx, Step::RunRetried).await?;
         match started {
@@ -174,6 +176,34 @@ impl AdminCalls {
                 run_id: new.id.to_string(),
                 message: format!("Queued as run {}.", new.id),
             }),
+            None => Err(CommandError::Refused(decided)),
+        }
+    }
+
+    async fn release(
+        &self,
+        principal: &Principal,
+        id: RunId,
+        reason: &str,
+    ) -> Result<RunActionResponse, CommandError> {
+        let app = &self.app;
+        let mut tx = app.db.begin().await?;
+        let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
+        let publication = publishing::publication(&mut *tx, id).await?;
+        let decided = decide_release(principal, run.state, publication.map(|p| p.state));
+        let repository = by_id(&mut *tx, run.repository_id).await?;
+        triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run release", &decided)
+            .await?;
+        let message = match decided.decision {
+            Decision::Release => {
+                let reason = app.censor.censor(reason.trim());
+                Some(publishing::release(&mut tx, app, &run, &principal.name(), &reason).await?.message)
+            }
+            Decision::Start { .. } | Decision::Cancel | Decision::Ignore | Decision::Reject { .. } => None,
+        };
+        steps::commit(tx, Step::RunReleased).await?;
+        match message {
+            Some(message) => Ok(RunActionResponse { run_id: id.to_string(), message }),
             None => Err(CommandError::Refused(decided)),
         }
     }
@@ -207,6 +237,16 @@ impl From<CommandError> for Status {
             CommandError::Refused(decided) => refusal(decided),
             CommandError::Run(inner) => failed(inner),
             CommandError::Database(inner) => internal("admin", inner),
+        }
+    }
+}
+
+impl From<pauses::NoSubject> for Status {
+    fn from(error: pauses::NoSubject) -> Self {
+        match &error {
+            pauses::NoSubject::Ambiguous(_) => Self::invalid_argument(error.to_string()),
+            pauses::NoSubject::Unknown { .. } => Self::not_found(error.to_string()),
+            pauses::NoSubject::Database(inner) => internal("admin.pause", inner),
         }
     }
 }
@@ -308,6 +348,35 @@ impl AdminService for AdminCalls {
         let principal = operator(&request, Action::Start)?;
         let asked = request.into_inner();
         Ok(Response::new(self.retry(&principal, run_id(&asked.id)?).await?))
+    }
+
+    async fn release_run(
+        &self,
+        request: Request<RunActionRequest>,
+    ) -> Result<Response<RunActionResponse>, Status> {
+        let principal = operator(&request, Action::Release)?;
+        let asked = request.into_inner();
+        Ok(Response::new(self.release(&principal, run_id(&asked.id)?, &asked.reason).await?))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let principal = operator(&request, Action::Pause)?;
+        let asked = request.into_inner();
+        let subject = pauses::subject(&self.app, &asked.subject).await?;
+        let message = pauses::pause(&self.app, subject, &principal.name(), &asked.reason)
+            .await
+            .map_err(|e| failed(&e))?;
+        Ok(Response::new(PauseResponse { message }))
+    }
+
+    async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let principal = operator(&request, Action::Pause)?;
+        let asked = request.into_inner();
+        let subject = pauses::subject(&self.app, &asked.subject).await?;
+        let message = pauses::resume(&self.app, subject, &principal.name(), &asked.reason)
+            .await
+            .map_err(|e| failed(&e))?;
+        Ok(Response::new(PauseResponse { message }))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

@@ -3,23 +3,33 @@
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ids::{Id, RunId};
+use domain::{
+    changeset::{Change, FileChange, Mode},
+    ids::{Id, RunId},
+    neutralise::neutralise_line,
+    run::RunState,
+};
 use proto::admin::{self, Explanation, LogLine, RunDetail, Timings};
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
-    App, audit, checkpoints, publishing, retention,
+    App, audit, checkpoints,
+    pauses::{self, Pause},
+    publishing, retention,
     runs::{self, Run, RunError},
     serving::internal,
     triggers,
 };
 
+/// Files of a changeset that are shown.
+const LISTED_FILES: usize = 1000;
+
 pub(super) fn text(at: Option<DateTime<Utc>>) -> String {
     at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
 }
 
-fn view(app: &App, run: &Run, pull_request_url: String) -> admin::Run {
+fn view(app: &App, run: &Run, pull_request_url: String, pauses: &[Pause]) -> admin::Run {
     let (state, kind) = run.state.columns();
     let issue_url = run.issue.as_ref().map_or_else(
         || {
@@ -40,13 +50,19 @@ fn view(app: &App, run: &Run, pull_request_url: String) -> admin::Run {
         stage: run.stage.clone(),
         state: state.to_owned(),
         class: kind.unwrap_or_default().to_owned(),
-        message: run.message.clone(),
+        message: waits_for(run, pauses).unwrap_or_else(|| run.message.clone()),
         actor: run.actor.clone(),
         created_at: text(Some(run.created_at)),
         finished_at: text(run.finished_at),
         pull_request_url,
         issue_url,
     }
+}
+
+/// Why a queued run does not start.
+fn waits_for(run: &Run, pauses: &[Pause]) -> Option<String> {
+    let pause = pauses.iter().find(|p| run.state == RunState::Queued && p.covers(run))?;
+    Some(pause.sentence())
 }
 
 /// Runs for a list.
@@ -61,11 +77,52 @@ pub(super) async fn runs(app: &App, runs: &[Run]) -> Result<Vec<admin::Run>, Run
     .into_iter()
     .map(|r| (r.run_id, r.url))
     .collect();
-    Ok(runs.iter().map(|run| view(app, run, urls.get(&run.id.uuid()).cloned().unwrap_or_default())).collect())
+    let pauses = pauses::standing(&app.db).await?;
+    let url = |run: &Run| urls.get(&run.id.uuid()).cloned().unwrap_or_default();
+    Ok(runs.iter().map(|run| view(app, run, url(run), &pauses)).collect())
 }
 
 fn since(start: DateTime<Utc>, at: Option<DateTime<Utc>>) -> Option<f64> {
     at.map(|at| (at - start).max(TimeDelta::zero()).as_seconds_f64() * 1000.0)
+}
+
+/// What is kept of an attempt's work, for a look at it. Paths are an agent's: made readable.
+async fn changeset(app: &App, run: &Run, key: &str) -> Option<admin::Changeset> {
+    let changeset = match publishing::stored_changeset(app, key).await {
+        Ok(changeset) => changeset,
+        // The rest of the run can still be shown.
+        Err(error) => {
+            tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "a kept changeset cannot be read");
+            return None;
+        }
+    };
+    let file = |file: &FileChange| {
+        let (change, mode, bytes) = match &file.change {
+            Change::Delete => ("deleted", "", 0),
+            Change::Submodule => ("submodule", "160000", 0),
+            Change::Put { mode, content } => {
+                let mode = match mode {
+                    Mode::Regular => "100644",
+                    Mode::Executable => "100755",
+                    Mode::Symlink => "120000",
+                };
+                ("written", mode, content.len())
+            }
+        };
+        let path = String::from_utf8_lossy(&file.path);
+        admin::ChangedFile {
+            path: app.censor.censor(&neutralise_line(&path, 300)).into_owned(),
+            change: change.to_owned(),
+            mode: mode.to_owned(),
+            bytes: bytes as u64,
+        }
+    };
+    Some(admin::Changeset {
+        base_sha: changeset.base.to_string(),
+        digest: publishing::digest(key).to_owned(),
+        files: changeset.files.iter().take(LISTED_FILES).map(file).collect(),
+        files_total: u32::try_from(changeset.files.len()).unwrap_or(u32::MAX),
+    })
 }
 
 /// Everything about one run.
@@ -94,12 +151,19 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
         received_to_pull_request: since(run.received_at, publication.as_ref().and_then(|p| p.published_at)),
         received_to_finished: since(run.received_at, run.finished_at),
     };
+    let pauses = pauses::standing(&app.db).await?;
+    let changeset = match publication.as_ref().and_then(|p| p.changeset_key.as_deref()) {
+        Some(key) => changeset(app, run, key).await,
+        None => None,
+    };
     Ok(RunDetail {
         run: Some(view(
             app,
             run,
             publication.as_ref().and_then(|p| p.pull_request_url.clone()).unwrap_or_default(),
+            &pauses,
         )),
+        changeset,
         summary: attempts.last().and_then(|a| a.summary.clone()).unwrap_or_default(),
         attempts: attempts
             .into_iter()

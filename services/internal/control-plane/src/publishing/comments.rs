@@ -9,12 +9,17 @@ use domain::{
 };
 
 use super::effects::Publication;
-use crate::runs::{Attempt, Run};
+use crate::{
+    pauses::Pause,
+    runs::{Attempt, Run},
+};
 
 /// Characters of an agent's summary that are posted.
 const SUMMARY_CHARS: usize = 20_000;
 /// Files listed in a report.
 const LISTED_FILES: usize = 50;
+/// Files named in a sentence.
+const NAMED_FILES: usize = 10;
 
 /// Found again by it, never read back.
 pub(crate) fn mark_of_run(run: RunId) -> String {
@@ -29,8 +34,9 @@ pub(super) fn mark_of_decision(decision: DecisionId) -> String {
     format!("<!-- callboard:decision={decision} -->")
 }
 
-fn headline(run: &Run) -> &'static str {
+fn headline(run: &Run, paused: bool) -> &'static str {
     match run.state {
+        RunState::Queued if paused => "⏸ paused",
         RunState::Queued => "⏳ queued",
         RunState::Active => "🏃 working",
         RunState::Waiting(Waiting::Held) => "✋ held for a person",
@@ -64,7 +70,13 @@ fn next_step(run: &Run) -> Option<String> {
             "Follow it with `callboard run logs -f {0}`, end it with `callboard run cancel {0}`.",
             run.id
         )),
-        RunState::Waiting(_) => Some(format!("`callboard run get {}` shows it.", run.id)),
+        RunState::Waiting(Waiting::Held) => Some(format!(
+            "`callboard run changeset {0}` shows it. Publish it with `callboard run release {0}`, drop it with `callboard run cancel {0}`.",
+            run.id
+        )),
+        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => {
+            Some(format!("`callboard run get {}` shows it.", run.id))
+        }
         RunState::Succeeded => None,
         RunState::Failed(_) | RunState::Cancelled => again(),
     }
@@ -79,12 +91,20 @@ pub(super) fn status(
     run: &Run,
     attempt: Option<&Attempt>,
     publication: Option<&Publication>,
+    pause: Option<&Pause>,
     notes: &[String],
 ) -> String {
-    let mut text =
-        format!("{}\n**Callboard** · `{}` · {}\n\n", mark_of_run(run.id), run.stage, headline(run));
-    text.push_str(&neutralise(&run.message, 2000));
-    text.push('\n');
+    let headline = headline(run, pause.is_some());
+    let mut text = format!("{}\n**Callboard** · `{}` · {headline}\n\n", mark_of_run(run.id), run.stage);
+    if let Some(pause) = pause {
+        text.push_str(&format!("{}\n", pause.sentence()));
+    }
+    // What happened before the pause still matters; that it waits for a worker is not so.
+    match (pause, attempt) {
+        (Some(_), Some(_)) => text.push_str(&format!("\n{}\n", neutralise(&run.message, 2000))),
+        (Some(_), None) => {}
+        (None, _) => text.push_str(&format!("{}\n", neutralise(&run.message, 2000))),
+    }
     // While the next one waits for a worker, how the last one started is not news.
     if let Some(attempt) = attempt.filter(|a| !a.start_note.is_empty() && run.state != RunState::Queued) {
         text.push_str(&format!("\n{}\n", neutralise(&attempt.start_note, 1000)));
@@ -93,6 +113,9 @@ pub(super) fn status(
         && !publication.findings.is_empty()
     {
         text.push('\n');
+        if let Some(by) = &publication.released_by {
+            text.push_str(&format!("Held for this, and released by `{}`:\n\n", neutralise_line(by, 60)));
+        }
         text.push_str(&findings_list(&publication.findings));
     }
     if let Some(url) = publication.and_then(|p| p.pull_request_url.as_deref())
@@ -181,13 +204,64 @@ fn summary_or_nothing(summary: &str) -> String {
     if text.trim().is_empty() { "_The agent left no summary._".to_owned() } else { text }
 }
 
+/// Who let a held changeset be published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released<'a> {
+    pub(super) by: &'a str,
+    pub(super) reason: &'a str,
+    /// What it was held for.
+    pub(super) publication: &'a Publication,
+}
+
+/// What was checked, or let through by a person.
+fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
+    let Some(Released { by, reason, publication }) = released else {
+        return "- no protected paths, no hostile paths, no known secrets\n".to_owned();
+    };
+    let mut by = format!("released by `{}`", neutralise_line(by, 60));
+    if !reason.is_empty() {
+        by.push_str(&format!(" (\"{}\")", neutralise_line(reason, 300)));
+    }
+    let mut text = String::new();
+    let protected: Vec<&str> = publication.findings.iter().filter_map(|f| f.path.as_deref()).collect();
+    if protected.is_empty() {
+        text.push_str("- no protected paths, no hostile paths, no known secrets\n");
+    } else {
+        text.push_str("- no hostile paths, no known secrets\n");
+        text.push_str(&format!("- it changes **protected files**, {by}: {}\n", paths(&protected)));
+    }
+    if let Some(head) = &publication.head_moved_to {
+        let branch = run.base_branch.as_deref().unwrap_or("?");
+        text.push_str(&format!(
+            "- `{branch}` has changed some of the same files since (up to `{}`), {by}: expect conflicts\n",
+            head.short()
+        ));
+    }
+    text
+}
+
+/// Paths for a sentence; the first few of many.
+pub(super) fn paths(paths: &[&str]) -> String {
+    let mut words: Vec<String> =
+        paths.iter().take(NAMED_FILES).map(|p| format!("`{}`", neutralise_line(p, 200))).collect();
+    if paths.len() > NAMED_FILES {
+        words.push(format!("and {} more", paths.len() - NAMED_FILES));
+    }
+    words.join(", ")
+}
+
 /// Body of the pull request: asked, done, checked.
-pub(super) fn pull_request(run: &Run, summary: &str, changeset: &Changeset) -> String {
+pub(super) fn pull_request(
+    run: &Run,
+    summary: &str,
+    changeset: &Changeset,
+    released: Option<&Released<'_>>,
+) -> String {
     format!(
         "{mark}\n### Asked\n\n#{issue}: {title}\n\n### Done\n\n{summary}\n\n### Checked\n\n\
          - against `{base}` on `{branch}`, which the run was pinned to\n\
          - {counts}, all inside what stage `{stage}` may write\n\
-         - no protected paths, no hostile paths, no known secrets\n\n\
+         {checked}\n\
          The platform checked where files may go, not whether the change is right: please review it.\n\n\
          <sub>run `{run_id}` · asked for by `{actor}`</sub>\n",
         mark = mark_of_run(run.id),
@@ -197,6 +271,7 @@ pub(super) fn pull_request(run: &Run, summary: &str, changeset: &Changeset) -> S
         base = run.base_sha.as_ref().map_or("?", |s| s.short()),
         branch = run.base_branch.as_deref().unwrap_or("?"),
         counts = counts(changeset),
+        checked = checked(run, released),
         stage = run.stage,
         run_id = run.id,
         actor = neutralise_line(&run.actor, 60),

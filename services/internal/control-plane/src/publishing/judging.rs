@@ -8,7 +8,7 @@ use domain::{
 use sqlx::PgConnection;
 
 use super::{
-    comments,
+    comments::{self, Released},
     effects::{Effect, insert_for_run, insert_publication, set_findings},
     move_publication, say_status,
 };
@@ -56,32 +56,17 @@ pub(crate) async fn publish(
         let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
         return say_status(tx, app, &run).await;
     }
-    insert_publication(
-        tx,
-        app.ids.next::<PublicationId>().uuid(),
-        run.id,
-        attempt.id.uuid(),
-        app.clock.now(),
-    )
-    .await?;
+    let id: PublicationId = app.ids.next();
+    insert_publication(tx, id, run.id, attempt.id.uuid(), app.clock.now()).await?;
     match verdict {
         Verdict::Empty => Ok(()),
         Verdict::Publish => {
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
             runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
-            let summary = attempt.summary.as_deref().unwrap_or_default();
-            let effects = [
-                Effect::Commit { message: comments::commit_message(run) },
-                Effect::Branch { name: comments::branch(run) },
-                Effect::PullRequest {
-                    title: comments::title(run),
-                    body: comments::pull_request(run, summary, changeset),
-                },
-            ];
-            Ok(insert_for_run(tx, app, run, effects).await?)
+            Ok(send(tx, app, run, attempt, changeset, None).await?)
         }
         Verdict::Hold(findings) => {
-            keep_findings(tx, run, &findings).await?;
+            keep_findings(tx, id, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
             let protected = findings.iter().all(|f| f.code != FindingCode::SecretPattern);
             let message = if protected {
@@ -94,7 +79,7 @@ pub(crate) async fn publish(
             say_status(tx, app, &run).await
         }
         Verdict::Refuse(findings) => {
-            keep_findings(tx, run, &findings).await?;
+            keep_findings(tx, id, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Refused).await?;
             let message = "The changeset was refused, and nothing was published.";
             let run =
@@ -105,8 +90,32 @@ pub(crate) async fn publish(
     }
 }
 
-async fn keep_findings(tx: &mut PgConnection, run: &Run, findings: &[Finding]) -> Result<(), RunError> {
+/// The effects that publish a changeset.
+pub(super) async fn send(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+    changeset: &Changeset,
+    released: Option<&Released<'_>>,
+) -> sqlx::Result<()> {
+    let summary = attempt.summary.as_deref().unwrap_or_default();
+    let effects = [
+        Effect::Commit { message: comments::commit_message(run) },
+        Effect::Branch { name: comments::branch(run) },
+        Effect::PullRequest {
+            title: comments::title(run),
+            body: comments::pull_request(run, summary, changeset, released),
+        },
+    ];
+    insert_for_run(tx, app, run, effects).await
+}
+
+async fn keep_findings(
+    tx: &mut PgConnection,
+    id: PublicationId,
+    findings: &[Finding],
+) -> Result<(), RunError> {
     let json = serde_json::to_value(findings).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
-    set_findings(tx, run.id, &json).await?;
-    Ok(())
+    Ok(set_findings(tx, id, &json).await?)
 }

@@ -2,15 +2,18 @@
 //! every change in the outside world is an effect row, committed together with the state
 //! that wants it and applied by the publisher.
 
+mod changesets;
 mod comments;
 mod effects;
+mod head;
 mod judging;
 mod publisher;
+mod release;
 
 use domain::{
     decision::Decided,
     ids::{DecisionId, Id, RepositoryId, RunId},
-    run::PublicationState,
+    run::{PublicationState, RunState},
 };
 use forge::Reaction;
 use serde_json::json;
@@ -18,12 +21,14 @@ use sqlx::PgConnection;
 
 use self::effects::{Effect, NewEffect, insert, insert_for_run};
 pub(crate) use self::{
+    changesets::{Unreadable, digest, stored_changeset},
     effects::{of_run, publication},
     judging::publish,
     publisher::spawn,
+    release::release,
 };
 use crate::{
-    App, audit,
+    App, audit, pauses,
     projects::store::Repository,
     runs::{self, Run, RunError},
 };
@@ -32,7 +37,15 @@ use crate::{
 pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> Result<(), RunError> {
     let attempts = runs::attempts(&mut *tx, run.id).await?;
     let publication = publication(&mut *tx, run.id).await?;
-    let body = comments::status(run, attempts.last(), publication.as_ref(), &app.notes);
+    let pause = match run.state {
+        RunState::Queued => pauses::of(&mut *tx, run).await?,
+        RunState::Active
+        | RunState::Waiting(_)
+        | RunState::Succeeded
+        | RunState::Failed(_)
+        | RunState::Cancelled => None,
+    };
+    let body = comments::status(run, attempts.last(), publication.as_ref(), pause.as_ref(), &app.notes);
     let effect = Effect::StatusComment { issue: run.issue_number, body };
     Ok(insert_for_run(tx, app, run, [effect]).await?)
 }
@@ -145,11 +158,12 @@ pub(crate) async fn move_publication(
     Ok(())
 }
 
-/// Effects of a run that are still to come are dropped: the run is over for another reason.
+/// What would publish a run's changeset is dropped: the run is over for another reason, or goes
+/// on with another changeset.
 /// One whose call may be out stays, so that what it made is found and said.
 pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
     sqlx::query!(
-        "update effects set state = 'skipped', last_error = 'the run ended first', finished_at = $2
+        "update effects set state = 'skipped', last_error = 'nothing of it is published any more', finished_at = $2
          where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request') and tried_at is null",
         run.uuid(),
         app.clock.now(),

@@ -15,9 +15,10 @@ use telemetry::shutdown::Shutdown;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    changesets::stored_changeset,
     comments,
     effects::{self, Effect, End, Pending},
-    move_publication, say_status,
+    head, move_publication, say_status,
 };
 use crate::{
     App,
@@ -82,6 +83,8 @@ enum Applied {
     Commit(domain::names::CommitSha),
     Branch(String),
     PullRequest(PullRequest),
+    /// The branch moved in files of the changeset, and nothing was made.
+    HeadMoved(head::Moved),
     /// It makes no sense any more; why.
     Pointless(&'static str),
 }
@@ -167,8 +170,14 @@ async fn apply(app: &App, pending: &Pending, repository: &Repository) -> Result<
             let Some((run, publication)) = publishing(app, pending).await? else {
                 return Ok(Applied::Pointless("the run ended first"));
             };
-            let key = publication.changeset_key.ok_or_else(|| Failure::Changeset("no key".to_owned()))?;
-            let changeset = read_changeset(app, &key).await?;
+            let key = publication
+                .changeset_key
+                .as_deref()
+                .ok_or_else(|| Failure::Changeset("no key".to_owned()))?;
+            let changeset = read_changeset(app, key).await?;
+            if let Some(moved) = head::moved(app, name, &run, &publication, &changeset).await? {
+                return Ok(Applied::HeadMoved(moved));
+            }
             let parent = changeset.base.clone();
             let commit = NewCommit {
                 parent,
@@ -264,8 +273,7 @@ async fn publishing(
 }
 
 async fn read_changeset(app: &App, key: &str) -> Result<Changeset, Failure> {
-    let bytes = app.objects.get(key).await.map_err(|e| Failure::Changeset(e.to_string()))?;
-    Changeset::from_bytes(&bytes).map_err(|e| Failure::Changeset(e.to_string()))
+    stored_changeset(app, key).await.map_err(|e| Failure::Changeset(e.to_string()))
 }
 
 fn tree_changes(changeset: Changeset) -> Result<Vec<TreeChange>, Failure> {
@@ -301,6 +309,7 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
         Applied::StatusComment(comment) => (End::Done, Some(comment.html_url.clone()), None),
         Applied::Commit(_) | Applied::Branch(_) => (End::Done, None, None),
         Applied::PullRequest(pull) => (End::Done, Some(pull.html_url.clone()), None),
+        Applied::HeadMoved(_) => (End::Skipped, None, Some("the branch moved")),
         Applied::Pointless(why) => (End::Skipped, None, Some(*why)),
     };
     if !effects::end(&mut tx, pending.id, end, app.clock.now(), url.as_deref(), why).await? {
@@ -324,7 +333,8 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
         (Applied::Commit(sha), Some(run)) => {
             update_one(
                 &sqlx::query!(
-                    "update publications set commit_sha = $2 where run_id = $1",
+                    "update publications set commit_sha = $2
+                     where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
                     run.id.uuid(),
                     sha.as_str()
                 )
@@ -336,17 +346,27 @@ async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), Ru
         }
         (Applied::Branch(branch), Some(run)) => {
             update_one(
-                &sqlx::query!("update publications set branch = $2 where run_id = $1", run.id.uuid(), branch)
-                    .execute(&mut *tx)
-                    .await?,
+                &sqlx::query!(
+                    "update publications set branch = $2
+                     where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
+                    run.id.uuid(),
+                    branch
+                )
+                .execute(&mut *tx)
+                .await?,
                 run,
             )?;
             runs::event(&mut tx, app, run.id, "branch", &branch).await?;
         }
         (Applied::PullRequest(pull), Some(run)) => published(&mut tx, app, run, &pull).await?,
+        (Applied::HeadMoved(moved), Some(run)) => head::give_way(&mut tx, app, run, &moved).await?,
         (Applied::Nothing { .. } | Applied::Pointless(_), _)
         | (
-            Applied::StatusComment(_) | Applied::Commit(_) | Applied::Branch(_) | Applied::PullRequest(_),
+            Applied::StatusComment(_)
+            | Applied::Commit(_)
+            | Applied::Branch(_)
+            | Applied::PullRequest(_)
+            | Applied::HeadMoved(_),
             None,
         ) => {}
     }
@@ -377,7 +397,8 @@ async fn published(
 ) -> Result<(), RunError> {
     let number = i64::try_from(pull.number).unwrap_or(i64::MAX);
     let updated = sqlx::query!(
-        "update publications set pull_request_number = $2, pull_request_url = $3 where run_id = $1",
+        "update publications set pull_request_number = $2, pull_request_url = $3
+         where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
         run.id.uuid(),
         number,
         pull.html_url,

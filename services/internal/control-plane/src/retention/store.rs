@@ -154,6 +154,7 @@ pub(super) async fn is_needed(tx: &mut PgConnection, key: &str) -> sqlx::Result<
                or exists (select from attempts where changeset_key = $1)
                or exists (select from attempts where session_key = $1)
                or exists (select from attempts where transcript_key = $1)
+               or exists (select from runs where input_changeset_key = $1 and finished_at is null)
                or exists (select from checkpoints where changeset_key = $1)
                or exists (select from checkpoints where session_key = $1) as "needed!""#,
         key

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::store::{self, Attempt, Run, RunError, move_run};
 use crate::{
     App,
+    pauses::hold_off_pauses,
     steps::{self, Step, around},
 };
 
@@ -17,18 +18,21 @@ use crate::{
 pub(super) const LEASE_SECONDS: u32 = 20;
 
 /// Leases the next run this worker may have: by priority, then the project with the least
-/// running, then age. The lease is committed before anything else happens.
+/// running, then age; nothing that is paused. The lease is committed before anything else happens.
 pub(super) async fn lease(
     app: &App,
     worker: WorkerId,
     process: Option<WorkerProcessId>,
 ) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
+    hold_off_pauses(&mut tx).await?;
     let next = sqlx::query_scalar!(
         "select r.run_id from runs r
          join worker_projects wp on wp.project_id = r.project_id and wp.worker_id = $1
          join repositories o on o.repository_id = r.repository_id and o.enabled
          where r.state = 'queued' and r.available_at <= $2
+           and not exists (select from pauses p where (p.project_id is null or p.project_id = r.project_id)
+                                                  and (p.stage is null or p.stage = r.stage))
          order by r.priority desc,
                   (select count(*) from attempts a join runs o using (run_id)
                     where o.project_id = r.project_id and a.state in ('leased', 'preparing', 'running')),

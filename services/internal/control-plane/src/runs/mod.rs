@@ -2,6 +2,7 @@
 
 mod attempt_calls;
 mod ending;
+mod head_moved;
 mod incoming;
 mod lease;
 mod prepare;
@@ -13,6 +14,7 @@ mod worker_calls;
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
     ending::cancel,
+    head_moved::again_on_new_head,
     incoming::Incoming,
     start::{NewRun, start},
     store::{

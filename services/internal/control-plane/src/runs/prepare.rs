@@ -8,10 +8,13 @@ use domain::{
     rights::Permission,
 };
 use forge::ForgeError;
-use prompts::{CommentText, IssueText, PromptContext};
+use prompts::{CommentText, EarlierWork, IssueText, PromptContext};
 use sqlx::types::Json;
 
-use super::store::{self, IssueSnapshot, Run, RunError};
+use super::{
+    head_moved::input_changeset,
+    store::{self, IssueSnapshot, Run, RunError},
+};
 use crate::{
     App, checkpoints,
     objects::Kind,
@@ -61,7 +64,8 @@ fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     }
 }
 
-/// The prompt of a run, prepared once and stored by digest; later attempts get the same.
+/// The prompt of a run, prepared once for each pin and stored by digest; later attempts get
+/// the same.
 pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepared> {
     if let (Some(key), Some(sha), Some(branch)) = (&run.prompt_key, &run.base_sha, &run.base_branch) {
         let text = app
@@ -141,6 +145,13 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     }
     let author_permission =
         permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
+    let earlier = input_changeset(app, run)
+        .await
+        .map_err(|e| NotPrepared::later(format!("what the earlier attempt changed cannot be read: {e}")))?
+        .map(|changeset| {
+            let path = |f: domain::changeset::FileChange| String::from_utf8_lossy(&f.path).into_owned();
+            EarlierWork::new(changeset.base.to_string(), changeset.files.into_iter().map(path).collect())
+        });
     let delimiter: [u8; 8] = app.ids.bytes();
     let context = PromptContext {
         repository: name.to_string(),
@@ -155,6 +166,7 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         },
         comments: texts,
         stage_role: stage.role.clone(),
+        earlier,
         write_scope: stage.write_scope.clone(),
         delimiter: hex::encode(delimiter),
         run_id: run.id.to_string(),

@@ -53,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) base_sha: Option<CommitSha>,
     pub(crate) issue: Option<IssueSnapshot>,
     pub(crate) prompt_key: Option<String>,
+    /// What an earlier attempt changed on another commit; see [`super::head_moved`].
+    pub(crate) input_changeset_key: Option<String>,
     pub(crate) received_at: DateTime<Utc>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) finished_at: Option<DateTime<Utc>>,
@@ -83,6 +85,7 @@ struct RunRow {
     base_sha: Option<String>,
     issue: Option<Json<IssueSnapshot>>,
     prompt_key: Option<String>,
+    input_changeset_key: Option<String>,
     received_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
@@ -115,6 +118,7 @@ impl TryFrom<RunRow> for Run {
             trace_id: row.trace_id,
             base_branch: row.base_branch,
             prompt_key: row.prompt_key,
+            input_changeset_key: row.input_changeset_key,
             received_at: row.received_at,
             created_at: row.created_at,
             finished_at: row.finished_at,
@@ -136,7 +140,7 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where r.run_id = $1"#,
         id.uuid()
@@ -158,7 +162,7 @@ pub(crate) async fn list(
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
            order by r.created_at desc, r.run_id desc limit $3"#,

@@ -314,7 +314,7 @@ async fn commit(
                 )
                 .await?;
             }
-            Decision::Ignore | Decision::Cancel => {}
+            Decision::Ignore | Decision::Cancel | Decision::Release => {}
         }
     }
     steps::commit(tx, Step::DeliveryDecided).await?;

@@ -23,7 +23,7 @@ pub(crate) use self::{
     errors::errors_logged,
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
-    world::{REPOSITORY, SOURCE, Setup, World, merge, sign},
+    world::{GO, REPOSITORY, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.

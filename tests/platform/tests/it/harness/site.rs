@@ -12,7 +12,7 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{RunActionRequest, admin_service_client::AdminServiceClient};
+use proto::admin::{PauseRequest, RunActionRequest, admin_service_client::AdminServiceClient};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use telemetry::{address::Address, clock::SystemClock};
@@ -380,6 +380,26 @@ impl Site {
         let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
         self.command("retry", async |mut c| c.retry_run(request.clone()).await.map(|r| r.into_inner().run_id))
             .await
+    }
+
+    pub(crate) async fn release(&self, run: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
+        self.command("release", async |mut c| {
+            c.release_run(request.clone()).await.map(|r| r.into_inner().message)
+        })
+        .await
+    }
+
+    /// Pauses everything; twice is once.
+    pub(crate) async fn pause(&self) {
+        let pause = async |mut c: AdminServiceClient<Channel>| c.pause(PauseRequest::default()).await;
+        self.command("pause", pause).await.expect("paused");
+    }
+
+    /// Resumes everything; twice is once.
+    pub(crate) async fn resume(&self) {
+        let resume = async |mut c: AdminServiceClient<Channel>| c.resume(PauseRequest::default()).await;
+        self.command("resume", resume).await.expect("resumed");
     }
 
     /// Waits until the transcript of a run has this text in it.

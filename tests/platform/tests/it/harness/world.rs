@@ -6,8 +6,8 @@ use callboard::{Options, Platform, config};
 use domain::{clock::Clock, ids::Ids, rights::Permission};
 use hmac::{Hmac, KeyInit, Mac};
 use proto::admin::{
-    ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, Run, RunActionRequest,
-    RunDetail, admin_service_client::AdminServiceClient,
+    ExplainRequest, Explanation, GetRunRequest, ListRunsRequest, LogsRequest, PauseRequest, Run,
+    RunActionRequest, RunDetail, admin_service_client::AdminServiceClient,
 };
 use serde_json::{Value, json};
 use telemetry::address::Address;
@@ -20,6 +20,8 @@ pub(crate) const REPOSITORY: &str = "octocat/hello-world";
 pub(crate) const SOURCE: &str = "hello-world";
 /// The webhook's secret.
 pub(crate) const SECRET: &str = "a webhook secret of the tests";
+/// The file an agent waits for (`wait_for_file`) until [`World::let_go`].
+pub(crate) const GO: &str = "/work/go";
 /// Longest a story waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -309,6 +311,56 @@ impl World {
             .await
             .map(|r| r.into_inner().run_id)
             .map_err(|s| s.message().to_owned())
+    }
+
+    /// A command as a person types it: exit code, output, and words on standard error.
+    pub(crate) async fn callboard(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command =
+            tokio::process::Command::from(subprocess::command(program("callboard"), self.folder()));
+        let done = command.arg("--config").arg(&self.config).args(words).output().await.expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (done.status.code().unwrap_or(-1), text(done.stdout), text(done.stderr))
+    }
+
+    pub(crate) async fn release(&self, id: &str, reason: &str) -> Result<String, String> {
+        let request = RunActionRequest { id: id.to_owned(), reason: reason.to_owned() };
+        let done = self.admin().release_run(request).await;
+        done.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
+    }
+
+    pub(crate) async fn pause(&self, subject: &str, reason: &str) -> Result<String, String> {
+        let request = PauseRequest { subject: subject.to_owned(), reason: reason.to_owned() };
+        let done = self.admin().pause(request).await;
+        done.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
+    }
+
+    pub(crate) async fn resume(&self, subject: &str) -> Result<String, String> {
+        let request = PauseRequest { subject: subject.to_owned(), reason: String::new() };
+        let done = self.admin().resume(request).await;
+        done.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
+    }
+
+    /// Waits until the agent of an attempt waits for [`GO`].
+    pub(crate) async fn until_waiting(&self, id: &str, attempt: u32) {
+        let request = LogsRequest { run_id: id.to_owned(), follow: true };
+        let mut lines = self.admin().logs(request).await.expect("logs").into_inner();
+        let read = async {
+            while let Some(line) = lines.message().await.expect("a line") {
+                if line.attempt == attempt && line.text.contains("waiting for") {
+                    return true;
+                }
+            }
+            false
+        };
+        let waits = tokio::time::timeout(PATIENCE, read).await.is_ok_and(|waits| waits);
+        assert!(waits, "attempt {attempt} never waited; {:#?}", self.get(id).await);
+    }
+
+    /// Lets the newest attempt, which waits for [`GO`], go on.
+    pub(crate) async fn let_go(&self, id: &str) {
+        let attempt = self.get(id).await.attempts.pop().expect("an attempt").id;
+        let file = self.folder().join("data/work").join(attempt).join("workspace/go");
+        std::fs::write(file, "").expect("written");
     }
 
     pub(crate) async fn explain(&self, subject: &str) -> Vec<Explanation> {
