@@ -3,6 +3,7 @@
 mod check;
 mod connection;
 mod explain;
+mod outbox;
 mod output;
 mod run;
 mod up;
@@ -55,6 +56,9 @@ enum Command {
     /// Workers: enrol and list.
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// Changes on the code host that were given up: list, retry, drop.
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
 }
 
 /// What went wrong, for people, and the exit code.
@@ -119,6 +123,9 @@ impl Cli {
             }
             Command::Check => check::check(config.as_ref(), self.output).await,
             Command::Worker(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
         }

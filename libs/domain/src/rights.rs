@@ -87,11 +87,14 @@ pub enum Action {
     Cancel,
     /// Enrol and list workers.
     ManageWorkers,
+    /// List, retry and drop changes on the code host.
+    ManageOutbox,
 }
 
 impl Action {
     /// Every action, for tables in tests.
-    pub const ALL: [Self; 4] = [Self::View, Self::Start, Self::Cancel, Self::ManageWorkers];
+    pub const ALL: [Self; 5] =
+        [Self::View, Self::Start, Self::Cancel, Self::ManageWorkers, Self::ManageOutbox];
 
     /// Least permission on the repository, and least project role, either of which is enough.
     fn floor(self) -> (Option<Permission>, Option<ProjectRole>) {
@@ -100,7 +103,7 @@ impl Action {
             // A start costs money and writes code: the permission on the repository decides alone.
             Self::Start => (Some(Permission::Write), None),
             Self::Cancel => (Some(Permission::Triage), Some(ProjectRole::Operator)),
-            Self::ManageWorkers => (None, None),
+            Self::ManageWorkers | Self::ManageOutbox => (None, None),
         }
     }
 }

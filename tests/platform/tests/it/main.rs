@@ -7,6 +7,7 @@ mod changesets;
 mod codex;
 mod crash_matrix;
 mod deliveries;
+mod effects;
 mod endings;
 mod histories;
 mod hostile;

@@ -1,6 +1,7 @@
 //! The CLI's calls: whoever the kernel says is at the other end of the socket.
 
 mod check;
+mod outbox;
 mod views;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -8,12 +9,14 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use domain::{
     decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_retry},
     ids::{Id, RunId},
+    outbox::Order,
     rights::{Action, Principal, authorise},
 };
 use futures::Stream;
 use proto::admin::{
-    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, ExplainRequest, ExplainResponse,
-    GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
+    CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse, EnrollWorkerRequest,
+    EnrollWorkerResponse, ExplainRequest, ExplainResponse, GetRunRequest, ListEffectsRequest,
+    ListEffectsResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
     LogsRequest, RunActionRequest, RunActionResponse, RunDetail, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
@@ -345,6 +348,33 @@ impl AdminService for AdminCalls {
         operator(&request, Action::ManageWorkers)?;
         let workers = workers::list(&self.app).await.map_err(|e| internal("admin.workers", &e))?;
         Ok(Response::new(ListWorkersResponse { workers }))
+    }
+
+    async fn list_effects(
+        &self,
+        request: Request<ListEffectsRequest>,
+    ) -> Result<Response<ListEffectsResponse>, Status> {
+        operator(&request, Action::ManageOutbox)?;
+        let effects = outbox::list(&self.app, request.get_ref().wanted()).await?;
+        Ok(Response::new(ListEffectsResponse { effects }))
+    }
+
+    async fn retry_effect(
+        &self,
+        request: Request<EffectActionRequest>,
+    ) -> Result<Response<EffectActionResponse>, Status> {
+        let principal = operator(&request, Action::ManageOutbox)?;
+        let id = request.into_inner().id;
+        Ok(Response::new(outbox::order(&self.app, &principal, Order::Retry, &id).await?))
+    }
+
+    async fn drop_effect(
+        &self,
+        request: Request<EffectActionRequest>,
+    ) -> Result<Response<EffectActionResponse>, Status> {
+        let principal = operator(&request, Action::ManageOutbox)?;
+        let id = request.into_inner().id;
+        Ok(Response::new(outbox::order(&self.app, &principal, Order::Drop, &id).await?))
     }
 }
 

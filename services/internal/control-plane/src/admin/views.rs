@@ -15,7 +15,7 @@ use crate::{
     triggers,
 };
 
-fn text(at: Option<DateTime<Utc>>) -> String {
+pub(super) fn text(at: Option<DateTime<Utc>>) -> String {
     at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
 }
 

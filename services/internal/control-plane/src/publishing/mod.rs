@@ -2,10 +2,13 @@
 //! every change in the outside world is an effect row, committed together with the state
 //! that wants it and applied by the publisher.
 
+mod applying;
 mod comments;
 mod effects;
 mod judging;
+mod outbox;
 mod publisher;
+mod recording;
 
 use domain::{
     decision::Decided,
@@ -20,6 +23,7 @@ use self::effects::{Effect, NewEffect, insert, insert_for_run};
 pub(crate) use self::{
     effects::{of_run, publication},
     judging::publish,
+    outbox::{Listed, OutboxError, Wanted, list as list_outbox, obey},
     publisher::spawn,
 };
 use crate::{
@@ -144,11 +148,13 @@ pub(crate) async fn move_publication(
 }
 
 /// Effects of a run that are still to come are dropped: the run is over for another reason.
-/// One whose call may be out stays, so that what it made is found and said.
+/// One whose call may be out stays, so that what it made is found and said; one that was given
+/// up needs nobody any more.
 pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
     sqlx::query!(
         "update effects set state = 'skipped', last_error = 'the run ended first', finished_at = $2
-         where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request') and tried_at is null",
+         where run_id = $1 and kind in ('commit', 'branch', 'pull_request')
+           and (state = 'dead' or state = 'pending' and tried_at is null)",
         run.uuid(),
         app.clock.now(),
     )

@@ -94,7 +94,7 @@ impl World {
             "database_url": database.url,
             "data_dir": folder.path().join("data"),
             "listen": { "api": "127.0.0.1:0", "admin": "127.0.0.1:0" },
-            "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "token" },
+            "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "token", "list_lag_seconds": 0 },
             "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
