@@ -4,6 +4,7 @@
 use chrono::TimeDelta;
 use proto::admin::{EffectActionRequest, ListEffectsRequest, OutboxEffect, list_effects_request::Wanted};
 use serde_json::json;
+use sqlx::Executor;
 use webhook_simulator::Fault;
 
 use crate::harness::{REPOSITORY, Setup, World, filtered};
@@ -142,6 +143,58 @@ async fn a_second_comment_of_ours_is_deleted_and_nobody_elses() {
     world.end().await;
 }
 
+/// A publisher is paused in the middle of a call; another one takes over and is done before it
+/// comes back. What the first one wrote is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_comes_back_cleans_up_after_itself() {
+    let world = lagging().await;
+    world.github.fault(Fault::Refuse(502), COMMENT, 1);
+    let issue = world.scripted_issue("Nothing", &json!([{ "print": "nothing to do" }]));
+    world.label(issue, "run:dev");
+    until_outbox(&world, "the comment to be put off", Wanted::Pending, |effects| {
+        effects.iter().any(|e| e.kind == "status_comment" && !e.last_error.is_empty())
+    })
+    .await;
+    let waiting = outbox(&world, Wanted::Pending).await;
+    let effect = waiting.iter().find(|e| e.kind == "status_comment").expect("it waits");
+
+    let mut db = world.db().await;
+    // It hangs between its call and its record.
+    db.execute("begin").await.expect("begun");
+    sqlx::query("select from runs where run_id = $1::uuid for update")
+        .bind(&effect.run_id)
+        .execute(&mut db)
+        .await
+        .expect("locked");
+    world.clock.advance(TimeDelta::seconds(11));
+    let first = world
+        .until("its comment", |g| g.comments(REPOSITORY, issue).first().map(|c| (c.id, c.body.clone())))
+        .await;
+    // The other one does not see it in the list yet, and writes its own.
+    let second = world.github.add_comment(REPOSITORY, issue, "octocat", &first.1).expect("a comment");
+    let second = i64::try_from(second).expect("an id");
+    for statement in [
+        "insert into status_comments (run_id, comment_id, url, author, created_at)
+           select run_id, $2, '', 'octocat', now() from effects where effect_id = $1::uuid",
+        "update effects set state = 'done', finished_at = now(), result = jsonb_build_object('comment', $2)
+           where effect_id = $1::uuid",
+    ] {
+        let done = sqlx::query(statement).bind(&effect.id).bind(second).execute(&mut db).await;
+        assert_eq!(done.expect("recorded").rows_affected(), 1);
+    }
+    db.execute("commit").await.expect("committed");
+    until_outbox(&world, "the look for a second one", Wanted::Pending, |effects| {
+        effects.iter().any(|e| e.kind == "sole_comment")
+    })
+    .await;
+    world.clock.advance(TimeDelta::seconds(61));
+    world.finished(&effect.run_id).await;
+    let left: Vec<u64> = world.github.comments(REPOSITORY, issue).into_iter().map(|c| c.id).collect();
+    assert_eq!(left, [u64::try_from(second).expect("an id")]);
+    assert!(world.comments(issue)[0].contains("✅"), "and it is the one that is kept up to date");
+    world.end().await;
+}
+
 /// What is definitely refused did not happen: it is not looked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_an_answer() {
@@ -167,30 +220,64 @@ async fn a_refusal_is_an_answer() {
     world.end().await;
 }
 
-/// Somebody else has a branch of that name; and one that says it is ours is not.
+/// Somebody else has a branch of that name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_branch_is_left_alone() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
-    let api = format!("{}/repos/{REPOSITORY}", world.github.api_url());
-    let client = reqwest::Client::new();
-    let main: serde_json::Value = client
-        .get(format!("{api}/git/ref/heads/main"))
-        .bearer_auth(&world.token)
-        .send()
-        .await
-        .expect("an answer")
-        .json()
-        .await
-        .expect("JSON");
-    let body = json!({ "ref": format!("refs/heads/callboard/{issue}-dev"), "sha": main["object"]["sha"] });
-    let made = client.post(format!("{api}/git/refs")).bearer_auth(&world.token).json(&body).send().await;
-    assert_eq!(made.expect("an answer").status(), 201);
+    let main = world.api("GET", "git/ref/heads/main", None).await;
+    let foreign = json!({ "ref": format!("refs/heads/callboard/{issue}-dev"), "sha": main["object"]["sha"] });
+    world.api("POST", "git/refs", Some(&foreign)).await;
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     world.finished(&run.id).await;
     let heads: Vec<String> = world.github.pull_requests(REPOSITORY).into_iter().map(|p| p.head).collect();
     assert_eq!(heads, [format!("callboard/{issue}-dev-2")]);
+    world.end().await;
+}
+
+/// The branch was made by an earlier call, at a commit with another hash but the same content
+/// (a server that signs); then the pull request was opened by one too, and a person closed it.
+/// Both are ours, and are found.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_branch_and_our_pull_request_are_recognised() {
+    let world = World::start().await;
+    world.github.fault(Fault::Refuse(403), BRANCH, 1);
+    world.github.fault(Fault::Refuse(403), PULL, 1);
+    let issue = world.issue("Say hello", "Please.");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    until_outbox(&world, "the branch to be given up", Wanted::Dead, |effects| !effects.is_empty()).await;
+    let branch = outbox(&world, Wanted::Dead).await.remove(0);
+
+    let made =
+        world.get(&run.id).await.events.into_iter().find(|e| e.kind == "committed").expect("made").text;
+    let ours = world.api("GET", &format!("git/commits/{made}"), None).await;
+    let parents: Vec<_> = ours["parents"].as_array().expect("parents").iter().map(|p| &p["sha"]).collect();
+    let same = json!({ "tree": ours["tree"]["sha"], "parents": parents, "message": ours["message"] });
+    let head =
+        world.api("POST", "git/commits", Some(&same)).await["sha"].as_str().expect("a hash").to_owned();
+    assert_ne!(head, made);
+    let name = format!("callboard/{issue}-dev");
+    world.api("POST", "git/refs", Some(&json!({ "ref": format!("refs/heads/{name}"), "sha": head }))).await;
+    let retry = EffectActionRequest { id: branch.id };
+    world.admin().retry_effect(retry).await.expect("retried");
+
+    until_outbox(&world, "the pull request to be given up", Wanted::Dead, |effects| !effects.is_empty())
+        .await;
+    let pull = outbox(&world, Wanted::Dead).await.remove(0);
+    assert_eq!(pull.kind, "pull_request");
+    let new = json!({ "title": "T", "body": "B", "head": name, "base": "main" });
+    let number = world.api("POST", "pulls", Some(&new)).await["number"].as_u64().expect("a number");
+    world.github.close_issue(REPOSITORY, number, "mona").expect("closed");
+    let retry = EffectActionRequest { id: pull.id };
+    world.admin().retry_effect(retry).await.expect("retried");
+    let detail = world.finished(&run.id).await;
+    let run = detail.run.expect("a run");
+    assert_eq!(run.state, "succeeded");
+    assert!(run.pull_request_url.ends_with(&format!("/{number}")), "{}", run.pull_request_url);
+    let pulls = world.github.pull_requests(REPOSITORY);
+    assert_eq!((pulls.len(), pulls[0].head.as_str(), pulls[0].head_sha.as_str()), (1, &*name, &*head));
     world.end().await;
 }
 
@@ -249,14 +336,10 @@ async fn a_publication_that_fails_is_dropped_with_its_run() {
     assert_eq!((failed.state.as_str(), failed.class.as_str()), ("failed", "infrastructure"));
     assert_eq!(detail.publication_state, "refused");
     filtered().bind(|| insta::assert_snapshot!("publication_dropped", world.comments(issue)[0]));
-    let who: String = {
-        use sqlx::Connection;
-        let mut db = sqlx::PgConnection::connect(&world.database.url).await.expect("connected");
-        sqlx::query_scalar("select actor from audit where action = 'effect.dropped'")
-            .fetch_one(&mut db)
-            .await
-            .expect("it is in the audit log")
-    };
+    let who: String = sqlx::query_scalar("select actor from audit where action = 'effect.dropped'")
+        .fetch_one(&mut world.db().await)
+        .await
+        .expect("it is in the audit log");
     assert!(who.starts_with("uid:"), "{who}");
     let again = world.admin().drop_effect(request).await.expect_err("it is gone");
     assert_eq!(again.message(), "It was skipped, and nobody waits for it.");

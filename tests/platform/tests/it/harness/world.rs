@@ -10,6 +10,7 @@ use proto::admin::{
     RunDetail, admin_service_client::AdminServiceClient,
 };
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use telemetry::address::Address;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
@@ -291,6 +292,24 @@ impl World {
     pub(crate) async fn explain(&self, subject: &str) -> Vec<Explanation> {
         let request = ExplainRequest { subject: subject.to_owned() };
         self.admin().explain(request).await.expect("an explanation").into_inner().explanations
+    }
+
+    /// A connection to the platform's database.
+    pub(crate) async fn db(&self) -> PgConnection {
+        PgConnection::connect(&self.database.url).await.expect("connected")
+    }
+
+    /// What GitHub's API answers `octocat` about the repository.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let url = format!("{}/repos/{REPOSITORY}/{path}", self.github.api_url());
+        let mut request =
+            reqwest::Client::new().request(method.parse().expect("a method"), url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{method} {path}: {}", answer.status());
+        answer.json().await.expect("JSON")
     }
 
     /// Our comments on an issue.
