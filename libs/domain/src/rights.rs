@@ -178,6 +178,7 @@ mod tests {
         Start: no no no no yes yes yes
         Cancel: no no no yes yes yes yes
         ManageWorkers: no no no no no no no
+        ManageOutbox: no no no no no no no
         ");
     }
 

@@ -171,12 +171,14 @@ async fn retry(
     waiting: Option<&Run>,
     who: &str,
 ) -> Result<String, RunError> {
-    // What an earlier call may have done is still not known: `tried_at` stays.
+    // What an earlier call may have done is still not known: `tried_at` stays, and lists lag.
     let updated = sqlx::query!(
-        "update effects set state = 'pending', tries = 0, available_at = $2, finished_at = null
+        "update effects set state = 'pending', tries = 0, finished_at = null,
+                available_at = greatest($2, tried_at + make_interval(secs => $3))
          where effect_id = $1 and state = 'dead'",
         subject.id.uuid(),
         app.clock.now(),
+        app.forge.list_lag().as_secs_f64(),
     )
     .execute(&mut *tx)
     .await?;
