@@ -240,6 +240,7 @@ pub(crate) fn control_plane_settings(
         api_url: config.github.api_url.clone(),
         credential: Credential::PersonalAccessToken(token.clone()),
         clock: Arc::clone(&options.clock),
+        list_lag: Duration::from_secs(u64::from(config.github.list_lag_seconds)),
     })?;
     let address = match &config.listen.internal {
         Some(text) => text.parse().context("listen.internal")?,

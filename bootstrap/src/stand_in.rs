@@ -93,7 +93,7 @@ fn write(folder: &Path, simulator: &Simulator, agent: &Path, secret: &str) -> an
     // JSON is YAML.
     let text = json!({
         "data_dir": folder.join("data"),
-        "github": { "api_url": simulator.api_url(), "web_url": simulator.web_url(), "git_url": simulator.git_url(), "token_file": "token" },
+        "github": { "api_url": simulator.api_url(), "web_url": simulator.web_url(), "git_url": simulator.git_url(), "token_file": "token", "list_lag_seconds": 0 },
         "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "webhook-secret" }] }],
         "agents": { "default": "command", "command": { "argv": [agent] } },
     });

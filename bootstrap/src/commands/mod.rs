@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod connection;
 mod explain;
+mod outbox;
 mod output;
 mod pause;
 mod run;
@@ -64,6 +65,9 @@ enum Command {
     /// Workers: enrol and list.
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// Changes on the code host that were given up: list, retry, drop.
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
 }
 
 /// What went wrong, for people, and the exit code.
@@ -135,6 +139,9 @@ impl Cli {
             Command::Audit(command) => command.run(&Connection::open(config.as_ref())?, self.output).await,
             Command::Check => check::check(config.as_ref(), self.output).await,
             Command::Worker(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
         }

@@ -111,6 +111,14 @@ pub struct Github {
     pub git_url: Url,
     /// A personal access token.
     pub token_file: PathBuf,
+    /// Seconds after which a list shows what was made. So long a comment whose fate is unknown
+    /// is not looked for; six times as long a second one is.
+    #[serde(default = "default_list_lag")]
+    pub list_lag_seconds: u32,
+}
+
+fn default_list_lag() -> u32 {
+    10
 }
 
 fn default_api_url() -> Url {

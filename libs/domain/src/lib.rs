@@ -12,6 +12,7 @@ pub mod ids;
 pub mod label;
 pub mod names;
 pub mod neutralise;
+pub mod outbox;
 pub mod retention;
 pub mod retry;
 pub mod rights;

@@ -91,12 +91,21 @@ pub enum Action {
     Pause,
     /// Enrol and list workers.
     ManageWorkers,
+    /// List, retry and drop changes on the code host.
+    ManageOutbox,
 }
 
 impl Action {
     /// Every action, for tables in tests.
-    pub const ALL: [Self; 6] =
-        [Self::View, Self::Start, Self::Cancel, Self::Release, Self::Pause, Self::ManageWorkers];
+    pub const ALL: [Self; 7] = [
+        Self::View,
+        Self::Start,
+        Self::Cancel,
+        Self::Release,
+        Self::Pause,
+        Self::ManageWorkers,
+        Self::ManageOutbox,
+    ];
 
     /// Least permission on the repository, and least project role, either of which is enough.
     fn floor(self) -> (Option<Permission>, Option<ProjectRole>) {
@@ -107,7 +116,7 @@ impl Action {
             Self::Cancel => (Some(Permission::Triage), Some(ProjectRole::Operator)),
             Self::Release => (Some(Permission::Maintain), Some(ProjectRole::Approver)),
             // A pause may reach beyond one project.
-            Self::Pause | Self::ManageWorkers => (None, None),
+            Self::Pause | Self::ManageWorkers | Self::ManageOutbox => (None, None),
         }
     }
 }
@@ -184,6 +193,7 @@ mod tests {
         Release: no no no no no yes yes
         Pause: no no no no no no no
         ManageWorkers: no no no no no no no
+        ManageOutbox: no no no no no no no
         ");
     }
 

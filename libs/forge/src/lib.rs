@@ -152,6 +152,17 @@ pub struct NewCommit {
     pub date: DateTime<Utc>,
 }
 
+/// A commit as the host has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Hash of its tree.
+    pub tree: String,
+    /// Its parents, in order.
+    pub parents: Vec<CommitSha>,
+    /// Message with trailers.
+    pub message: String,
+}
+
 /// A pull request to be opened.
 #[derive(Clone, Debug)]
 pub struct NewPullRequest {
@@ -189,6 +200,9 @@ pub enum Reaction {
 /// A code host. One value is one identity on it.
 #[async_trait::async_trait]
 pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
+    /// How long a list may not show yet what was made. Before that time has passed, not being
+    /// listed says nothing.
+    fn list_lag(&self) -> Duration;
     /// Login of the identity we act as.
     async fn identity(&self) -> Result<String>;
     /// The repository as it is now.
@@ -201,6 +215,8 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     async fn comments(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Comment>>;
     /// Writes a comment.
     async fn create_comment(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<Comment>;
+    /// Deletes a comment; one that is not there is fine.
+    async fn delete_comment(&self, repository: &RepositoryName, comment: u64) -> Result<()>;
     /// Replaces a comment's text.
     async fn update_comment(&self, repository: &RepositoryName, comment: u64, body: &str) -> Result<Comment>;
     /// Puts labels on an issue or pull request, creating those that do not exist.
@@ -223,6 +239,8 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<Option<Vec<String>>>;
     /// Stores a commit (blobs, tree, commit) that no branch points at yet.
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha>;
+    /// A commit by its hash.
+    async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit>;
     /// Points a new branch at a commit.
     async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()>;
     /// Opens a pull request.
@@ -231,6 +249,6 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
         repository: &RepositoryName,
         new: &NewPullRequest,
     ) -> Result<PullRequest>;
-    /// The open pull request of a branch of this repository, if there is one.
-    async fn pull_request_of(&self, repository: &RepositoryName, head: &str) -> Result<Option<PullRequest>>;
+    /// The pull requests of a branch of this repository, open and closed, newest first.
+    async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>>;
 }

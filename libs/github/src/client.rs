@@ -42,6 +42,8 @@ pub struct GithubSettings {
     pub credential: Credential,
     /// Rate limits end at a point in time.
     pub clock: Arc<dyn Clock>,
+    /// How long a list may not show yet what was made.
+    pub list_lag: Duration,
 }
 
 /// Settings that cannot work.
@@ -79,7 +81,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Must be called inside a tokio runtime: the HTTP client has a task of its own.
     pub(crate) fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
-        let GithubSettings { api_url: base, credential, clock } = settings;
+        let GithubSettings { api_url: base, credential, clock, list_lag: _ } = settings;
         let plain = base.username().is_empty() && base.password().is_none() && base.query().is_none();
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain {
             return Err(SetupError::ApiUrl);
@@ -300,7 +302,7 @@ mod tests {
         let with = |url: &str, token: &str| {
             let api_url = url.parse().expect("a URL");
             let credential = Credential::PersonalAccessToken(token.into());
-            Client::new(GithubSettings { api_url, credential, clock: noon() })
+            Client::new(GithubSettings { api_url, credential, clock: noon(), list_lag: Duration::ZERO })
         };
         for url in ["ftp://host", "https://user:secret@host", "https://host/?a=b", "data:text"] {
             let error = with(url, "ghp_token").expect_err(url);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::SecondsFormat;
 use domain::names::CommitSha;
-use forge::{FileMode, ForgeError, NewCommit, Result, TreeChange};
+use forge::{Commit, FileMode, ForgeError, NewCommit, Result, TreeChange};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,6 +56,21 @@ pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result
     });
     let stored: StoredCommit = repository.post(&["git", "commits"], &body).await?.json()?;
     Ok(stored.sha)
+}
+
+#[derive(Deserialize)]
+struct ReadCommit {
+    tree: Object,
+    #[serde(default)]
+    parents: Vec<StoredCommit>,
+    message: String,
+}
+
+/// Reads a commit.
+pub(crate) async fn read(repository: &Scope<'_>, sha: &CommitSha) -> Result<Commit> {
+    let body: ReadCommit = repository.get(&["git", "commits", sha.as_str()], &[]).await?.json()?;
+    let parents = body.parents.into_iter().map(|parent| parent.sha).collect();
+    Ok(Commit { tree: body.tree.sha, parents, message: body.message })
 }
 
 /// A change names a file. On top of `base_tree` an entry that names a folder would replace

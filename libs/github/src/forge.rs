@@ -1,12 +1,15 @@
 //! GitHub as a [`Forge`].
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use domain::{
     names::{CommitSha, RepositoryName},
     rights::Permission,
 };
 use forge::{
-    Comment, Forge, ForgeError, Issue, NewCommit, NewPullRequest, PullRequest, Reaction, Repository, Result,
+    Comment, Commit, Forge, ForgeError, Issue, NewCommit, NewPullRequest, PullRequest, Reaction, Repository,
+    Result,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +30,7 @@ const MAX_COMPARED_FILES: usize = 300;
 #[derive(Debug)]
 pub struct GithubForge {
     client: Client,
+    list_lag: Duration,
     identity: OnceCell<String>,
 }
 
@@ -36,7 +40,8 @@ impl GithubForge {
     /// # Errors
     /// [`SetupError`] when the settings cannot work.
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
-        Ok(Self { client: Client::new(settings)?, identity: OnceCell::new() })
+        let list_lag = settings.list_lag;
+        Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
     }
 }
 
@@ -223,6 +228,10 @@ impl From<PullRequestBody> for PullRequest {
 
 #[async_trait::async_trait]
 impl Forge for GithubForge {
+    fn list_lag(&self) -> Duration {
+        self.list_lag
+    }
+
     async fn identity(&self) -> Result<String> {
         let ask =
             || async { Ok(self.client.for_ourselves().get(&["user"], &[]).await?.json::<User>()?.login) };
@@ -293,6 +302,16 @@ impl Forge for GithubForge {
         let path = ["issues", &number.to_string(), "comments"];
         let answer = self.client.for_repository(repository).post(&path, &json!({ "body": body })).await?;
         Ok(answer.json::<CommentBody>()?.into())
+    }
+
+    async fn delete_comment(&self, repository: &RepositoryName, comment: u64) -> Result<()> {
+        let path = ["issues", "comments", &comment.to_string()];
+        match self.client.for_repository(repository).delete(&path).await {
+            Ok(_) => Ok(()),
+            // It may be the comment that is not there, or the repository.
+            Err(ForgeError::Missing { .. }) => self.repository(repository).await.map(drop),
+            Err(error) => Err(error),
+        }
     }
 
     async fn update_comment(&self, repository: &RepositoryName, comment: u64, body: &str) -> Result<Comment> {
@@ -380,6 +399,10 @@ impl Forge for GithubForge {
         commit::create(&self.client.for_repository(repository), commit).await
     }
 
+    async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
+        commit::read(&self.client.for_repository(repository), sha).await
+    }
+
     async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()> {
         let body = json!({ "ref": format!("refs/heads/{branch}"), "sha": at });
         self.client.for_repository(repository).post(&["git", "refs"], &body).await.map(drop)
@@ -395,9 +418,9 @@ impl Forge for GithubForge {
         Ok(answer.json::<PullRequestBody>()?.into())
     }
 
-    async fn pull_request_of(&self, repository: &RepositoryName, head: &str) -> Result<Option<PullRequest>> {
+    async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>> {
         let owned = format!("{}:{head}", repository.owner());
-        let query = [("head", owned.as_str()), ("state", "open"), ("per_page", "100")];
+        let query = [("head", owned.as_str()), ("state", "all"), ("per_page", "100")];
         let answer = self.client.for_repository(repository).get(&["pulls"], &query).await?;
         let found: Vec<PullRequestBody> = answer.json()?;
         // A server that does not filter by head gives all of them.
@@ -405,11 +428,9 @@ impl Forge for GithubForge {
             let same_repository = |head: &HeadRepositoryBody| {
                 head.full_name.parse().is_ok_and(|name: RepositoryName| name == *repository)
             };
-            pull.head.branch == head
-                && pull.state == "open"
-                && pull.head.repo.as_ref().is_some_and(same_repository)
+            pull.head.branch == head && pull.head.repo.as_ref().is_some_and(same_repository)
         };
-        Ok(found.into_iter().find(ours).map(PullRequest::from))
+        Ok(found.into_iter().filter(ours).map(PullRequest::from).collect())
     }
 }
 

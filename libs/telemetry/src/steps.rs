@@ -88,10 +88,16 @@ steps! {
     EffectRecorded = "effect_recorded",
     /// An effect is given up.
     EffectGivenUp = "effect_given_up",
+    /// A person has an effect tried again that was given up.
+    EffectRetried = "effect_retried",
+    /// A person drops an effect that was given up.
+    EffectDropped = "effect_dropped",
     /// The status comment is written or edited at the code host.
     CallStatusComment = "call_status_comment",
     /// Another comment is written at the code host.
     CallComment = "call_comment",
+    /// A second comment of ours is looked for at the code host, and deleted.
+    CallSoleComment = "call_sole_comment",
     /// A label is taken off at the code host.
     CallRemoveLabel = "call_remove_label",
     /// Labels are put on at the code host.

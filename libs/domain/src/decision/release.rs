@@ -36,6 +36,12 @@ pub fn decide_release(
             "The changeset was refused, and what is refused is never published.".to_owned(),
             "Look at it with `callboard run changeset`; `callboard run retry` has the work done anew.",
         ),
+        (RunState::Waiting(Waiting::Held), Some(PublicationState::Publishing)) => reject(
+            Reason::RunNotHeld,
+            "Nothing of the run is held for a word of yours: publishing it failed, and waits to be tried again."
+                .to_owned(),
+            "`callboard outbox list` shows what failed; `callboard outbox retry ID` tries it again.",
+        ),
         (
             _,
             None

@@ -31,7 +31,8 @@ pub(crate) fn noon() -> Arc<dyn Clock> {
 
 pub(crate) fn settings(url: &str) -> GithubSettings {
     let credential = Credential::PersonalAccessToken(TOKEN.into());
-    GithubSettings { api_url: url.parse().expect("a URL"), credential, clock: noon() }
+    let api_url = url.parse().expect("a URL");
+    GithubSettings { api_url, credential, clock: noon(), list_lag: Duration::ZERO }
 }
 
 #[derive(Clone, Debug)]
@@ -432,25 +433,64 @@ async fn paths_that_changed_between_two_commits() {
 }
 
 #[tokio::test]
-async fn the_open_pull_request_of_a_branch() {
-    let pull = |number: u64, branch: &str, owner: &str| {
+async fn the_pull_requests_of_a_branch_open_and_closed() {
+    let pull = |number: u64, branch: &str, owner: &str, state: &str| {
         json!({
-            "number": number, "html_url": "https://github.com/p", "state": "open",
+            "number": number, "html_url": "https://github.com/p", "state": state,
             "head": { "ref": branch, "sha": SHA, "repo": { "full_name": format!("{owner}/hello-world") } },
         })
     };
-    // A server that does not filter.
-    let all = json!([
-        pull(1, "other", "octocat"),
-        pull(2, "callboard/7-dev", "mallory"),
-        pull(3, "callboard/7-dev", "Octocat")
+    // A server that does not filter; and one whose repository is gone.
+    let mut all = json!([
+        pull(5, "other", "octocat", "open"),
+        pull(4, "callboard/7-dev", "mallory", "open"),
+        pull(3, "callboard/7-dev", "Octocat", "open"),
+        pull(2, "callboard/7-dev", "octocat", "closed"),
+        pull(1, "callboard/7-dev", "octocat", "open"),
     ]);
+    all[4]["head"]["repo"] = Value::Null;
     let server = Server::start(move |_| json_reply(200, &all)).await;
-    let found = server.forge.pull_request_of(&repository(), "callboard/7-dev").await.unwrap().unwrap();
-    assert_eq!((found.number, found.open, found.head_sha.as_str()), (3, true, SHA));
-    assert_eq!(server.calls(), ["GET /pulls?head=octocat%3Acallboard%2F7-dev&state=open&per_page=100"]);
+    let found = server.forge.pull_requests_of(&repository(), "callboard/7-dev").await.unwrap();
+    let found: Vec<_> = found.iter().map(|p| (p.number, p.open, p.head_sha.as_str())).collect();
+    assert_eq!(found, [(3, true, SHA), (2, false, SHA)]);
+    assert_eq!(server.calls(), ["GET /pulls?head=octocat%3Acallboard%2F7-dev&state=all&per_page=100"]);
     let server = Server::start(|_| json_reply(200, &json!([]))).await;
-    assert!(server.forge.pull_request_of(&repository(), "x").await.unwrap().is_none());
+    assert!(server.forge.pull_requests_of(&repository(), "x").await.unwrap().is_empty());
+}
+
+/// As GitHub's documentation shows it, with more than we read.
+#[tokio::test]
+async fn a_commit_is_read() {
+    let body = json!({
+        "sha": SHA, "node_id": "MDY6Q29tbWl0", "url": "https://api.github.com/c",
+        "author": { "date": "2026-11-21T16:00:49Z", "name": "Callboard", "email": "c@example.com" },
+        "message": "Add a greeting\n\nCallboard-Run: 7",
+        "tree": { "url": "https://api.github.com/t", "sha": OTHER_SHA },
+        "parents": [{ "url": "https://api.github.com/p", "sha": OTHER_SHA, "html_url": "https://github.com/p" }],
+        "verification": { "verified": false, "reason": "unsigned", "signature": null, "payload": null },
+    });
+    let server = Server::start(move |_| json_reply(200, &body)).await;
+    let commit = server.forge.commit(&repository(), &SHA.parse().unwrap()).await.unwrap();
+    assert_eq!(commit.tree, OTHER_SHA);
+    assert_eq!(commit.parents, [OTHER_SHA.parse().unwrap()]);
+    assert_eq!(commit.message, "Add a greeting\n\nCallboard-Run: 7");
+    assert_eq!(server.calls(), [format!("GET /git/commits/{SHA}")]);
+}
+
+#[tokio::test]
+async fn a_comment_is_deleted_once() {
+    let server = Server::start(|_| (204, Vec::new(), String::new())).await;
+    server.forge.delete_comment(&repository(), 5).await.unwrap();
+    assert_eq!(server.calls(), ["DELETE /issues/comments/5"]);
+    // It is gone already: the repository tells that apart from being locked out.
+    let server = Server::start(|seen| match seen.method {
+        Method::DELETE => refused(404, "Not Found"),
+        _ => json_reply(200, &repository_body()),
+    })
+    .await;
+    server.forge.delete_comment(&repository(), 5).await.unwrap();
+    let server = Server::start(|_| refused(404, "Not Found")).await;
+    assert!(matches!(server.forge.delete_comment(&repository(), 5).await, Err(ForgeError::Missing { .. })));
 }
 
 #[tokio::test]

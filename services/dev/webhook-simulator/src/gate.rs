@@ -14,7 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Simulator, refusal::Refusal, world::World};
+use crate::{
+    Simulator,
+    fault::{self, Fault},
+    refusal::Refusal,
+    world::World,
+};
 
 /// Something a server may not offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,8 +181,7 @@ fn credentials(value: &str) -> Vec<String> {
     pair.map(|(user, password)| vec![password.to_owned(), user.to_owned()]).unwrap_or_default()
 }
 
-/// Every request passes here before its handler. Fault scripts (answer, delay, cut) belong
-/// right before the handler is called.
+/// Every request passes here before its handler.
 pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Request, next: Next) -> Response {
     let whole = request.uri().path().to_owned();
     if whole.starts_with("/_stand-in/") {
@@ -194,7 +198,7 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
     let mut response = if api_path.is_some() {
         let rate = simulator.change(|world| world.spend(&caller, u32::from(template != "/rate_limit")));
         let mut response = match admit(&simulator, &caller, &template, rate) {
-            Ok(()) => next.run(request).await,
+            Ok(()) => answer(&simulator, &method, &template, request, next).await,
             Err(refusal) => refusal.into_response(),
         };
         add_headers(&simulator, &mut response, &caller, rate);
@@ -217,6 +221,24 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         world.log.push(logged);
     });
     response
+}
+
+/// The handler's answer, unless something goes wrong as a test says.
+async fn answer(
+    simulator: &Simulator,
+    method: &Method,
+    template: &str,
+    request: Request,
+    next: Next,
+) -> Response {
+    match simulator.change(|world| world.next_fault(method.as_str(), template)) {
+        None => next.run(request).await,
+        Some(Fault::Refuse(status)) => fault::refusal(status),
+        Some(Fault::LoseAnswer) => {
+            drop(next.run(request).await);
+            fault::broken_off()
+        }
+    }
 }
 
 /// What is decided about an API request before its handler.

@@ -10,6 +10,7 @@
 mod actions;
 mod control;
 mod delivery;
+mod fault;
 mod gate;
 mod git;
 mod pages;
@@ -27,6 +28,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use domain::{clock::Clock, ids::Ids};
 
 pub use delivery::{Answer, Delivery};
+pub use fault::Fault;
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;

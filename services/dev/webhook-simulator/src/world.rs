@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     delivery::Delivery,
+    fault::Scripted,
     gate::{Feature, LoggedRequest, Spending},
     git::{Bare, diff::DiffStat},
     payload::Urls,
@@ -36,6 +37,7 @@ pub(crate) struct World {
     /// Deliveries made by the change under way, sent once the lock is free.
     pub(crate) outgoing: Vec<u64>,
     pub(crate) switched_off: BTreeSet<Feature>,
+    pub(crate) faults: Vec<Scripted>,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
 }
@@ -208,6 +210,7 @@ impl World {
             deliveries: BTreeMap::new(),
             outgoing: Vec::new(),
             switched_off: BTreeSet::new(),
+            faults: Vec::new(),
             log: Vec::new(),
             spending: HashMap::new(),
         }

@@ -5,10 +5,15 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
+use proto::admin::EffectActionRequest;
 use serde_json::json;
 use telemetry::steps::Step;
+use webhook_simulator::Fault;
 
 use crate::harness::{Plan, REPOSITORY, Server, Site};
+
+const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
+const COMMIT: &str = "POST /repos/{owner}/{repo}/git/commits";
 
 /// Stories told at the same time.
 const LANES: usize = 3;
@@ -42,8 +47,12 @@ enum Story {
     Release,
     /// Everything is paused before the label and resumed after it.
     Pause,
-    /// Not reached by a crash of its own; why.
-    Elsewhere(&'static str),
+    /// An issue is labelled, and the code host refuses the first request of this kind.
+    Refused(&'static str, u16),
+    /// The code host will not take the commit, and a person has it tried again.
+    OutboxRetry,
+    /// The code host will not take the commit, and a person drops it.
+    OutboxDrop,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -93,9 +102,14 @@ fn story_of(step: Step) -> Story {
         Step::AttemptFailed => Story::TooMuchOutput,
         Step::AttemptEnded => Story::RunnerDies,
         Step::LateWordNoted => Story::LateWord,
-        Step::DeliveryPutOff | Step::RunNotPrepared | Step::EffectPutOff | Step::EffectGivenUp => {
-            Story::Elsewhere("needs faults of the code host")
+        Step::DeliveryPutOff => {
+            Story::Refused("GET /repos/{owner}/{repo}/collaborators/{username}/permission", 502)
         }
+        Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/git/ref/{*name}", 502),
+        Step::EffectPutOff | Step::CallSoleComment => Story::Refused(COMMENT, 502),
+        Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
+        Step::EffectRetried => Story::OutboxRetry,
+        Step::EffectDropped => Story::OutboxDrop,
     }
 }
 
@@ -116,7 +130,9 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::OldAge
         | Story::Release
         | Story::Pause
-        | Story::Elsewhere(_) => {
+        | Story::Refused(..)
+        | Story::OutboxRetry
+        | Story::OutboxDrop => {
             json!({})
         }
     };
@@ -248,7 +264,32 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.resume().await;
             "succeeded"
         }
-        Story::Elsewhere(_) => return Ok(()),
+        Story::Refused(request, status) => {
+            site.github.fault(Fault::Refuse(status), request, 1);
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::OutboxRetry | Story::OutboxDrop => {
+            site.github.fault(Fault::Refuse(403), COMMIT, 1);
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            let request = EffectActionRequest { id: site.given_up().await };
+            let again = story == Story::OutboxRetry;
+            // After a crash the first call may have been the one that did it.
+            drop(
+                site.command("outbox", async |mut c| {
+                    if again {
+                        c.retry_effect(request.clone()).await
+                    } else {
+                        c.drop_effect(request.clone()).await
+                    }
+                })
+                .await,
+            );
+            if again { "succeeded" } else { "failed" }
+        }
     };
     site.until_killed(kills).await;
     site.settled().await;

@@ -10,6 +10,7 @@ mod checkpoints;
 mod codex;
 mod crash_matrix;
 mod deliveries;
+mod effects;
 mod endings;
 mod held;
 mod histories;

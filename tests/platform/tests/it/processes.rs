@@ -48,6 +48,11 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
         let (code, _, err) = story.callboard(&["explain", "nothing-like-this"]);
         assert_eq!(code, 1);
         insta::assert_snapshot!("explain_of_nothing", err);
+        let (code, out, _) = story.callboard(&["outbox", "list"]);
+        assert_eq!((code, out.as_str()), (0, "Nothing was given up.\n"));
+        let (code, _, err) = story.callboard(&["outbox", "retry", "nonsense"]);
+        assert_eq!(code, 2);
+        insta::assert_snapshot!("outbox_retry_of_nonsense", err);
     });
     let (code, out, _) = story.callboard(&["check"]);
     assert_eq!(code, 0, "{out}");
@@ -55,11 +60,18 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
     let workers = story.json(&["worker", "list"]);
     assert_eq!(workers[0]["name"], "local");
 
+    let done = story.json(&["outbox", "list", "--all"]);
+    let done = done.as_array().expect("effects").iter().find(|e| e["kind"] == "pull_request").expect("one");
+    assert_eq!(done["state"], "done");
+    let (code, _, err) = story.callboard(&["outbox", "drop", done["id"].as_str().expect("an id")]);
+    assert!(code == 1 && err.contains("It is done."), "{code} {err}");
+
     let metrics = http_get(story.admin, "/metrics").expect("metrics");
     for name in [
         "callboard_webhook_deliveries_total",
         "callboard_decisions_total",
         "callboard_effects_total",
+        "callboard_effects_dead",
         "callboard_runs",
     ] {
         assert!(metrics.contains(name), "{name} in {metrics}");

@@ -238,7 +238,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "effects",
             "none given up",
             format!("{dead} given up"),
-            "`callboard run get ID` shows them with their errors",
+            "`callboard outbox list` shows them with their errors; retry or drop each",
         ));
     }
     match crate::pauses::standing(&app.db).await {

@@ -2,6 +2,7 @@
 
 mod check;
 mod log;
+mod outbox;
 mod views;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -9,15 +10,16 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use domain::{
     decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_release, decide_retry},
     ids::{Id, RunId},
+    outbox::Order,
     rights::{Action, Principal, authorise},
 };
 use futures::Stream;
 use proto::admin::{
-    CheckRequest, CheckResponse, EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest,
-    ExplainResponse, GetRunRequest, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
-    ListWorkersResponse, LogLine, LogsRequest, PauseRequest, PauseResponse, RunActionRequest,
-    RunActionResponse, RunDetail, VerifyAuditRequest, VerifyAuditResponse,
-    admin_service_server::AdminService,
+    CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse, EnrollWorkerRequest,
+    EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, GetRunRequest, ListEffectsRequest,
+    ListEffectsResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
+    LogsRequest, PauseRequest, PauseResponse, RunActionRequest, RunActionResponse, RunDetail,
+    VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -425,6 +427,33 @@ impl AdminService for AdminCalls {
     ) -> Result<Response<VerifyAuditResponse>, Status> {
         operator(&request, Action::View)?;
         Ok(Response::new(log::verify(&self.app, request.get_ref()).await?))
+    }
+
+    async fn list_effects(
+        &self,
+        request: Request<ListEffectsRequest>,
+    ) -> Result<Response<ListEffectsResponse>, Status> {
+        operator(&request, Action::ManageOutbox)?;
+        let effects = outbox::list(&self.app, request.get_ref().wanted()).await?;
+        Ok(Response::new(ListEffectsResponse { effects }))
+    }
+
+    async fn retry_effect(
+        &self,
+        request: Request<EffectActionRequest>,
+    ) -> Result<Response<EffectActionResponse>, Status> {
+        let principal = operator(&request, Action::ManageOutbox)?;
+        let id = request.into_inner().id;
+        Ok(Response::new(outbox::order(&self.app, &principal, Order::Retry, &id).await?))
+    }
+
+    async fn drop_effect(
+        &self,
+        request: Request<EffectActionRequest>,
+    ) -> Result<Response<EffectActionResponse>, Status> {
+        let principal = operator(&request, Action::ManageOutbox)?;
+        let id = request.into_inner().id;
+        Ok(Response::new(outbox::order(&self.app, &principal, Order::Drop, &id).await?))
     }
 }
 

@@ -175,12 +175,17 @@ pub(super) fn title(run: &Run) -> String {
 /// Commit message with the trailer that names the run.
 pub(super) fn commit_message(run: &Run) -> String {
     format!(
-        "{}\n\nWork of stage {} on issue #{}.\n\nCallboard-Run: {}\n",
+        "{}\n\nWork of stage {} on issue #{}.\n\n{}\n",
         title(run),
         run.stage,
         run.issue_number,
-        run.id
+        trailer(run.id)
     )
+}
+
+/// The line of a commit message that names the run.
+pub(super) fn trailer(run: RunId) -> String {
+    format!("Callboard-Run: {run}")
 }
 
 /// Branch of a run, before the number that makes it unique.

@@ -1,6 +1,8 @@
 //! The effects table: what is to change in the outside world.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     changeset::Finding,
     ids::{EffectId, Id, PublicationId, RepositoryId, RunId},
@@ -10,7 +12,7 @@ use domain::{
 };
 use forge::Reaction;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
 use uuid::Uuid;
 
@@ -29,6 +31,9 @@ pub(crate) enum Effect {
     StatusComment { issue: i64, body: String },
     /// A comment that stays as it is.
     Comment { number: i64, body: String, mark: String },
+    /// Of our comments with that mark, made since then, only one stays: a second one may have
+    /// been written by a call of unknown outcome.
+    SoleComment { number: i64, mark: String, since: DateTime<Utc>, keep: i64 },
     /// A label comes off.
     RemoveLabel { number: i64, label: String },
     /// Labels go on.
@@ -49,6 +54,7 @@ impl Effect {
         match self {
             Self::StatusComment { .. } => "status_comment",
             Self::Comment { .. } => "comment",
+            Self::SoleComment { .. } => "sole_comment",
             Self::RemoveLabel { .. } => "remove_label",
             Self::AddLabels { .. } => "add_labels",
             Self::React { .. } => "react",
@@ -63,6 +69,7 @@ impl Effect {
         match self {
             Self::StatusComment { .. } => Step::CallStatusComment,
             Self::Comment { .. } => Step::CallComment,
+            Self::SoleComment { .. } => Step::CallSoleComment,
             Self::RemoveLabel { .. } => Step::CallRemoveLabel,
             Self::AddLabels { .. } => Step::CallAddLabels,
             Self::React { .. } => Step::CallReact,
@@ -76,9 +83,11 @@ impl Effect {
     /// and does not stop the run.
     pub(crate) fn is_nicety(&self) -> bool {
         match self {
-            Self::RemoveLabel { .. } | Self::AddLabels { .. } | Self::React { .. } | Self::Comment { .. } => {
-                true
-            }
+            Self::RemoveLabel { .. }
+            | Self::AddLabels { .. }
+            | Self::React { .. }
+            | Self::Comment { .. }
+            | Self::SoleComment { .. } => true,
             Self::StatusComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
@@ -92,6 +101,7 @@ impl Effect {
             Self::React { .. } => retry::NICETY,
             Self::StatusComment { .. }
             | Self::Comment { .. }
+            | Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::Commit { .. }
@@ -106,11 +116,49 @@ impl Effect {
             Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => true,
             Self::StatusComment { .. }
             | Self::Comment { .. }
+            | Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. } => false,
         }
     }
+
+    /// How long after a call of unknown outcome nothing is known about it yet.
+    pub(crate) fn in_doubt_for(&self, list_lag: Duration) -> Duration {
+        match self {
+            // Found again in a list, and lists lag.
+            Self::StatusComment { .. } | Self::Comment { .. } => list_lag,
+            // The answer to a repeated call tells, whenever it is made.
+            Self::SoleComment { .. }
+            | Self::RemoveLabel { .. }
+            | Self::AddLabels { .. }
+            | Self::React { .. }
+            | Self::Commit { .. }
+            | Self::Branch { .. }
+            | Self::PullRequest { .. } => Duration::ZERO,
+        }
+    }
+
+    /// How long it waits before it is applied.
+    fn wait(&self, list_lag: Duration) -> Duration {
+        match self {
+            // By then the list is sure to show both, and calls that were out have come in.
+            Self::SoleComment { .. } => list_lag * 6,
+            Self::StatusComment { .. }
+            | Self::Comment { .. }
+            | Self::RemoveLabel { .. }
+            | Self::AddLabels { .. }
+            | Self::React { .. }
+            | Self::Commit { .. }
+            | Self::Branch { .. }
+            | Self::PullRequest { .. } => Duration::ZERO,
+        }
+    }
+}
+
+/// That much later.
+pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
+    now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(5))
 }
 
 /// An effect to be stored.
@@ -123,7 +171,7 @@ pub(crate) struct NewEffect<'a> {
 }
 
 /// Stores an effect in the caller's transaction. A newer status comment replaces one that
-/// was not sent yet.
+/// was not sent yet or was given up.
 pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>) -> sqlx::Result<()> {
     let now = app.clock.now();
     if let (Effect::StatusComment { .. }, Some(run)) = (new.effect, new.run) {
@@ -138,14 +186,15 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
     }
     sqlx::query!(
         "insert into effects (effect_id, run_id, repository_id, kind, payload, state, available_at, trace_id, created_at)
-         values ($1, $2, $3, $4, $5, 'pending', $6, $7, $6)",
+         values ($1, $2, $3, $4, $5, 'pending', $6, $7, $8)",
         app.ids.next::<EffectId>().uuid(),
         new.run.map(Id::uuid),
         new.repository.uuid(),
         new.effect.kind(),
         censored(app, new.effect).map_err(|e| sqlx::Error::Encode(Box::new(e)))?,
-        now,
+        after(now, new.effect.wait(app.forge.list_lag())),
         new.trace_id,
+        now,
     )
     .execute(&mut *tx)
     .await?;
@@ -195,12 +244,15 @@ pub(crate) struct Pending {
     pub(crate) created_at: DateTime<Utc>,
 }
 
-/// The next effect of every run (and every effect without one) that may be applied now.
+/// The next effect of every run (and every effect without one) that may be applied now. While
+/// a part of a publication is given up, the parts after it wait for a person.
 pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
     let rows = sqlx::query!(
         r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
                   tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
-           from (select distinct on (coalesce(run_id, effect_id)) * from effects where state = 'pending'
+           from (select distinct on (coalesce(run_id, effect_id)) * from effects e where state = 'pending'
+                 and not (kind in ('commit', 'branch', 'pull_request') and exists (select from effects d
+                   where d.run_id = e.run_id and d.state = 'dead' and d.kind in ('commit', 'branch', 'pull_request')))
                  order by coalesce(run_id, effect_id), ordinal) first
            where available_at <= $1 order by ordinal limit 100"#,
         now
@@ -224,45 +276,62 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
             // One row of a newer version must not stop all the others.
             Err(error) => {
                 tracing::error!(effect_id = %id, %error, "an effect that cannot be read is given up");
-                end(&mut *db.acquire().await?, id, End::Dead, now, None, Some(&error.to_string())).await?;
+                end(
+                    &mut *db.acquire().await?,
+                    id,
+                    End::Dead,
+                    now,
+                    &Made::default(),
+                    Some(&error.to_string()),
+                )
+                .await?;
             }
         }
     }
     Ok(due)
 }
 
-/// Notes that a call is about to go out. False when the effect is not pending any more, or
-/// another publisher was first.
+/// Notes that a call is about to go out. Nothing is known about it before `known_at`, whatever
+/// becomes of this process. False when the effect is not pending any more, or another
+/// publisher was first.
 pub(crate) async fn mark_tried(
     db: &PgPool,
-    id: EffectId,
-    tries: i32,
+    pending: &Pending,
     now: DateTime<Utc>,
+    known_at: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let mark = sqlx::query!(
-        "update effects set tried_at = $2, tries = tries + 1 where effect_id = $1 and state = 'pending' and tries = $3",
-        id.uuid(),
+        "update effects set tried_at = $2, available_at = $3, tries = tries + 1
+         where effect_id = $1 and state = 'pending' and tries = $4",
+        pending.id.uuid(),
         now,
-        tries
+        known_at,
+        pending.tries
     );
     let marked = around(Step::EffectTried, mark.execute(db)).await?;
     Ok(marked.rows_affected() == 1)
 }
 
-/// Tries again later; a wait the code host asked for does not count as a try.
+/// Tries again later. When the code host asked to wait, nothing happened, and it was no try;
+/// otherwise the outcome is unknown.
 pub(crate) async fn put_off(
     db: &PgPool,
-    id: EffectId,
+    pending: &Pending,
     until: DateTime<Utc>,
     error: &str,
-    counts: bool,
+    limited: bool,
 ) -> sqlx::Result<()> {
     let put_off = sqlx::query!(
-        "update effects set available_at = $2, last_error = $3, tries = tries - $4 where effect_id = $1 and state = 'pending'",
-        id.uuid(),
+        "update effects set available_at = $2, last_error = $3, tries = tries - $4,
+                tried_at = case when $5 then $6 else tried_at end
+         where effect_id = $1 and state = 'pending'",
+        pending.id.uuid(),
         until,
         error,
-        i32::from(!counts),
+        i32::from(limited),
+        limited,
+        // As it was before this call.
+        pending.tried_at,
     );
     around(Step::EffectPutOff, put_off.execute(db)).await?;
     Ok(())
@@ -286,27 +355,45 @@ impl End {
     }
 }
 
+/// What an effect made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Made {
+    /// Where people find it.
+    pub(crate) url: Option<String>,
+    /// The comment, where it is one.
+    pub(crate) comment: Option<i64>,
+}
+
 /// Ends an effect. False when somebody else did.
 pub(crate) async fn end(
     tx: &mut PgConnection,
     id: EffectId,
     end: End,
     now: DateTime<Utc>,
-    url: Option<&str>,
+    made: &Made,
     error: Option<&str>,
 ) -> sqlx::Result<bool> {
     let ended = sqlx::query!(
-        "update effects set state = $2, finished_at = $3, result_url = $4, last_error = $5 where effect_id = $1 and state = 'pending'",
+        "update effects set state = $2, finished_at = $3, result_url = $4, last_error = $5, result = $6
+         where effect_id = $1 and state = 'pending'",
         id.uuid(),
         end.name(),
         now,
-        url,
+        made.url,
         error,
+        made.comment.map(|comment| json!({ "comment": comment })),
     )
     .execute(&mut *tx)
     .await?;
     Topic::Effects.notify(tx).await?;
     Ok(ended.rows_affected() == 1)
+}
+
+/// The comment that is recorded as what an effect made.
+pub(crate) async fn recorded_comment(tx: &mut PgConnection, id: EffectId) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!("select (result ->> 'comment')::bigint from effects where effect_id = $1", id.uuid())
+        .fetch_one(tx)
+        .await
 }
 
 /// An effect as people see it.

@@ -2,12 +2,15 @@
 //! every change in the outside world is an effect row, committed together with the state
 //! that wants it and applied by the publisher.
 
+mod applying;
 mod changesets;
 mod comments;
 mod effects;
 mod head;
 mod judging;
+mod outbox;
 mod publisher;
+mod recording;
 mod release;
 
 use domain::{
@@ -24,6 +27,7 @@ pub(crate) use self::{
     changesets::{Unreadable, digest, stored_changeset},
     effects::{of_run, publication},
     judging::publish,
+    outbox::{Listed, OutboxError, Wanted, list as list_outbox, obey},
     publisher::spawn,
     release::release,
 };
@@ -159,12 +163,13 @@ pub(crate) async fn move_publication(
 }
 
 /// What would publish a run's changeset is dropped: the run is over for another reason, or goes
-/// on with another changeset.
-/// One whose call may be out stays, so that what it made is found and said.
+/// on with another changeset. One whose call may be out stays, so that what it made is found
+/// and said; one that was given up needs nobody any more.
 pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
     sqlx::query!(
         "update effects set state = 'skipped', last_error = 'nothing of it is published any more', finished_at = $2
-         where run_id = $1 and state = 'pending' and kind in ('commit', 'branch', 'pull_request') and tried_at is null",
+         where run_id = $1 and kind in ('commit', 'branch', 'pull_request')
+           and (state = 'dead' or state = 'pending' and tried_at is null)",
         run.uuid(),
         app.clock.now(),
     )

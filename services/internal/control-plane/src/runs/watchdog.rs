@@ -108,5 +108,10 @@ async fn gauges(app: &App) -> sqlx::Result<()> {
         .await?;
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     metrics::gauge!("callboard_effects_pending").set(pending as f64);
+    let dead = sqlx::query_scalar!(r#"select count(*) as "n!" from effects where state = 'dead'"#)
+        .fetch_one(&app.db)
+        .await?;
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!("callboard_effects_dead").set(dead as f64);
     Ok(())
 }

@@ -195,7 +195,7 @@ impl Site {
                 "key_file": key,
                 "objects": { "directory": folder.path().join("objects") },
                 "listen": { "api": api, "admin": admin },
-                "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "../token" },
+                "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "../token", "list_lag_seconds": 0 },
                 "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret" }] }],
                 "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
             });
@@ -386,6 +386,18 @@ impl Site {
         let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
         self.command("release", async |mut c| {
             c.release_run(request.clone()).await.map(|r| r.into_inner().message)
+        })
+        .await
+    }
+
+    /// The effect that was given up, once there is one.
+    pub(crate) async fn given_up(&self) -> String {
+        self.until("an effect that is given up", async || {
+            sqlx::query_scalar("select effect_id::text from effects where state = 'dead'")
+                .fetch_optional(&self.db)
+                .await
+                .ok()
+                .flatten()
         })
         .await
     }

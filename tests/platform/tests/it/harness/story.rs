@@ -85,7 +85,7 @@ impl Story {
             "database_url": database.url,
             "data_dir": "data",
             "listen": { "api": api, "admin": admin },
-            "github": { "api_url": github["api_url"], "web_url": github["web_url"], "git_url": github["git_url"], "token_file": "token" },
+            "github": { "api_url": github["api_url"], "web_url": github["web_url"], "git_url": github["git_url"], "token_file": "token", "list_lag_seconds": 0 },
             "projects": [{ "name": "demo", "repositories": [{ "name": "octocat/hello-world", "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });

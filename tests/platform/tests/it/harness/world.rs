@@ -10,6 +10,7 @@ use proto::admin::{
     RunActionRequest, RunDetail, admin_service_client::AdminServiceClient,
 };
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use telemetry::address::Address;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
@@ -96,7 +97,7 @@ impl World {
             "database_url": database.url,
             "data_dir": folder.path().join("data"),
             "listen": { "api": "127.0.0.1:0", "admin": "127.0.0.1:0" },
-            "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "token" },
+            "github": { "api_url": github.api_url(), "web_url": github.web_url(), "git_url": github.git_url(), "token_file": "token", "list_lag_seconds": 0 },
             "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
@@ -366,6 +367,24 @@ impl World {
     pub(crate) async fn explain(&self, subject: &str) -> Vec<Explanation> {
         let request = ExplainRequest { subject: subject.to_owned() };
         self.admin().explain(request).await.expect("an explanation").into_inner().explanations
+    }
+
+    /// A connection to the platform's database.
+    pub(crate) async fn db(&self) -> PgConnection {
+        PgConnection::connect(&self.database.url).await.expect("connected")
+    }
+
+    /// What GitHub's API answers `octocat` about the repository.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let url = format!("{}/repos/{REPOSITORY}/{path}", self.github.api_url());
+        let mut request =
+            reqwest::Client::new().request(method.parse().expect("a method"), url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{method} {path}: {}", answer.status());
+        answer.json().await.expect("JSON")
     }
 
     /// Our comments on an issue.

@@ -1,0 +1,198 @@
+//! What an effect made becomes known, in one transaction with what follows from it.
+
+use domain::{
+    ids::Id,
+    run::{PublicationState, RunState},
+};
+use forge::{Comment, PullRequest};
+use sqlx::PgConnection;
+
+use super::{
+    applying::{Applied, read_changeset, sole_comment},
+    comments,
+    effects::{self, Effect, End, Made, Pending},
+    head, move_publication, say_status,
+};
+use crate::{
+    App,
+    runs::{self, RunError},
+    steps::{self, Step},
+};
+
+fn signed(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn made(applied: &Applied) -> Made {
+    match applied {
+        Applied::Edited(comment) | Applied::Written { comment, .. } => {
+            Made { url: Some(comment.html_url.clone()), comment: Some(signed(comment.id)) }
+        }
+        Applied::PullRequest(pull) => Made { url: Some(pull.html_url.clone()), comment: None },
+        Applied::Done
+        | Applied::Commit(_)
+        | Applied::Branch { .. }
+        | Applied::HeadMoved(_)
+        | Applied::Pointless(_) => Made::default(),
+    }
+}
+
+/// One transaction: the effect ends, and what it made is known.
+pub(super) async fn record(app: &App, pending: &Pending, applied: Applied) -> Result<(), RunError> {
+    let mut tx = app.db.begin().await?;
+    let run = match pending.run {
+        Some(id) => runs::lock(&mut tx, id).await?,
+        None => None,
+    };
+    let made = made(&applied);
+    let (end, why) = match applied {
+        Applied::Pointless(why) => (End::Skipped, Some(why)),
+        Applied::HeadMoved(_) => (End::Skipped, Some("the branch moved")),
+        Applied::Done
+        | Applied::Edited(_)
+        | Applied::Written { .. }
+        | Applied::Commit(_)
+        | Applied::Branch { .. }
+        | Applied::PullRequest(_) => (End::Done, None),
+    };
+    if !effects::end(&mut tx, pending.id, end, app.clock.now(), &made, why).await? {
+        // This process was paused, and another one has done it meanwhile.
+        if let Applied::Written { comment, .. } = &applied
+            && let Some(recorded) = effects::recorded_comment(&mut tx, pending.id).await?
+            && recorded != signed(comment.id)
+        {
+            sole_comment(&mut tx, app, pending, recorded).await?;
+            steps::commit(tx, Step::EffectRecorded).await?;
+        }
+        return Ok(());
+    }
+    if let Applied::Written { comment, doubtful: true } = &applied {
+        sole_comment(&mut tx, app, pending, signed(comment.id)).await?;
+    }
+    if let Some(run) = &run {
+        known(&mut tx, app, pending, run, &applied).await?;
+    }
+    steps::commit(tx, Step::EffectRecorded).await?;
+    metrics::counter!("callboard_effects_total", "kind" => pending.effect.kind(), "result" => end.name())
+        .increment(1);
+    tracing::info!(
+        effect_id = %pending.id, run_id = pending.run.map(|r| r.to_string()), trace_id = pending.trace_id,
+        kind = pending.effect.kind(), result = end.name(), url = made.url, "effect applied"
+    );
+    Ok(())
+}
+
+/// What a run knows from now on.
+async fn known(
+    tx: &mut PgConnection,
+    app: &App,
+    pending: &Pending,
+    run: &runs::Run,
+    applied: &Applied,
+) -> Result<(), RunError> {
+    match applied {
+        Applied::Written { comment, .. } if matches!(pending.effect, Effect::StatusComment { .. }) => {
+            status_comment(tx, app, run, comment).await
+        }
+        Applied::Commit(sha) => {
+            let updated = sqlx::query!(
+                "update publications set commit_sha = $2
+                 where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
+                run.id.uuid(),
+                sha.as_str()
+            );
+            update_one(&updated.execute(&mut *tx).await?, run)?;
+            Ok(runs::event(tx, app, run.id, "committed", sha.as_str()).await?)
+        }
+        Applied::Branch { name, head } => {
+            let updated = sqlx::query!(
+                "update publications set branch = $2, commit_sha = $3
+                 where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
+                run.id.uuid(),
+                name,
+                head.as_str()
+            );
+            update_one(&updated.execute(&mut *tx).await?, run)?;
+            Ok(runs::event(tx, app, run.id, "branch", name).await?)
+        }
+        Applied::PullRequest(pull) => published(tx, app, run, pull).await,
+        Applied::HeadMoved(moved) => head::give_way(tx, app, run, moved).await,
+        Applied::Done | Applied::Edited(_) | Applied::Written { .. } | Applied::Pointless(_) => Ok(()),
+    }
+}
+
+async fn status_comment(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &runs::Run,
+    comment: &Comment,
+) -> Result<(), RunError> {
+    sqlx::query!(
+        "insert into status_comments (run_id, comment_id, url, author, created_at) values ($1, $2, $3, $4, $5) on conflict (run_id) do nothing",
+        run.id.uuid(),
+        signed(comment.id),
+        comment.html_url,
+        comment.author,
+        app.clock.now(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(runs::event(tx, app, run.id, "commented", &comment.html_url).await?)
+}
+
+fn update_one(result: &sqlx::postgres::PgQueryResult, run: &runs::Run) -> Result<(), RunError> {
+    if result.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(RunError::Damaged { table: "publications", id: run.id.uuid(), problem: "is gone".to_owned() })
+    }
+}
+
+/// The pull request is there: the run is done, and people are told.
+async fn published(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &runs::Run,
+    pull: &PullRequest,
+) -> Result<(), RunError> {
+    let number = signed(pull.number);
+    let updated = sqlx::query!(
+        "update publications set pull_request_number = $2, pull_request_url = $3
+         where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
+        run.id.uuid(),
+        number,
+        pull.html_url,
+    )
+    .execute(&mut *tx)
+    .await?;
+    update_one(&updated, run)?;
+    if run.state != RunState::Active {
+        // Cancelled while the call was out: the pull request stands, and it is said.
+        let text = format!("A pull request had been opened by then: {}", pull.html_url);
+        runs::event(tx, app, run.id, "pull_request", &text).await?;
+        return say_status(tx, app, run).await;
+    }
+    move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Published).await?;
+    let message = format!("Pull request: {}", pull.html_url);
+    let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
+    let mut effects = Vec::new();
+    let publication = effects::publication(&mut *tx, run.id).await?;
+    if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
+        && let Some(key) = publication.and_then(|p| p.changeset_key)
+    {
+        runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
+        match read_changeset(app, &key).await {
+            Ok(changeset) => effects.push(Effect::Comment {
+                number,
+                body: comments::report(&run, &attempt, &changeset),
+                mark: comments::mark_of_report(run.id),
+            }),
+            Err(error) => {
+                tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "no report");
+            }
+        }
+    }
+    effects.push(Effect::AddLabels { number: run.issue_number, labels: vec!["state:in-review".to_owned()] });
+    effects::insert_for_run(tx, app, &run, effects).await?;
+    say_status(tx, app, &run).await
+}
