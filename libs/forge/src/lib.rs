@@ -227,8 +227,6 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()>;
     /// Head of a branch, or `None` when there is no such branch.
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>>;
-    /// Is this commit in the repository, so that it can be fetched?
-    async fn has_commit(&self, repository: &RepositoryName, commit: &CommitSha) -> Result<bool>;
     /// Every path that differs between two commits, renamed ones under both names. `None` when
     /// the host does not tell them all, or `head` does not go on from `base`.
     async fn changed_paths(

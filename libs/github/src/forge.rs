@@ -364,14 +364,6 @@ impl Forge for GithubForge {
         }
     }
 
-    async fn has_commit(&self, repository: &RepositoryName, commit: &CommitSha) -> Result<bool> {
-        match self.client.for_repository(repository).get(&["git", "commits", commit.as_str()], &[]).await {
-            Ok(_) => Ok(true),
-            Err(ForgeError::Missing { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn changed_paths(
         &self,
         repository: &RepositoryName,

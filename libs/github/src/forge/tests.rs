@@ -388,19 +388,6 @@ async fn branches_with_slashes() {
 }
 
 #[tokio::test]
-async fn a_commit_is_there_or_not() {
-    let server = Server::start(|seen| match seen.target.ends_with(SHA) {
-        true => json_reply(200, &json!({ "sha": SHA })),
-        false => refused(404, "Not Found"),
-    });
-    let server = server.await;
-    let gone = "f".repeat(40).parse().unwrap();
-    assert!(server.forge.has_commit(&repository(), &SHA.parse().unwrap()).await.unwrap());
-    assert!(!server.forge.has_commit(&repository(), &gone).await.unwrap());
-    assert_eq!(server.calls()[0], format!("GET /git/commits/{SHA}"));
-}
-
-#[tokio::test]
 async fn paths_that_changed_between_two_commits() {
     let compared = |status: &'static str, files: Value| {
         Server::start(move |_| {

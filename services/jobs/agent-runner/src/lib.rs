@@ -150,6 +150,16 @@ impl Work<'_> {
             };
             transcript.runner(&said).await;
         }
+        if !assignment.earlier_base_sha.is_empty() {
+            let earlier =
+                restore::earlier_work(gateway, assignment, &options.workspace.join("earlier")).await;
+            let said = match earlier {
+                Ok(1) => "1 file of an earlier attempt is in ../earlier.".to_owned(),
+                Ok(files) => format!("{files} files of an earlier attempt are in ../earlier."),
+                Err(error) => format!("What an earlier attempt changed is not at hand: {error:#}."),
+            };
+            transcript.runner(&said).await;
+        }
         let source =
             checkpoint::Source { git: git.clone(), base: base.clone(), repo: repo.clone(), sessions };
         let kept = restored.map(|(fingerprint, _)| fingerprint);

@@ -57,6 +57,29 @@ pub(crate) async fn restore(
     }
 }
 
+/// Puts what an earlier attempt wrote before the branch moved into `folder`, beside the clone;
+/// the prompt names its files, deleted ones included. Returns how many are there.
+///
+/// # Errors
+/// When it cannot be fetched or written; the attempt goes on without.
+pub(crate) async fn earlier_work(
+    gateway: &Gateway,
+    assignment: &Assignment,
+    folder: &Path,
+) -> anyhow::Result<usize> {
+    let parts = gateway.restore().await.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
+    let (mut changeset, _) = read(parts, &assignment.earlier_base_sha)?;
+    changeset.restorable()?;
+    changeset.files.retain(|file| matches!(file.change, Change::Put { .. }));
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || {
+        fs::create_dir_all(&folder)?;
+        write(&changeset, &folder)?;
+        Ok(changeset.files.len())
+    })
+    .await?
+}
+
 fn fingerprint(changeset: &Changeset, session: &[u8]) -> Fingerprint {
     let changes: Vec<_> = changeset
         .files

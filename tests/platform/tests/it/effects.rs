@@ -336,7 +336,7 @@ async fn a_publication_that_fails_is_dropped_with_its_run() {
     assert_eq!((failed.state.as_str(), failed.class.as_str()), ("failed", "infrastructure"));
     assert_eq!(detail.publication_state, "refused");
     filtered().bind(|| insta::assert_snapshot!("publication_dropped", world.comments(issue)[0]));
-    let who: String = sqlx::query_scalar("select actor from audit where action = 'effect.dropped'")
+    let who: String = sqlx::query_scalar("select actor from events where action = 'effect.dropped'")
         .fetch_one(&mut world.db().await)
         .await
         .expect("it is in the audit log");

@@ -52,7 +52,7 @@ async fn what_is_held_is_shown_and_released_by_a_person() {
     // Who, which publication, and which bytes: in the audit log and among the decisions.
     let mut database = PgConnection::connect(&world.database.url).await.expect("connected");
     let (actor, digest): (String, String) = sqlx::query_as(
-        "select actor, detail ->> 'changeset' from audit where action = 'publication.released'",
+        "select actor, detail ->> 'changeset' from events where action = 'publication.released'",
     )
     .fetch_one(&mut database)
     .await
@@ -136,6 +136,12 @@ async fn a_branch_that_moved_in_the_same_file_takes_a_new_attempt() {
     let prompt = std::fs::read_to_string(world.folder().join("data/objects").join(prompt)).expect("a prompt");
     let expected = format!("finished on commit {}", first.base_sha);
     assert!(prompt.contains(&expected) && prompt.contains("\n- `README.md`\n"), "{prompt}");
+    // What the first one wrote is at hand, beside the clone of the new state.
+    let work = world.folder().join("data/work");
+    let workspace = std::fs::read_dir(work).expect("workspaces").next().expect("one").expect("read").path();
+    let read = |path: &str| std::fs::read_to_string(workspace.join("workspace").join(path)).expect("a file");
+    assert_eq!(read("earlier/README.md"), "# Hello, world\na\n");
+    assert!(read("repo/README.md").starts_with("# Hello, all of you\n"));
 
     world.let_go(&run.id).await;
     let detail = world.finished(&run.id).await;

@@ -64,11 +64,12 @@ async fn nothing_starts_while_the_platform_is_paused() {
         assert!(!world.comments(issue)[0].contains("Paused by"));
     }
     let mut database = PgConnection::connect(&world.database.url).await.expect("connected");
-    let actions: Vec<String> =
-        sqlx::query_scalar("select action from audit where subject = 'platform' order by happened_at")
-            .fetch_all(&mut database)
-            .await
-            .expect("audit");
+    let actions: Vec<String> = sqlx::query_scalar(
+        "select action from events where subject = 'platform' and action like 'work.%' order by ordinal",
+    )
+    .fetch_all(&mut database)
+    .await
+    .expect("audit");
     assert_eq!(actions, ["work.paused", "work.resumed"]);
     world.end().await;
 }

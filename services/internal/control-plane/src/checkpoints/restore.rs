@@ -58,9 +58,17 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
             );
             (None, starts_afresh(&attempt, &why))
         }
+        None if run.input_changeset_key.is_some() => {
+            let note = format!(
+                "Attempt {} works on the branch as it is now, with what an earlier attempt changed beside it.",
+                attempt.number
+            );
+            (None, note)
+        }
         None if attempt.number > 1 => {
             let before = match attempt.number {
                 2 => "attempt 1".to_owned(),
+                3 => "attempts 1 and 2".to_owned(),
                 n => format!("attempts 1 to {}", n - 1),
             };
             (None, starts_afresh(&attempt, &format!("{before} left no checkpoint")))
@@ -166,16 +174,23 @@ pub(crate) async fn point(app: &App, attempt: &Attempt) -> Result<Option<Restore
     })))
 }
 
-/// The checkpoint an attempt goes on from, in parts.
+/// The checkpoint an attempt goes on from, or else what an earlier attempt changed before the
+/// branch moved, in parts.
 ///
 /// # Errors
 /// `not_found` when there is none, or it is not kept any more.
 pub(crate) async fn stream(
     app: &App,
+    run: &Run,
     attempt: &Attempt,
 ) -> Result<impl Stream<Item = Result<CheckpointPart, Status>> + use<>, Status> {
     let gone = || Status::not_found("it is not kept any more");
-    let from = attempt.restored_from.ok_or_else(|| Status::not_found("the attempt starts afresh"))?;
+    let Some(from) = attempt.restored_from else {
+        let earlier =
+            runs::input_changeset(app, run).await.map_err(|e| internal("checkpoints.earlier", &e))?;
+        let earlier = earlier.ok_or_else(|| Status::not_found("the attempt starts afresh"))?;
+        return Ok(futures::stream::iter(parts(earlier, &[])));
+    };
     let checkpoint = store::of_attempt(&app.db, from)
         .await
         .map_err(|e| internal("checkpoints.restore", &e))?

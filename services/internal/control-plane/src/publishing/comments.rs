@@ -5,7 +5,7 @@ use domain::{
     decision::Decided,
     ids::{DecisionId, RunId},
     neutralise::{neutralise, neutralise_line},
-    run::{FailureClass, RunState, Waiting},
+    run::{FailureClass, PublicationState, RunState, Waiting},
 };
 
 use super::effects::Publication;
@@ -58,7 +58,7 @@ fn headline(run: &Run, paused: bool) -> &'static str {
 }
 
 /// What to do next, for people in a hurry.
-fn next_step(run: &Run) -> Option<String> {
+fn next_step(run: &Run, publication: Option<&Publication>) -> Option<String> {
     let again = || {
         Some(format!(
             "To start again, put `run:{}` back on this issue, or `callboard run retry {}`.",
@@ -70,6 +70,12 @@ fn next_step(run: &Run) -> Option<String> {
             "Follow it with `callboard run logs -f {0}`, end it with `callboard run cancel {0}`.",
             run.id
         )),
+        // Its message says what to do about the effect that failed.
+        RunState::Waiting(Waiting::Held)
+            if publication.is_some_and(|p| p.state == PublicationState::Publishing) =>
+        {
+            Some(format!("`callboard run changeset {}` shows the result.", run.id))
+        }
         RunState::Waiting(Waiting::Held) => Some(format!(
             "`callboard run changeset {0}` shows it. Publish it with `callboard run release {0}`, drop it with `callboard run cancel {0}`.",
             run.id
@@ -123,7 +129,7 @@ pub(super) fn status(
     {
         text.push_str(&format!("\nA pull request had been opened by then: {url}\n"));
     }
-    if let Some(step) = next_step(run) {
+    if let Some(step) = next_step(run, publication) {
         text.push_str(&format!("\n{step}\n"));
     }
     if attempt.is_some_and(|a| a.unsandboxed) {

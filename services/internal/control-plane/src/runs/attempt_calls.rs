@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     ending::{Setback, again, end},
+    head_moved::input_changeset,
     incoming::Incoming,
     prepare::prepare,
     store::{self, Attempt, Run, RunError, move_attempt},
@@ -162,6 +163,15 @@ impl AttemptService for AttemptCalls {
             max_changeset_bytes: stage.max_changeset_bytes,
             max_output_bytes: app.agents.output_bytes,
             checkpoint_seconds: app.agents.checkpoint_seconds,
+            earlier_base_sha: match attempt.restored_from {
+                // Its files have what the earlier attempt did in them.
+                Some(_) => String::new(),
+                None => input_changeset(app, &run)
+                    .await
+                    .map_err(|e| internal("attempts.hello", &e))?
+                    .map(|earlier| earlier.base.to_string())
+                    .unwrap_or_default(),
+            },
             restore: checkpoints::point(app, &attempt).await.map_err(|e| internal("attempts.hello", &e))?,
         }))
     }
@@ -206,7 +216,8 @@ impl AttemptService for AttemptCalls {
 
     async fn restore(&self, request: Request<AttemptRef>) -> Result<Response<RestoreStream>, Status> {
         let attempt = self.live(Some(request.get_ref())).await?;
-        Ok(Response::new(checkpoints::stream(&self.0, &attempt).await?.boxed()))
+        let run = self.run(attempt.run).await?;
+        Ok(Response::new(checkpoints::stream(&self.0, &run, &attempt).await?.boxed()))
     }
 
     async fn afresh(&self, request: Request<AttemptAfresh>) -> Result<Response<AfreshResponse>, Status> {

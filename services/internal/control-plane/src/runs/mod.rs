@@ -14,7 +14,7 @@ mod worker_calls;
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
     ending::cancel,
-    head_moved::again_on_new_head,
+    head_moved::{again_on_new_head, input_changeset},
     incoming::Incoming,
     start::{NewRun, start},
     store::{

@@ -209,8 +209,11 @@ async fn base_to_go_on_from(
     repository: &RepositoryName,
 ) -> Result<Option<CommitSha>, NotPrepared> {
     let Some(base) = checkpoints::base_to_go_on_from(app, run).await? else { return Ok(None) };
-    let there = app.forge.has_commit(repository, &base).await;
-    Ok(there.map_err(|e| of_forge("The checkpoint's commit cannot be read", &e))?.then_some(base))
+    match app.forge.commit(repository, &base).await {
+        Ok(_) => Ok(Some(base)),
+        Err(ForgeError::Missing { .. }) => Ok(None),
+        Err(error) => Err(of_forge("The checkpoint's commit cannot be read", &error)),
+    }
 }
 
 /// What an attempt starts from.

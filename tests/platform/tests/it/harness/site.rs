@@ -305,6 +305,7 @@ impl Site {
 
     /// What is still to be done.
     pub(crate) async fn left(&self) -> Vec<String> {
+        let deliveries = self.github.deliveries(self.hook).len();
         let mut left = self.undelivered();
         let stored: Result<Vec<String>, _> = sqlx::query_scalar(
             "select 'delivery ' || guid from deliveries where decided_at is null
@@ -318,6 +319,9 @@ impl Site {
         match stored {
             Ok(stored) => left.extend(stored),
             Err(error) => left.push(format!("Postgres: {error}")),
+        }
+        if self.github.deliveries(self.hook).len() != deliveries {
+            left.push("a delivery that came meanwhile".to_owned());
         }
         left
     }
