@@ -110,7 +110,14 @@ impl DataDir {
             let mut key = [0_u8; 32];
             aws_lc_rs::rand::fill(&mut key)
                 .map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
-            write_private(&path, STANDARD.encode(key).as_bytes())
+            // Whole or not at all: half a key would keep the platform from starting.
+            let new = self.root.join("key.new");
+            match fs::remove_file(&new) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+                Ok(()) | Err(_) => {}
+            }
+            write_private(&new, STANDARD.encode(key).as_bytes())
+                .and_then(|()| fs::rename(&new, &path))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         let text: SecretString = fs::read_to_string(&path)

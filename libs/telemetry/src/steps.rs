@@ -176,13 +176,16 @@ mod crash {
         atomic::{AtomicU32, Ordering},
     };
 
+    use rustix::process::Signal;
+
     use super::{Moment, Step};
 
-    /// `CRASH_POINT=effect_recorded:after:2`: at the second time.
+    /// `CRASH_POINT=effect_recorded:after:2`: at the second time. `…:2:stop`: it hangs instead.
     struct Wanted {
         step: Step,
         moment: Moment,
         left: AtomicU32,
+        signal: Signal,
     }
 
     static WANTED: LazyLock<Option<Wanted>> = LazyLock::new(|| {
@@ -196,13 +199,18 @@ mod crash {
             Some(_) | None => None,
         };
         let times = words.next().map_or(Some(1), |n| n.parse().ok());
-        match (step, moment, times) {
-            (Some(step), Some(moment), Some(times)) => {
-                Some(Wanted { step, moment, left: AtomicU32::new(times) })
+        let signal = match words.next() {
+            None => Some(Signal::KILL),
+            Some("stop") => Some(Signal::STOP),
+            Some(_) => None,
+        };
+        match (step, moment, times, signal) {
+            (Some(step), Some(moment), Some(times), Some(signal)) => {
+                Some(Wanted { step, moment, left: AtomicU32::new(times), signal })
             }
             // A typo must not look like a crash that did no harm.
-            (_, _, _) => {
-                eprintln!("CRASH_POINT={text}: expected <step>:before|after[:<times>]");
+            (_, _, _, _) => {
+                eprintln!("CRASH_POINT={text}: expected <step>:before|after[:<times>[:stop]]");
                 std::process::exit(2)
             }
         }
@@ -220,10 +228,10 @@ mod crash {
         let Some(wanted) = WANTED.as_ref() else { return };
         if wanted.step == step && wanted.moment == moment && wanted.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             eprintln!("crash point: {step} {moment:?}");
-            // As `kill -9` does it: no destructor, no flush, no goodbye.
-            let killed =
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            unreachable!("SIGKILL leaves nobody to read {killed:?}");
+            // As `kill -9` does it: no destructor, no flush, no goodbye. A stopped one goes on here.
+            if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), wanted.signal) {
+                eprintln!("crash point: {error}");
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ mod triggers;
 mod wake;
 mod workers;
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use domain::{
@@ -40,7 +40,10 @@ use domain::{
     stage::Stages,
 };
 use forge::Forge;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use telemetry::{shutdown::Shutdown, signing::SigningKey};
 
 use crate::steps::Step;
@@ -92,10 +95,15 @@ impl ControlPlane {
     /// When the database cannot be reached or migrated, a key does not fit what is stored,
     /// or a listener cannot be bound.
     pub async fn start(settings: Settings, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        // A process that hangs in the middle of a transaction must not hold up the others: no
+        // transaction of ours waits for anything but Postgres and the local disk.
+        let options = PgConnectOptions::from_str(&settings.database_url)
+            .context("database_url")?
+            .options([("idle_in_transaction_session_timeout", "15s")]);
         let db = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(std::time::Duration::from_secs(2))
-            .connect(&settings.database_url)
+            .connect_with(options)
             .await
             .context("cannot connect to Postgres")?;
         MIGRATOR.run(&db).await.context("cannot migrate the database")?;
@@ -116,7 +124,7 @@ impl ControlPlane {
         let secrets = settings.secrets();
         let app = Arc::new(App {
             git: git_upstream::GitUpstream::new(&settings.upstream)?,
-            objects: objects::Objects::open(&settings.objects, db.clone())?,
+            objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,
             stages: Stages::built_in(),
             censor: Censor::new(secrets),
             db,

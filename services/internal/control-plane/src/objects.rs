@@ -1,8 +1,8 @@
 //! The object store: prompts, changesets, sessions and transcripts, by digest within a project.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use domain::ids::ProjectId;
+use domain::{clock::Clock, ids::ProjectId};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -33,12 +33,13 @@ impl Kind {
 pub(crate) struct Objects {
     store: LocalFileSystem,
     db: PgPool,
+    clock: Arc<dyn Clock>,
 }
 
 impl Objects {
     /// Opens the folder, which exists.
-    pub(crate) fn open(folder: &Path, db: PgPool) -> object_store::Result<Self> {
-        Ok(Self { store: LocalFileSystem::new_with_prefix(folder)?, db })
+    pub(crate) fn open(folder: &Path, db: PgPool, clock: Arc<dyn Clock>) -> object_store::Result<Self> {
+        Ok(Self { store: LocalFileSystem::new_with_prefix(folder)?, db, clock })
     }
 
     /// Stores bytes and returns their key. The same bytes have the same key, so a second
@@ -52,8 +53,14 @@ impl Objects {
         let digest = hex::encode(Sha256::digest(&bytes));
         let key = format!("{project}/{}/{digest}", kind.folder());
         let put = async {
-            // Needed again. Whoever is deleting it holds this row until it is deleted.
-            let wanted = sqlx::query!("delete from unneeded_objects where object_key = $1", key);
+            // Nobody needs it until a row names it; a crash before that leaves it to retention,
+            // which looks after a day. Whoever is deleting it holds this row until it is deleted.
+            let wanted = sqlx::query!(
+                "insert into unneeded_objects (object_key, since) values ($1, $2)
+                 on conflict (object_key) do update set since = excluded.since",
+                key,
+                self.clock.now(),
+            );
             wanted.execute(&self.db).await.map_err(|e| object_store::Error::Generic {
                 store: "unneeded_objects",
                 source: Box::new(e),

@@ -22,6 +22,9 @@ use tonic::{Code, Status, Streaming};
 
 /// How long the control plane may hold a lease call open.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
+/// A run that came up at the last moment is prepared before it is handed out, for this long at
+/// most (`PREPARE_WITHIN` of the control plane).
+const PREPARING: Duration = Duration::from_secs(25);
 /// Every other call is answered at once or not at all.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -78,7 +81,7 @@ impl ControlPlane {
         let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
         let request = LeaseRequest { wait_ms, process_id: self.process_id.clone() };
         let mut client = self.client.clone();
-        let call = within(LEASE_WAIT + CALL_LIMIT, client.lease(request)).await;
+        let call = within(LEASE_WAIT + PREPARING + CALL_LIMIT, client.lease(request)).await;
         self.noted(call).map(|response| response.into_inner().lease)
     }
 

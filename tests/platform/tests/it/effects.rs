@@ -281,6 +281,20 @@ async fn our_branch_and_our_pull_request_are_recognised() {
     world.end().await;
 }
 
+/// An older status comment that was given up never comes after a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_status_comment_replaces_one_that_was_given_up() {
+    let world = World::start().await;
+    world.github.fault(Fault::Refuse(403), "POST /repos/{owner}/{repo}/issues/{number}/comments", 1);
+    let issue = world.issue("Say hello", "Please.");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
+    assert!(outbox(&world, Wanted::Dead).await.is_empty());
+    assert!(world.comments(issue)[0].contains("✅"), "{}", world.comments(issue)[0]);
+    world.end().await;
+}
+
 /// GitHub will not take the commit. The agent's work is kept; a person fixes it, and it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_fails_waits_for_a_person_who_retries_it() {

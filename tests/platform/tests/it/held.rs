@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-use crate::harness::{GO, REPOSITORY, World, filtered};
+use crate::harness::{GO, REPOSITORY, Setup, World, filtered};
 
 async fn held(world: &World, issue: u64) {
     let waits = |g: &webhook_simulator::Simulator| {
@@ -152,6 +152,30 @@ async fn a_branch_that_moved_in_the_same_file_takes_a_new_attempt() {
     let diff = world.github.pull_request_diff(REPOSITORY, pulls[0].number).await.expect("a diff");
     assert!(diff.contains(" # Hello, all of you\n+a\n"), "{diff}");
     assert_eq!(world.comments(issue).len(), 1);
+    world.end().await;
+}
+
+/// A checkpoint of the old state is of no use on the new one, and nobody says that it is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_moved_is_not_gone_on_from_at_the_old_state() {
+    let config = json!({ "agents": { "checkpoint_seconds": 1 } });
+    let world = World::with(Setup { config, ..Setup::default() }).await;
+    let steps = json!([{ "append": { "path": "README.md", "content": "a\n" } }, { "wait_for_file": GO }]);
+    let issue = world.scripted_issue("Say a", &steps);
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.until_waiting(&run.id, 1).await;
+    world.until_run(&run.id, "there is a checkpoint", |detail| detail.attempts[0].checkpoint.is_some()).await;
+    let head = commit(&world, "README.md", "# Hello, all of you\n").await;
+    world.let_go(&run.id).await;
+    world.until_waiting(&run.id, 2).await;
+    let second = world.get(&run.id).await;
+    assert_eq!(second.base_sha, head);
+    assert_eq!(second.attempts[1].restored_from, "");
+    let note = &second.attempts[1].start_note;
+    assert!(note.contains("works on the branch as it is now"), "{note}");
+    world.let_go(&run.id).await;
+    assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
     world.end().await;
 }
 

@@ -119,8 +119,12 @@ async fn a_changeset_with_something_like_a_token_is_held() {
     world.until("it to be held", held).await;
     filtered().bind(|| insta::assert_snapshot!("held_for_a_token", world.comments(issue)[0]));
     assert!(world.github.pull_requests(REPOSITORY).is_empty());
-    world.cancel(&run.id).await.expect("cancelled");
+    // A person who lets it through is named with what was let through.
+    world.release(&run.id, "an example").await.expect("released");
     world.finished(&run.id).await;
+    let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
+    assert!(pull.body.contains("it has **what looks like a token or a key**, released by"), "{}", pull.body);
+    assert!(!pull.body.contains("protected files**"), "{}", pull.body);
     world.end().await;
 }
 

@@ -96,7 +96,18 @@ async fn kept(app: &App) -> Vec<Finding> {
         if keep == Keep::Forever {
             return finding(Level::Ok, probe, expected, "kept forever", "");
         }
+        // A kind that never went well while the others did is in trouble.
+        let others = done.iter().any(|d| app.clock.now() - d.ran_at > TimeDelta::minutes(10));
         let Some(done) = done.iter().find(|d| d.kind == kind.name()) else {
+            if others {
+                return finding(
+                    Level::Warning,
+                    probe,
+                    expected,
+                    format!("kept {keep}; it never went well"),
+                    "look for `not deleted` in the platform's log",
+                );
+            }
             return finding(Level::Ok, probe, expected, format!("kept {keep}; not looked at yet"), "");
         };
         let found = format!(

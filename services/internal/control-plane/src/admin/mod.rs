@@ -125,10 +125,12 @@ impl AdminCalls {
     async fn retry(&self, principal: &Principal, id: RunId) -> Result<RunActionResponse, CommandError> {
         let app = &self.app;
         let mut tx = app.db.begin().await?;
-        let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
+        // The issue first, then the run: the order of locks everywhere.
+        let run = runs::get(&mut *tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let repository = by_id(&mut *tx, run.repository_id).await?;
         let issue = u64::try_from(run.issue_number).unwrap_or_default();
         triggers::store::lock_issue(&mut tx, run.repository_id, issue).await?;
+        let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let other = runs::under_way(&mut tx, run.repository_id, run.issue_number).await?;
         let facts = Facts {
             stages: &app.stages,

@@ -86,6 +86,12 @@ pub(crate) async fn verify(app: &App, project: Option<ProjectId>) -> sqlx::Resul
     chains.extend(checkpoints.iter().map(|c| c.chain));
     if let Some(project) = project {
         chains.retain(|chain| *chain == project.uuid());
+        if chains.is_empty() {
+            problems.say(
+                "Nothing of this project is in the log: no seal, no end of its chain, no checkpoint."
+                    .to_owned(),
+            );
+        }
     }
     let mut reports = Vec::new();
     let mut begin_after = 0;

@@ -31,7 +31,8 @@ const PART_BYTES: usize = 512 * 1024;
 /// The commit the checkpoint of a retried run was made on: base and files stay together, so the
 /// retry is pinned to it as long as it can be fetched.
 pub(crate) async fn base_to_go_on_from(app: &App, run: &Run) -> Result<Option<CommitSha>, RunError> {
-    if run.retry_of.is_none() {
+    // Pinned anew because the branch moved: an older checkpoint is of no use.
+    if run.retry_of.is_none() || run.input_changeset_key.is_some() {
         return Ok(None);
     }
     Ok(store::newest(&app.db, run.id).await?.map(|checkpoint| checkpoint.base))
@@ -45,9 +46,12 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
     if attempt.number == 1 && run.retry_of.is_none() {
         return Ok(());
     }
-    let found = store::newest(&mut *tx, run.id).await?;
+    let of_this_pin = |c: &Checkpoint| run.base_sha.as_ref() == Some(&c.base);
+    let found = store::newest(&mut *tx, run.id)
+        .await?
+        .filter(|checkpoint| run.input_changeset_key.is_none() || of_this_pin(checkpoint));
     let (from, note) = match &found {
-        Some(checkpoint) if run.base_sha.as_ref() == Some(&checkpoint.base) => {
+        Some(checkpoint) if of_this_pin(checkpoint) => {
             (Some(checkpoint.attempt), goes_on(&run, &attempt, checkpoint, app.clock.now()))
         }
         Some(checkpoint) => {

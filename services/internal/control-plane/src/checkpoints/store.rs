@@ -147,7 +147,7 @@ pub(super) async fn replace(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Resul
         "with before as (select changeset_key, session_key from checkpoints where attempt_id = $1),
               objects as (insert into unneeded_objects (object_key, since)
                           select k, $8::timestamptz from (select changeset_key as k from before union select session_key from before) keys
-                          where k is not null and k <> $4 and k is distinct from $5 on conflict do nothing)
+                          where k is not null and k <> $4 and k is distinct from $5 on conflict (object_key) do update set since = excluded.since)
          insert into checkpoints (attempt_id, run_id, base_sha, changeset_key, session_key, number, files, bytes, taken_at)
          values ($1, $2, $3, $4, $5, 1, $6, $7, $8)
          on conflict (attempt_id) do update set base_sha = excluded.base_sha, changeset_key = excluded.changeset_key,

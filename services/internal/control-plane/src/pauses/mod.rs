@@ -3,7 +3,7 @@
 
 mod store;
 
-use domain::{ids::ProjectId, neutralise::neutralise_line};
+use domain::{ids::ProjectId, neutralise::neutralise_line, run::RunState};
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -199,7 +199,11 @@ async fn tell(tx: &mut PgConnection, app: &App, pause: &Pause) -> Result<usize, 
     let queued = runs::list(&mut *tx, None, Some("queued"), i64::MAX).await?;
     let mut told = 0;
     for run in queued.iter().filter(|run| pause.covers(run)) {
-        publishing::say_status(tx, app, run).await?;
+        // It may be cancelled meanwhile, and then that is what its comment says.
+        let Some(run) = runs::lock(tx, run.id).await?.filter(|run| run.state == RunState::Queued) else {
+            continue;
+        };
+        publishing::say_status(tx, app, &run).await?;
         told += 1;
     }
     Ok(told)

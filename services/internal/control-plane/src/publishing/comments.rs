@@ -1,7 +1,7 @@
 //! Every text the platform writes on the code host, as pure functions.
 
 use domain::{
-    changeset::{Change, Changeset, Finding, Mode},
+    changeset::{Change, Changeset, Finding, FindingCode, Mode},
     decision::Decided,
     ids::{DecisionId, RunId},
     neutralise::{neutralise, neutralise_line},
@@ -234,12 +234,21 @@ fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
         by.push_str(&format!(" (\"{}\")", neutralise_line(reason, 300)));
     }
     let mut text = String::new();
-    let protected: Vec<&str> = publication.findings.iter().filter_map(|f| f.path.as_deref()).collect();
-    if protected.is_empty() {
-        text.push_str("- no protected paths, no hostile paths, no known secrets\n");
-    } else {
-        text.push_str("- no hostile paths, no known secrets\n");
-        text.push_str(&format!("- it changes **protected files**, {by}: {}\n", paths(&protected)));
+    let (tokens, protected): (Vec<&Finding>, Vec<&Finding>) =
+        publication.findings.iter().partition(|f| f.code == FindingCode::SecretPattern);
+    let named = |findings: &[&Finding]| {
+        let named: Vec<&str> = findings.iter().filter_map(|f| f.path.as_deref()).collect();
+        (!named.is_empty()).then(|| paths(&named))
+    };
+    match named(&protected) {
+        None => text.push_str("- no protected paths, no hostile paths, no known secrets\n"),
+        Some(named) => {
+            text.push_str("- no hostile paths, no known secrets\n");
+            text.push_str(&format!("- it changes **protected files**, {by}: {named}\n"));
+        }
+    }
+    if let Some(named) = named(&tokens) {
+        text.push_str(&format!("- it has **what looks like a token or a key**, {by}: {named}\n"));
     }
     if let Some(head) = &publication.head_moved_to {
         let branch = run.base_branch.as_deref().unwrap_or("?");

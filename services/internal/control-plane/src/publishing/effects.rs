@@ -177,7 +177,8 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
     if let (Effect::StatusComment { .. }, Some(run)) = (new.effect, new.run) {
         sqlx::query!(
             "update effects set state = 'skipped', last_error = 'a newer one replaced it', finished_at = $2
-             where run_id = $1 and kind = 'status_comment' and state = 'pending' and tried_at is null",
+             where run_id = $1 and kind = 'status_comment'
+               and (state = 'dead' or state = 'pending' and tried_at is null)",
             run.uuid(),
             now,
         )
@@ -324,7 +325,7 @@ pub(crate) async fn put_off(
     let put_off = sqlx::query!(
         "update effects set available_at = $2, last_error = $3, tries = tries - $4,
                 tried_at = case when $5 then $6 else tried_at end
-         where effect_id = $1 and state = 'pending'",
+         where effect_id = $1 and state = 'pending' and tries = $7",
         pending.id.uuid(),
         until,
         error,
@@ -332,6 +333,8 @@ pub(crate) async fn put_off(
         limited,
         // As it was before this call.
         pending.tried_at,
+        // Another publisher may have its own call out by now.
+        pending.tries + 1,
     );
     around(Step::EffectPutOff, put_off.execute(db)).await?;
     Ok(())

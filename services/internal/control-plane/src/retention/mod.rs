@@ -169,7 +169,7 @@ async fn delete(
 
 /// Deletes some objects that were let go of before `cutoff`.
 async fn objects(app: &App, cutoff: DateTime<Utc>) -> anyhow::Result<u64> {
-    let mut deleted = 0;
+    let (mut deleted, mut failed) = (0, None);
     for key in store::unneeded(&app.db, cutoff).await? {
         let mut tx = app.db.begin().await?;
         // Holds back whoever wants to store the same bytes again until they are deleted.
@@ -177,11 +177,23 @@ async fn objects(app: &App, cutoff: DateTime<Utc>) -> anyhow::Result<u64> {
             continue;
         }
         if !store::is_needed(&mut tx, &key).await? {
-            app.objects.delete(&key).await?;
+            // One that cannot be deleted does not keep those behind it.
+            if let Err(error) = app.objects.delete(&key).await {
+                failed = Some(error);
+                continue;
+            }
             deleted += 1;
         }
         store::forget_unneeded(&mut tx, &key).await?;
         steps::commit(tx, Step::ObjectDeleted).await?;
     }
-    Ok(deleted)
+    match failed {
+        // In an hour those behind the first two hundred get their turn too.
+        Some(error) if deleted == 0 => Err(error.into()),
+        Some(error) => {
+            tracing::warn!(error = %telemetry::logging::chain(&error), "an object was not deleted; trying again");
+            Ok(deleted)
+        }
+        None => Ok(deleted),
+    }
 }

@@ -36,7 +36,7 @@ pub(super) async fn transcripts(
               chunks as (delete from transcript_chunks c using old where c.attempt_id = old.attempt_id),
               objects as (insert into unneeded_objects (object_key, since)
                           select distinct transcript_key, $2::timestamptz from old where transcript_key is not null
-                          on conflict do nothing)
+                          on conflict (object_key) do update set since = excluded.since)
          update attempts a set transcript_deleted_at = $2, transcript_key = null
          from old where a.attempt_id = old.attempt_id",
         cutoff,
@@ -59,7 +59,7 @@ pub(super) async fn changesets(
                       order by r.finished_at limit 200 for update of a),
               objects as (insert into unneeded_objects (object_key, since)
                           select k, $2::timestamptz from (select changeset_key as k from old union select session_key from old) keys
-                          where k is not null on conflict do nothing)
+                          where k is not null on conflict (object_key) do update set since = excluded.since)
          update attempts a set changeset_key = null, session_key = null, result_deleted_at = $2
          from old where a.attempt_id = old.attempt_id",
         cutoff,
@@ -79,11 +79,12 @@ pub(super) async fn checkpoints(
     let done = sqlx::query!(
         "with old as (delete from checkpoints where attempt_id in
                         (select c.attempt_id from checkpoints c join runs r using (run_id)
-                         where r.finished_at < $1 order by r.finished_at limit 200 for update of c)
+                         where r.finished_at < $1
+                           and not exists (select from runs n where n.retry_of = r.run_id and n.finished_at is null) order by r.finished_at limit 200 for update of c)
                       returning changeset_key, session_key)
          insert into unneeded_objects (object_key, since)
          select k, $2::timestamptz from (select changeset_key as k from old union select session_key from old) keys
-         where k is not null on conflict do nothing",
+         where k is not null on conflict (object_key) do update set since = excluded.since",
         cutoff,
         now
     )
@@ -104,7 +105,7 @@ pub(super) async fn prompts(
                       where finished_at < $1 and prompt_key is not null and prompt_deleted_at is null
                       order by finished_at limit 200 for update),
               objects as (insert into unneeded_objects (object_key, since)
-                          select distinct prompt_key, $2::timestamptz from old on conflict do nothing)
+                          select distinct prompt_key, $2::timestamptz from old on conflict (object_key) do update set since = excluded.since)
          update runs r set prompt_deleted_at = $2 from old where r.run_id = old.run_id",
         cutoff,
         now

@@ -82,8 +82,10 @@ impl WorkerCalls {
             let mut beats = tokio::time::interval(Duration::from_secs(5));
             loop {
                 beats.tick().await;
-                if let Err(error) = lease::renew(&self.app, worker, attempt.id, attempt.fence).await {
-                    return NotPrepared::from(error);
+                match lease::renew(&self.app, worker, attempt.id, attempt.fence).await {
+                    Ok(true) => {}
+                    Ok(false) => return NotPrepared::later("the lease was lost meanwhile"),
+                    Err(error) => return NotPrepared::from(error),
                 }
             }
         };
@@ -106,7 +108,10 @@ impl WorkerCalls {
         let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| !r.state.is_final()) else {
             return Ok(());
         };
-        let Some(attempt) = store::live_attempt(&mut tx, run.id).await? else { return Ok(()) };
+        // This one and no other: while it was prepared it may have been given up, and another made.
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+            return Ok(());
+        };
         match error {
             NotPrepared::Later { why, at_least } => {
                 move_attempt(&mut tx, app, &run, &attempt, AttemptState::Lost, &why).await?;

@@ -14,6 +14,9 @@ use crate::{
     steps::{self, Step},
 };
 
+/// Name of the worker of `callboard up`.
+const LOCAL: &str = "local";
+
 /// A new worker.
 #[derive(Debug)]
 struct Enrolment<'a> {
@@ -26,6 +29,19 @@ struct Enrolment<'a> {
 
 async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
+    // Another data_dir on the same database has another local worker; the old name moves aside.
+    if new.name == LOCAL {
+        sqlx::query!("select pg_advisory_xact_lock(hashtextextended('the local worker', 0))")
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query!(
+            "update workers set name = name || '-' || worker_id where name = $2 and worker_id <> $1",
+            new.id.uuid(),
+            LOCAL
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
     sqlx::query!(
         "insert into workers (worker_id, name, public_key, enrolled_by, enrolled_at) values ($1, $2, $3, $4, $5)
          on conflict (worker_id) do update set public_key = excluded.public_key, last_seen_at = null",
@@ -68,20 +84,13 @@ pub(crate) async fn enroll_local(app: &App, identity: &Arc<Identity>) -> anyhow:
     let Subject::Worker(id) = identity.subject() else {
         anyhow::bail!("the local worker's identity is not a worker's")
     };
-    // Another data_dir on the same database has another local worker; the old name moves aside.
-    sqlx::query!(
-        "update workers set name = name || '-' || worker_id where name = 'local' and worker_id <> $1",
-        id.uuid()
-    )
-    .execute(&app.db)
-    .await?;
     let projects = projects::project_ids(app).await?;
     let key = identity.public();
     store(
         app,
         &Enrolment {
             id,
-            name: "local",
+            name: LOCAL,
             public_key: key.as_bytes(),
             projects: &projects,
             by: "configuration file",

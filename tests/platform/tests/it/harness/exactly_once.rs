@@ -10,6 +10,7 @@ struct RunRow {
     id: String,
     issue: i64,
     state: String,
+    class: Option<String>,
     publication: Option<String>,
     pull_request: Option<i64>,
 }
@@ -18,7 +19,7 @@ struct RunRow {
 pub(crate) async fn violations(site: &Site) -> Vec<String> {
     let mut wrong = Vec::new();
     let runs: Vec<RunRow> = sqlx::query_as(
-        "select r.run_id::text as id, r.issue_number as issue, r.state, p.state as publication,
+        "select r.run_id::text as id, r.issue_number as issue, r.state, r.state_kind as class, p.state as publication,
                 p.pull_request_number as pull_request
          from runs r left join lateral
            (select * from publications p where p.run_id = r.run_id order by p.created_at desc limit 1) p on true
@@ -53,7 +54,11 @@ pub(crate) async fn violations(site: &Site) -> Vec<String> {
             "succeeded" => "✅",
             "cancelled" => "🛑",
             "waiting" => "✋",
-            "failed" => "",
+            "failed" => match run.class.as_deref() {
+                Some("timed_out") => "⌛",
+                Some("policy") => "🚫",
+                _ => "❌",
+            },
             other => {
                 wrong.push(format!("run {} is {other}", run.id));
                 ""

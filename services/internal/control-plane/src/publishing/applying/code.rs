@@ -68,10 +68,12 @@ pub(super) async fn branch(
     repository: &Repository,
     wanted: &str,
 ) -> Result<Applied, Failure> {
-    let Some((run, publication)) = publishing(app, pending).await? else { return Ok(ENDED) };
+    let Some((run, publication)) = publishing(app, pending).await? else {
+        return left_behind(app, pending, repository, wanted).await;
+    };
     let sha = publication.commit.ok_or_else(|| Failure::Changeset("no commit".to_owned()))?;
     for n in 1..=MOST_BRANCHES {
-        let name = if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") };
+        let name = numbered(wanted, n);
         match app.forge.create_branch(&repository.name, &name, &sha).await {
             Ok(()) => return Ok(Applied::Branch { name, head: sha }),
             Err(ForgeError::Conflict { .. }) => {
@@ -84,6 +86,33 @@ pub(super) async fn branch(
     }
     let message = format!("`{wanted}` and {} numbered ones exist", MOST_BRANCHES - 1);
     Err(ForgeError::Conflict { message }.into())
+}
+
+/// The run ended while a call was out that may have made the branch: then it is known and said.
+async fn left_behind(
+    app: &App,
+    pending: &Pending,
+    repository: &Repository,
+    wanted: &str,
+) -> Result<Applied, Failure> {
+    let (Some(id), true) = (pending.run, pending.tried_at.is_some()) else { return Ok(ENDED) };
+    let run = runs::get(&app.db, id).await?;
+    let commit = effects::publication(&app.db, id).await?.and_then(|p| p.commit);
+    let (Some(run), Some(commit)) = (run, commit) else { return Ok(ENDED) };
+    for n in 1..=MOST_BRANCHES {
+        let name = numbered(wanted, n);
+        if let Some(head) = our_head(app, repository, &run, &name, &commit).await? {
+            return Ok(Applied::Branch { name, head });
+        }
+        if app.forge.branch_head(&repository.name, &name).await?.is_none() {
+            break;
+        }
+    }
+    Ok(ENDED)
+}
+
+fn numbered(wanted: &str, n: u32) -> String {
+    if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") }
 }
 
 /// Where that branch is, if it is ours: at our commit, or at one with the same content, made

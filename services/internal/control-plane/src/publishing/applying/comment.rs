@@ -1,7 +1,7 @@
 //! Comments: written once, found again by author, mark and time together.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ids::Id;
+use domain::ids::{Id, RunId};
 use forge::{Comment, ForgeError};
 use sqlx::PgConnection;
 use telemetry::steps::without;
@@ -55,22 +55,32 @@ pub(super) async fn status(
     .fetch_one(&app.db)
     .await?;
     let mark = comments::mark_of_run(run);
-    once(app, pending, repository, issue, body, &mark, earlier || pending.tried_at.is_some()).await
+    let since = begin_of(&mut *app.db.acquire().await?, run).await?;
+    once(app, repository, issue, body, &mark, since, earlier || pending.tried_at.is_some()).await
+}
+
+/// When a run was asked for: its status comment is younger, whichever effect wrote it.
+async fn begin_of(db: &mut PgConnection, run: RunId) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!("select created_at from runs where run_id = $1", run.uuid()).fetch_one(db).await
 }
 
 /// Writes a comment; where an earlier call may have written it, looks before it repeats.
 pub(super) async fn once(
     app: &App,
-    pending: &Pending,
     repository: &Repository,
     number: u64,
     body: &str,
     mark: &str,
+    since: DateTime<Utc>,
     doubtful: bool,
 ) -> Result<Applied, Failure> {
     if doubtful && !without(ONE_COMMENT) {
-        let ours = ours(app, repository, number, mark, pending.created_at).await?;
-        if let Some(comment) = ours.into_iter().next() {
+        let ours = ours(app, repository, number, mark, since).await?;
+        if let Some(mut comment) = ours.into_iter().next() {
+            // It may be of an earlier effect, with an earlier text.
+            if comment.body.trim_end() != body.trim_end() {
+                comment = app.forge.update_comment(&repository.name, comment.id, body).await?;
+            }
             return Ok(Applied::Written { comment, doubtful });
         }
     }
@@ -121,9 +131,11 @@ pub(in crate::publishing) async fn sole_comment(
     pending: &Pending,
     keep: i64,
 ) -> sqlx::Result<()> {
-    let (number, mark) = match (&pending.effect, pending.run) {
-        (Effect::StatusComment { issue, .. }, Some(run)) => (*issue, comments::mark_of_run(run)),
-        (Effect::Comment { number, mark, .. }, _) => (*number, mark.clone()),
+    let (number, mark, since) = match (&pending.effect, pending.run) {
+        (Effect::StatusComment { issue, .. }, Some(run)) => {
+            (*issue, comments::mark_of_run(run), begin_of(tx, run).await?)
+        }
+        (Effect::Comment { number, mark, .. }, _) => (*number, mark.clone(), pending.created_at),
         (
             Effect::StatusComment { .. }
             | Effect::SoleComment { .. }
@@ -139,7 +151,7 @@ pub(in crate::publishing) async fn sole_comment(
     if without(ONE_COMMENT) {
         return Ok(());
     }
-    let effect = Effect::SoleComment { number, mark, since: pending.created_at, keep };
+    let effect = Effect::SoleComment { number, mark, since, keep };
     let new =
         NewEffect { run: None, repository: pending.repository, trace_id: &pending.trace_id, effect: &effect };
     effects::insert(tx, app, &new).await

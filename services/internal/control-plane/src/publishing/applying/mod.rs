@@ -67,7 +67,7 @@ pub(super) async fn apply(app: &App, pending: &Pending, repository: &Repository)
         }
         Effect::Comment { number, body, mark } => {
             let doubtful = pending.tried_at.is_some();
-            comment::once(app, pending, repository, unsigned(*number), body, mark, doubtful).await
+            comment::once(app, repository, unsigned(*number), body, mark, pending.created_at, doubtful).await
         }
         Effect::SoleComment { number, mark, since, keep } => {
             comment::delete_others(app, repository, unsigned(*number), mark, *since, unsigned(*keep)).await
