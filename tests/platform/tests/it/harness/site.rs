@@ -507,8 +507,7 @@ impl Site {
             "update runs set finished_at = finished_at - interval '2 years'",
             "update deliveries set decided_at = decided_at - interval '2 years'",
             "update effects set finished_at = finished_at - interval '2 years'",
-            "insert into unneeded_objects (object_key, since)
-             select changeset_key, now() - interval '2 years' from attempts where changeset_key is not null",
+            "update unneeded_objects set since = since - interval '2 years'",
             "update attempts set changeset_key = null",
             "select events_add(gen_random_uuid(), now() - interval '2 years', null, null, 'platform', 'test.old', 'test', '', '{}', null)",
         ] {
