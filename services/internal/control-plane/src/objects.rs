@@ -1,11 +1,12 @@
 //! The object store: prompts, changesets, sessions and transcripts, by digest within a project.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use domain::{clock::Clock, ids::ProjectId};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::steps::{Step, around};
 
@@ -69,6 +70,25 @@ impl Objects {
         };
         around(Step::ObjectStored, put).await?;
         Ok(key)
+    }
+
+    /// Notes that a row no longer names these objects. They are deleted a day later, unless a
+    /// row names them then.
+    pub(crate) async fn let_go(
+        tx: &mut PgConnection,
+        keys: impl IntoIterator<Item = Option<String>>,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
+        let keys: BTreeSet<String> = keys.into_iter().flatten().collect();
+        sqlx::query!(
+            "insert into unneeded_objects (object_key, since) select unnest($1::text[]), $2
+             on conflict (object_key) do update set since = excluded.since",
+            &Vec::from_iter(keys),
+            now,
+        )
+        .execute(tx)
+        .await?;
+        Ok(())
     }
 
     /// Deletes an object; one that is gone already is deleted.

@@ -9,7 +9,7 @@ use domain::{
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::runs::RunError;
+use crate::{objects::Objects, runs::RunError};
 
 /// Retries of retries that are followed back to a checkpoint.
 const LONGEST_LINE: i32 = 20;
@@ -143,12 +143,18 @@ pub(super) struct New<'a> {
 
 /// Puts the newest in the place of the one before, whose objects are let go, and counts.
 pub(super) async fn replace(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<i32> {
+    let before = sqlx::query!(
+        "select changeset_key, session_key from checkpoints where attempt_id = $1 for update",
+        new.attempt.uuid()
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(before) = before {
+        // One that the new checkpoint names too is needed, whatever is noted.
+        Objects::let_go(tx, [Some(before.changeset_key), before.session_key], new.taken_at).await?;
+    }
     sqlx::query_scalar!(
-        "with before as (select changeset_key, session_key from checkpoints where attempt_id = $1),
-              objects as (insert into unneeded_objects (object_key, since)
-                          select k, $8::timestamptz from (select changeset_key as k from before union select session_key from before) keys
-                          where k is not null and k <> $4 and k is distinct from $5 on conflict (object_key) do update set since = excluded.since)
-         insert into checkpoints (attempt_id, run_id, base_sha, changeset_key, session_key, number, files, bytes, taken_at)
+        "insert into checkpoints (attempt_id, run_id, base_sha, changeset_key, session_key, number, files, bytes, taken_at)
          values ($1, $2, $3, $4, $5, 1, $6, $7, $8)
          on conflict (attempt_id) do update set base_sha = excluded.base_sha, changeset_key = excluded.changeset_key,
            session_key = excluded.session_key, number = checkpoints.number + 1, files = excluded.files, bytes = excluded.bytes,

@@ -8,7 +8,7 @@ use domain::{
     run::{FailureClass, PublicationState, RunState, Waiting},
 };
 
-use super::effects::Publication;
+use super::Publication;
 use crate::{
     pauses::Pause,
     runs::{Attempt, Run},

@@ -4,21 +4,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    changeset::Finding,
-    ids::{EffectId, Id, PublicationId, RepositoryId, RunId},
-    names::CommitSha,
+    ids::{EffectId, Id, RepositoryId, RunId},
     retry::{self, RetryPolicy},
-    run::PublicationState,
 };
 use forge::Reaction;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
-use uuid::Uuid;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
     App,
-    runs::{Run, RunError},
+    runs::Run,
     steps::{Step, around},
     wake::Topic,
 };
@@ -417,90 +413,4 @@ pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectVi
     )
     .fetch_all(db)
     .await
-}
-
-/// A run's way to the code host.
-#[derive(Clone, Debug)]
-pub(crate) struct Publication {
-    pub(crate) id: PublicationId,
-    pub(crate) state: PublicationState,
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) branch: Option<String>,
-    pub(crate) commit: Option<CommitSha>,
-    pub(crate) pull_request_url: Option<String>,
-    pub(crate) published_at: Option<DateTime<Utc>>,
-    pub(crate) changeset_key: Option<String>,
-    /// Head of the branch when it had moved in files of the changeset.
-    pub(crate) head_moved_to: Option<CommitSha>,
-    /// Who released it, when it was held.
-    pub(crate) released_by: Option<String>,
-}
-
-/// The newest publication of a run, when there is one.
-pub(crate) async fn publication(
-    db: impl PgExecutor<'_>,
-    run: RunId,
-) -> Result<Option<Publication>, RunError> {
-    let row = sqlx::query!(
-        r#"select p.publication_id, p.state, p.findings as "findings: Json<Vec<Finding>>", p.branch, p.commit_sha, p.pull_request_url, p.published_at,
-                  a.changeset_key, p.head_moved_to, p.released_by
-           from publications p join attempts a using (attempt_id) where p.run_id = $1
-           order by a.number desc limit 1"#,
-        run.uuid()
-    )
-    .fetch_optional(db)
-    .await?;
-    let damaged = |problem: String| RunError::Damaged { table: "publications", id: run.uuid(), problem };
-    row.map(|r| {
-        let sha = |text: Option<String>| {
-            text.as_deref().map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))
-        };
-        Ok(Publication {
-            id: PublicationId::from_uuid(r.publication_id),
-            state: PublicationState::parse(&r.state)
-                .ok_or_else(|| damaged(format!("state {} is not one", r.state)))?,
-            findings: r.findings.0,
-            branch: r.branch,
-            commit: sha(r.commit_sha)?,
-            pull_request_url: r.pull_request_url,
-            published_at: r.published_at,
-            changeset_key: r.changeset_key,
-            head_moved_to: sha(r.head_moved_to)?,
-            released_by: r.released_by,
-        })
-    })
-    .transpose()
-}
-
-/// A new publication, in its first state.
-pub(crate) async fn insert_publication(
-    tx: &mut PgConnection,
-    id: PublicationId,
-    run: RunId,
-    attempt: Uuid,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into publications (publication_id, run_id, attempt_id, state, created_at) values ($1, $2, $3, 'checking', $4)",
-        id.uuid(),
-        run.uuid(),
-        attempt,
-        now,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// What the checks found.
-pub(crate) async fn set_findings(
-    tx: &mut PgConnection,
-    id: PublicationId,
-    findings: &Value,
-) -> sqlx::Result<()> {
-    let kept =
-        sqlx::query!("update publications set findings = $2 where publication_id = $1", id.uuid(), findings)
-            .execute(tx)
-            .await?;
-    if kept.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }

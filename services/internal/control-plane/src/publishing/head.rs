@@ -11,11 +11,7 @@ use domain::{
 use forge::ForgeError;
 use sqlx::PgConnection;
 
-use super::{
-    comments,
-    effects::{Publication, publication},
-    move_publication, say_status,
-};
+use super::{Publication, comments, move_publication, publication, say_status};
 use crate::{
     App,
     runs::{self, Run, RunError},

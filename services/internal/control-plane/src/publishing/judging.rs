@@ -9,8 +9,10 @@ use sqlx::PgConnection;
 
 use super::{
     comments::{self, Released},
-    effects::{Effect, insert_for_run, insert_publication, set_findings},
-    move_publication, say_status,
+    effects::{Effect, insert_for_run},
+    move_publication,
+    publication::{insert_publication, set_findings},
+    say_status,
 };
 use crate::{
     App,

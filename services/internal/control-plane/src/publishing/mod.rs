@@ -9,6 +9,7 @@ mod effects;
 mod head;
 mod judging;
 mod outbox;
+mod publication;
 mod publisher;
 mod recording;
 mod release;
@@ -25,9 +26,10 @@ use sqlx::PgConnection;
 use self::effects::{Effect, NewEffect, insert, insert_for_run};
 pub(crate) use self::{
     changesets::{Unreadable, digest, stored_changeset},
-    effects::{of_run, publication},
+    effects::of_run,
     judging::publish,
     outbox::{Listed, OutboxError, Wanted, list as list_outbox, obey},
+    publication::{Publication, publication},
     publisher::spawn,
     release::release,
 };

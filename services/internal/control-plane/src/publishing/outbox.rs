@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{drop_pending, effects::publication, move_publication, say_status};
+use super::{drop_pending, move_publication, publication, say_status};
 use crate::{
     App, audit,
     runs::{self, Run, RunError},

@@ -11,7 +11,9 @@ use super::{
     applying::{Applied, read_changeset, sole_comment},
     comments,
     effects::{self, Effect, End, Made, Pending},
-    head, move_publication, say_status,
+    head, move_publication,
+    publication::{self, note_made},
+    say_status,
 };
 use crate::{
     App,
@@ -95,24 +97,12 @@ async fn known(
             status_comment(tx, app, run, comment).await
         }
         Applied::Commit(sha) => {
-            let updated = sqlx::query!(
-                "update publications set commit_sha = $2
-                 where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
-                run.id.uuid(),
-                sha.as_str()
-            );
-            update_one(&updated.execute(&mut *tx).await?, run)?;
+            note_made(tx, run.id, &publication::Made { commit: Some(sha), ..Default::default() }).await?;
             Ok(runs::event(tx, app, run.id, "committed", sha.as_str()).await?)
         }
         Applied::Branch { name, head } => {
-            let updated = sqlx::query!(
-                "update publications set branch = $2, commit_sha = $3
-                 where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
-                run.id.uuid(),
-                name,
-                head.as_str()
-            );
-            update_one(&updated.execute(&mut *tx).await?, run)?;
+            let made = publication::Made { commit: Some(head), branch: Some(name), ..Default::default() };
+            note_made(tx, run.id, &made).await?;
             Ok(runs::event(tx, app, run.id, "branch", name).await?)
         }
         Applied::PullRequest(pull) => published(tx, app, run, pull).await,
@@ -140,14 +130,6 @@ async fn status_comment(
     Ok(runs::event(tx, app, run.id, "commented", &comment.html_url).await?)
 }
 
-fn update_one(result: &sqlx::postgres::PgQueryResult, run: &runs::Run) -> Result<(), RunError> {
-    if result.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(RunError::Damaged { table: "publications", id: run.id.uuid(), problem: "is gone".to_owned() })
-    }
-}
-
 /// The pull request is there: the run is done, and people are told.
 async fn published(
     tx: &mut PgConnection,
@@ -156,16 +138,8 @@ async fn published(
     pull: &PullRequest,
 ) -> Result<(), RunError> {
     let number = signed(pull.number);
-    let updated = sqlx::query!(
-        "update publications set pull_request_number = $2, pull_request_url = $3
-         where publication_id = (select publication_id from publications where run_id = $1 order by created_at desc limit 1)",
-        run.id.uuid(),
-        number,
-        pull.html_url,
-    )
-    .execute(&mut *tx)
-    .await?;
-    update_one(&updated, run)?;
+    let made = publication::Made { pull_request: Some((number, &pull.html_url)), ..Default::default() };
+    note_made(tx, run.id, &made).await?;
     if run.state != RunState::Active {
         // Cancelled while the call was out: the pull request stands, and it is said.
         let text = format!("A pull request had been opened by then: {}", pull.html_url);
@@ -176,7 +150,7 @@ async fn published(
     let message = format!("Pull request: {}", pull.html_url);
     let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
     let mut effects = Vec::new();
-    let publication = effects::publication(&mut *tx, run.id).await?;
+    let publication = publication::publication(&mut *tx, run.id).await?;
     if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
         && let Some(key) = publication.and_then(|p| p.changeset_key)
     {

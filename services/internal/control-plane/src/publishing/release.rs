@@ -10,9 +10,8 @@ use sqlx::PgConnection;
 use super::{
     changesets::{digest, stored_changeset},
     comments::Released,
-    effects::publication,
     judging::send,
-    move_publication, say_status,
+    move_publication, publication, say_status,
 };
 use crate::{
     App, audit,

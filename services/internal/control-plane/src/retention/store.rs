@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use super::Kind;
+use crate::objects::Objects;
 
 /// Bodies and headers of deliveries that were decided on before the cutoff.
 pub(super) async fn deliveries(
@@ -29,22 +30,21 @@ pub(super) async fn transcripts(
     cutoff: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
+    let old = sqlx::query!(
         "with old as (select a.attempt_id, a.transcript_key from attempts a join runs r using (run_id)
                       where r.finished_at < $1 and a.transcript_deleted_at is null and a.output_bytes > 0
                       order by r.finished_at limit 20 for update of a),
-              chunks as (delete from transcript_chunks c using old where c.attempt_id = old.attempt_id),
-              objects as (insert into unneeded_objects (object_key, since)
-                          select distinct transcript_key, $2::timestamptz from old where transcript_key is not null
-                          on conflict (object_key) do update set since = excluded.since)
+              chunks as (delete from transcript_chunks c using old where c.attempt_id = old.attempt_id)
          update attempts a set transcript_deleted_at = $2, transcript_key = null
-         from old where a.attempt_id = old.attempt_id",
+         from old where a.attempt_id = old.attempt_id returning old.transcript_key",
         cutoff,
         now
     )
-    .execute(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    let count = old.len() as u64;
+    Objects::let_go(tx, old.into_iter().map(|row| row.transcript_key), now).await?;
+    Ok(count)
 }
 
 /// Changesets and sessions of runs that were over before the cutoff; their objects follow.
@@ -53,44 +53,44 @@ pub(super) async fn changesets(
     cutoff: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
+    let old = sqlx::query!(
         "with old as (select a.attempt_id, a.changeset_key, a.session_key from attempts a join runs r using (run_id)
                       where r.finished_at < $1 and (a.changeset_key is not null or a.session_key is not null)
-                      order by r.finished_at limit 200 for update of a),
-              objects as (insert into unneeded_objects (object_key, since)
-                          select k, $2::timestamptz from (select changeset_key as k from old union select session_key from old) keys
-                          where k is not null on conflict (object_key) do update set since = excluded.since)
+                      order by r.finished_at limit 200 for update of a)
          update attempts a set changeset_key = null, session_key = null, result_deleted_at = $2
-         from old where a.attempt_id = old.attempt_id",
+         from old where a.attempt_id = old.attempt_id returning old.changeset_key, old.session_key",
         cutoff,
         now
     )
-    .execute(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    let count = old.len() as u64;
+    Objects::let_go(tx, old.into_iter().flat_map(|row| [row.changeset_key, row.session_key]), now).await?;
+    Ok(count)
 }
 
-/// Checkpoints of runs that were over before the cutoff; their objects follow.
+/// Checkpoints of runs that were over before the cutoff, unless a retry is under way; their
+/// objects follow.
 pub(super) async fn checkpoints(
     tx: &mut PgConnection,
     cutoff: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with old as (delete from checkpoints where attempt_id in
-                        (select c.attempt_id from checkpoints c join runs r using (run_id)
-                         where r.finished_at < $1
-                           and not exists (select from runs n where n.retry_of = r.run_id and n.finished_at is null) order by r.finished_at limit 200 for update of c)
-                      returning changeset_key, session_key)
-         insert into unneeded_objects (object_key, since)
-         select k, $2::timestamptz from (select changeset_key as k from old union select session_key from old) keys
-         where k is not null on conflict (object_key) do update set since = excluded.since",
-        cutoff,
-        now
+    let old = sqlx::query!(
+        "delete from checkpoints where attempt_id in
+           (select c.attempt_id from checkpoints c join runs r using (run_id)
+            where r.finished_at < $1
+              and not exists (select from runs n where n.retry_of = r.run_id and n.finished_at is null)
+            order by r.finished_at limit 200 for update of c)
+         returning changeset_key, session_key",
+        cutoff
     )
-    .execute(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    let count = old.len() as u64;
+    let keys = old.into_iter().flat_map(|row| [Some(row.changeset_key), row.session_key]);
+    Objects::let_go(tx, keys, now).await?;
+    Ok(count)
 }
 
 /// Prompts of runs that were over before the cutoff; their keys stay, because they end with
@@ -100,19 +100,19 @@ pub(super) async fn prompts(
     cutoff: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with old as (select run_id, prompt_key from runs
+    let old = sqlx::query_scalar!(
+        "with old as (select run_id from runs
                       where finished_at < $1 and prompt_key is not null and prompt_deleted_at is null
-                      order by finished_at limit 200 for update),
-              objects as (insert into unneeded_objects (object_key, since)
-                          select distinct prompt_key, $2::timestamptz from old on conflict (object_key) do update set since = excluded.since)
-         update runs r set prompt_deleted_at = $2 from old where r.run_id = old.run_id",
+                      order by finished_at limit 200 for update)
+         update runs r set prompt_deleted_at = $2 from old where r.run_id = old.run_id returning r.prompt_key",
         cutoff,
         now
     )
-    .execute(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    let count = old.len() as u64;
+    Objects::let_go(tx, old, now).await?;
+    Ok(count)
 }
 
 /// Effects that were applied or skipped before the cutoff, unless their run is not over.

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use super::store::{Run, RunError, move_run};
 use crate::{
     App,
+    objects::Objects,
     publishing::{self, Unreadable},
     wake::Topic,
 };
@@ -30,15 +31,7 @@ pub(crate) async fn again_on_new_head(
 ) -> Result<Run, RunError> {
     let run = move_run(tx, app, run, RunState::Queued, "platform", message).await?;
     // The prompt of the old state is let go.
-    sqlx::query!(
-        "insert into unneeded_objects (object_key, since)
-         select prompt_key, $2 from runs where run_id = $1 and prompt_key is not null
-         on conflict (object_key) do update set since = excluded.since",
-        run.id.uuid(),
-        app.clock.now(),
-    )
-    .execute(&mut *tx)
-    .await?;
+    Objects::let_go(tx, [run.prompt_key.clone()], app.clock.now()).await?;
     let updated = sqlx::query!(
         "update runs set base_sha = null, prompt_key = null, input_changeset_key = $2, available_at = $3
          where run_id = $1",

@@ -5,6 +5,7 @@ mod exactly_once;
 mod postgres;
 mod site;
 pub(crate) mod story;
+mod supervised;
 mod world;
 
 use std::{

@@ -12,12 +12,7 @@ use super::{Applied, Failure};
 use crate::{
     App,
     projects::store::Repository,
-    publishing::{
-        changesets::stored_changeset,
-        comments,
-        effects::{self, Pending, Publication},
-        head,
-    },
+    publishing::{Publication, changesets::stored_changeset, comments, effects::Pending, head, publication},
     runs::{self, Run},
 };
 
@@ -28,7 +23,7 @@ const MOST_BRANCHES: u32 = 100;
 async fn publishing(app: &App, pending: &Pending) -> Result<Option<(Run, Publication)>, Failure> {
     let Some(id) = pending.run else { return Ok(None) };
     let run = runs::get(&app.db, id).await?;
-    let publication = effects::publication(&app.db, id).await?;
+    let publication = publication(&app.db, id).await?;
     Ok(run
         .zip(publication)
         .filter(|(run, p)| run.state == RunState::Active && p.state == PublicationState::Publishing))
@@ -97,7 +92,7 @@ async fn left_behind(
 ) -> Result<Applied, Failure> {
     let (Some(id), true) = (pending.run, pending.tried_at.is_some()) else { return Ok(ENDED) };
     let run = runs::get(&app.db, id).await?;
-    let commit = effects::publication(&app.db, id).await?.and_then(|p| p.commit);
+    let commit = publication(&app.db, id).await?.and_then(|p| p.commit);
     let (Some(run), Some(commit)) = (run, commit) else { return Ok(ENDED) };
     for n in 1..=MOST_BRANCHES {
         let name = numbered(wanted, n);
@@ -151,7 +146,7 @@ pub(super) async fn pull_request(
 ) -> Result<Applied, Failure> {
     // After a call of unknown outcome it may be there, whatever became of the run.
     if let (Some(run), true) = (pending.run, pending.tried_at.is_some())
-        && let Some(publication) = effects::publication(&app.db, run).await?
+        && let Some(publication) = publication(&app.db, run).await?
         && let Some(found) = our_pull_request(app, repository, &publication).await?
     {
         return Ok(Applied::PullRequest(found));
