@@ -144,7 +144,9 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
 
     until(&story, &idle, "a second attempt", |run| run["attempts"][1]["state"] == "running");
     let patience = Instant::now() + Duration::from_secs(30);
-    while !comment(idle_issue).contains("Attempt 2 starts afresh") {
+    // Said when it starts, and once more when its isolation is known.
+    let whole = |text: &str| text.contains("Attempt 2 starts afresh") && text.contains("on `far` · ");
+    while !whole(&comment(idle_issue)) {
         assert!(Instant::now() < patience, "{}", comment(idle_issue));
     }
     said().bind(|| insta::assert_snapshot!("starts_afresh", comment(idle_issue)));
