@@ -23,9 +23,10 @@ const DATA: &str = "data";
 /// The data while initdb is at work; left behind by one that was interrupted.
 const UNFINISHED: &str = "data.new";
 const LOG: &str = "server.log";
-/// How long a start or a stop may take, in seconds.
-const PATIENCE: &str = "30";
-const PATIENCE_SECONDS: Duration = Duration::from_secs(30);
+/// How long a start or a stop may take, in seconds. Recovering after a crash takes its time on a
+/// busy disk; one that failed is known sooner.
+const PATIENCE: &str = "180";
+const PATIENCE_SECONDS: Duration = Duration::from_secs(180);
 
 /// A cluster on disk, and who runs it with what.
 #[derive(Debug)]
