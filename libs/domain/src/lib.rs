@@ -9,7 +9,6 @@ pub mod changeset;
 pub mod clock;
 pub mod decision;
 pub mod ids;
-pub mod label;
 pub mod names;
 pub mod neutralise;
 pub mod outbox;

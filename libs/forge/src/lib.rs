@@ -189,12 +189,129 @@ pub struct PullRequest {
     pub open: bool,
 }
 
-/// A small sign on an issue.
+/// What a pull request is and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequestDetails {
+    /// Number.
+    pub number: u64,
+    /// Title.
+    pub title: String,
+    /// Body, empty when there is none.
+    pub body: String,
+    /// Who opened it.
+    pub author: String,
+    /// Address for people.
+    pub html_url: String,
+    /// Head branch.
+    pub branch: String,
+    /// Head commit.
+    pub head_sha: CommitSha,
+    /// Branch it is to be merged into.
+    pub base: String,
+    /// Head of that branch.
+    pub base_sha: CommitSha,
+    /// True when the head lives in another repository.
+    pub from_fork: bool,
+    /// True while it is open.
+    pub open: bool,
+    /// True once it is merged.
+    pub merged: bool,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+}
+
+/// What a review says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewState {
+    /// Approves.
+    Approved,
+    /// Wants changes.
+    ChangesRequested,
+    /// Neither.
+    Commented,
+    /// Was taken back.
+    Dismissed,
+}
+
+/// A submitted review of a pull request, with its remarks.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// Id, unique in the repository.
+    pub id: u64,
+    /// Who wrote it.
+    pub author: String,
+    /// What it says.
+    pub state: ReviewState,
+    /// Markdown, empty when there is none.
+    pub body: String,
+    /// The head it was written about.
+    pub commit: Option<CommitSha>,
+    /// When it was submitted.
+    pub submitted_at: DateTime<Utc>,
+    /// Address for people.
+    pub html_url: String,
+    /// Remarks on lines and files.
+    pub remarks: Vec<Remark>,
+}
+
+/// A remark of a review on a line or file.
+#[derive(Clone, Debug)]
+pub struct Remark {
+    /// Who wrote it.
+    pub author: String,
+    /// The file.
+    pub path: String,
+    /// Line of the new version; none when it is about the file, or outdated.
+    pub line: Option<u64>,
+    /// Markdown.
+    pub body: String,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A review to be written: a summary and remarks, neither approving nor requesting changes.
+#[derive(Clone, Debug)]
+pub struct NewReview {
+    /// The head it is about.
+    pub head: CommitSha,
+    /// Markdown.
+    pub body: String,
+    /// On lines that are part of the pull request's difference; others are refused by the host.
+    pub remarks: Vec<NewRemark>,
+}
+
+/// A remark to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRemark {
+    /// The file.
+    pub path: String,
+    /// Line of the new version; none: about the whole file.
+    pub line: Option<u64>,
+    /// Markdown.
+    pub body: String,
+}
+
+/// A label of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelDefinition {
+    /// Its name.
+    pub name: String,
+    /// Six hex digits.
+    pub color: String,
+    /// At most 100 characters; empty when there is none.
+    pub description: String,
+}
+
+/// A small sign on an issue or a comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reaction {
     /// 👀: seen.
     Eyes,
+    /// 👍: done.
+    ThumbsUp,
 }
 
 /// A code host. One value is one identity on it.
@@ -249,4 +366,78 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<PullRequest>;
     /// The pull requests of a branch of this repository, open and closed, newest first.
     async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>>;
+    /// The content of a file at a commit; `None` when there is none, or it is no file.
+    async fn file(
+        &self,
+        _repository: &RepositoryName,
+        _path: &str,
+        _at: &CommitSha,
+    ) -> Result<Option<Vec<u8>>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Paths of the files below a folder at a commit, from the root of the repository; none when
+    /// there is no such folder.
+    async fn files_below(
+        &self,
+        _repository: &RepositoryName,
+        _folder: &str,
+        _at: &CommitSha,
+    ) -> Result<Vec<String>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// A pull request as it is now.
+    async fn pull_request(&self, _repository: &RepositoryName, _number: u64) -> Result<PullRequestDetails> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Every path a pull request changes, as far as the host lists them.
+    async fn files_of_pull_request(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<String>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Its submitted reviews with their remarks, oldest first.
+    async fn reviews(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<Review>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Writes a review.
+    async fn create_review(
+        &self,
+        _repository: &RepositoryName,
+        _number: u64,
+        _review: &NewReview,
+    ) -> Result<Review> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Replaces the text of a pull request.
+    async fn update_pull_request(
+        &self,
+        _repository: &RepositoryName,
+        _number: u64,
+        _body: &str,
+    ) -> Result<()> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Moves a branch forward to a commit that goes on from its head; anything else is a conflict.
+    async fn move_branch(&self, _repository: &RepositoryName, _branch: &str, _to: &CommitSha) -> Result<()> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Reacts to a comment; a second time is the same as once.
+    async fn react_to_comment(
+        &self,
+        _repository: &RepositoryName,
+        _comment: u64,
+        _reaction: Reaction,
+    ) -> Result<()> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Every label of the repository.
+    async fn labels(&self, _repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Makes a label.
+    async fn create_label(&self, _repository: &RepositoryName, _label: &LabelDefinition) -> Result<()> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Changes colour and description of the label of that name.
+    async fn update_label(&self, _repository: &RepositoryName, _label: &LabelDefinition) -> Result<()> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
 }

@@ -342,6 +342,7 @@ impl Forge for GithubForge {
     async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()> {
         let content = match reaction {
             Reaction::Eyes => "eyes",
+            Reaction::ThumbsUp => "+1",
         };
         let path = ["issues", &number.to_string(), "reactions"];
         match self.client.for_repository(repository).post(&path, &json!({ "content": content })).await {

@@ -1,7 +1,7 @@
 //! What a webhook's body says, as far as decisions care.
 
 use domain::{
-    decision::{Account, Event, Happening},
+    decision::{Account, Event, Happening, Pull, Thread},
     names::RepositoryName,
 };
 use serde::Deserialize;
@@ -109,14 +109,16 @@ pub fn parse(event_name: &str, body: &[u8]) -> Result<Event, UnreadablePayload> 
     })
 }
 
+fn thread(number: u64, open: bool, pull: Option<Pull>) -> Thread {
+    Thread { number, open, author: String::new(), labels: Vec::new(), pull }
+}
+
 fn issue_labeled(body: IssueLabeled) -> Happening {
     // The label is missing when it was deleted before the event was sent.
     let Some(LabelBody { name: label }) = body.label else { return Happening::Other };
     let IssueBody { number, state, pull_request } = body.issue;
-    if pull_request.is_some() {
-        return Happening::PullRequestLabeled { number, label, from_fork: false };
-    }
-    Happening::IssueLabeled { issue: number, label, open: state.as_deref() == Some("open") }
+    let pull = pull_request.map(|_| Pull::default());
+    Happening::Labeled { on: thread(number, state.as_deref() == Some("open"), pull), label }
 }
 
 fn pull_request_labeled(body: PullRequestLabeled) -> Happening {
@@ -128,7 +130,7 @@ fn pull_request_labeled(body: PullRequestLabeled) -> Happening {
         (Some(head), Some(base)) => head != base,
         (None, _) | (_, None) => true,
     };
-    Happening::PullRequestLabeled { number, label, from_fork }
+    Happening::Labeled { on: thread(number, true, Some(Pull { from_fork, ..Pull::default() })), label }
 }
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ mod tests {
         let event = read("issues", &labeled_issue());
         assert_eq!(
             event.happening,
-            Happening::IssueLabeled { issue: 7, label: "run:dev".into(), open: true }
+            Happening::Labeled { on: thread(7, true, None), label: "run:dev".into() }
         );
         assert_eq!(
             (event.name.as_str(), event.action.as_deref(), event.installation),
@@ -173,12 +175,12 @@ mod tests {
         body["issue"]["state"] = json!("closed");
         assert_eq!(
             read("issues", &body).happening,
-            Happening::IssueLabeled { issue: 7, label: "run:dev".into(), open: false }
+            Happening::Labeled { on: thread(7, false, None), label: "run:dev".into() }
         );
         body["issue"]["pull_request"] = json!({ "url": "https://api.github.com/repos/o/r/pulls/7" });
         assert_eq!(
             read("issues", &body).happening,
-            Happening::PullRequestLabeled { number: 7, label: "run:dev".into(), from_fork: false }
+            Happening::Labeled { on: thread(7, false, Some(Pull::default())), label: "run:dev".into() }
         );
     }
 
@@ -190,12 +192,8 @@ mod tests {
                 "pull_request": { "number": 9, "head": head, "base": { "repo": { "full_name": "octocat/hello-world" } } },
                 "label": { "name": "run:dev" },
             });
-            match read("pull_request", &body).happening {
-                Happening::PullRequestLabeled { number: 9, from_fork, .. } => from_fork,
-                other @ (Happening::IssueLabeled { .. }
-                | Happening::PullRequestLabeled { .. }
-                | Happening::Other) => panic!("{other:?}"),
-            }
+            let happening = read("pull_request", &body).happening;
+            happening.on().and_then(|on| on.pull.clone()).expect("a pull request").from_fork
         };
         assert!(!from_fork(json!({ "repo": { "full_name": "Octocat/hello-world" } })));
         assert!(from_fork(json!({ "repo": { "full_name": "mallory/hello-world" } })));

@@ -28,12 +28,7 @@ pub(crate) async fn publish(
     changeset: &Changeset,
     secrets: &domain::censor::Censor,
 ) -> Result<(), RunError> {
-    let Some(stage) = app.stages.get(&run.stage) else {
-        let message = format!("There is no stage `{}` any more.", run.stage);
-        let run =
-            runs::move_run(tx, app, run, RunState::Failed(FailureClass::User), "platform", &message).await?;
-        return say_status(tx, app, &run).await;
-    };
+    let stage = &run.definition;
     // Without a pin nothing was handed out, so nothing can have been returned.
     let pin = run.base_sha.as_ref().ok_or_else(|| RunError::Damaged {
         table: "runs",

@@ -61,12 +61,13 @@ pub(crate) async fn acknowledge(
     tx: &mut PgConnection,
     app: &App,
     run: &Run,
-    label: Option<&str>,
+    label: Option<&(u64, String)>,
 ) -> sqlx::Result<()> {
     let mut effects = Vec::new();
-    if let Some(label) = label {
-        effects.push(Effect::RemoveLabel { number: run.issue_number, label: label.to_owned() });
-        effects.push(Effect::React { number: run.issue_number, reaction: Reaction::Eyes });
+    if let Some((number, label)) = label {
+        let number = i64::try_from(*number).unwrap_or(i64::MAX);
+        effects.push(Effect::RemoveLabel { number, label: label.clone() });
+        effects.push(Effect::React { number, reaction: Reaction::Eyes });
     }
     insert_for_run(tx, app, run, effects).await
 }

@@ -138,7 +138,6 @@ impl AttemptService for AttemptCalls {
         let (run, attempt) =
             hello(app, id).await.map_err(|e| internal("attempts.hello", &e))?.ok_or_else(over)?;
         let prepared = prepare(app, &run).await.map_err(|e| internal("attempts.prepare", &e))?;
-        let stage = app.stages.get(&run.stage).ok_or_else(over)?;
         Ok(Response::new(Assignment {
             run_id: run.id.to_string(),
             attempt_id: attempt.id.to_string(),
@@ -160,7 +159,7 @@ impl AttemptService for AttemptCalls {
             max_processes: app.agents.processes,
             max_file_bytes: app.agents.file_bytes,
             max_memory_bytes: app.agents.memory_bytes,
-            max_changeset_bytes: stage.max_changeset_bytes,
+            max_changeset_bytes: run.definition.max_changeset_bytes,
             max_output_bytes: app.agents.output_bytes,
             checkpoint_seconds: app.agents.checkpoint_seconds,
             earlier_base_sha: match attempt.restored_from {
@@ -242,7 +241,7 @@ impl AttemptService for AttemptCalls {
             Err(status) => return Err(self.too_late(first.attempt.as_ref(), status).await?),
         };
         let run = self.run(attempt.run).await?;
-        let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
+        let limit = run.definition.max_changeset_bytes;
         let mut returned = Returned { outcome: None, incoming: Incoming::new(limit) };
         if let Some(part) = first.part.take().and_then(|p| p.part) {
             returned.take(part)?;

@@ -82,10 +82,7 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let repository = by_id(&app.db, run.repository_id).await?;
     let name = &repository.name;
     let number = u64::try_from(run.issue_number).unwrap_or_default();
-    let stage = app
-        .stages
-        .get(&run.stage)
-        .ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}` any more.", run.stage)))?;
+    let stage = &run.definition;
     let branch = async {
         match &repository.default_branch {
             Some(branch) => Ok(branch.clone()),
