@@ -24,7 +24,8 @@ pub struct Stage {
     pub role: String,
     /// Name of the prompt template.
     pub template: String,
-    /// Globs of paths the agent may change; anything else refuses the changeset.
+    /// Globs of paths the agent may change; anything else is held for a person. Empty: it changes
+    /// nothing.
     pub write_scope: Vec<String>,
     /// Higher goes first in the queue.
     #[serde(default)]
@@ -37,12 +38,18 @@ pub struct Stage {
     /// Files a changeset may have.
     #[serde(default = "default_changeset_files")]
     pub max_changeset_files: usize,
+    /// Lines a changeset may write.
+    #[serde(default = "default_changeset_lines")]
+    pub max_changeset_lines: usize,
     /// What happens to a second trigger while a run of the issue is under way.
     #[serde(default)]
     pub second_trigger: SecondTrigger,
     /// Where the stage may reach. Only `code-only` exists.
     #[serde(default)]
     pub mode: Mode,
+    /// Whether what passes the checks is published at once.
+    #[serde(default)]
+    pub publication: PublicationRule,
 }
 
 /// What a second trigger does while a run is active on the same issue.
@@ -63,11 +70,25 @@ pub enum Mode {
     CodeOnly,
 }
 
+/// Whether what passes the checks is published at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PublicationRule {
+    /// What passes the checks is published.
+    #[default]
+    Checked,
+    /// A person with the right releases every changeset.
+    Approver,
+}
+
 const fn default_changeset_bytes() -> u64 {
     10 * 1024 * 1024
 }
 const fn default_changeset_files() -> usize {
     300
+}
+const fn default_changeset_lines() -> usize {
+    20_000
 }
 
 /// Why a stages file is not one.
@@ -165,7 +186,7 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let built_in = include_str!("stages.yaml");
         let error = |yaml: String| Stages::parse(&yaml).expect_err("a mistake").to_string();
-        insta::assert_snapshot!(error(built_in.replace("priority", "prioriti")), @"stages.dev: unknown field `prioriti`, expected one of `description`, `role`, `template`, `write_scope`, `priority`, `time_limit_minutes`, `max_changeset_bytes`, `max_changeset_files`, `second_trigger`, `mode` at line 9 column 5");
+        insta::assert_snapshot!(error(built_in.replace("priority", "prioriti")), @"stages.dev: unknown field `prioriti`, expected one of `description`, `role`, `template`, `write_scope`, `priority`, `time_limit_minutes`, `max_changeset_bytes`, `max_changeset_files`, `max_changeset_lines`, `second_trigger`, `mode`, `publication` at line 9 column 5");
         insta::assert_snapshot!(error(built_in.replace("time_limit_minutes: 60", "time_limit_minutes: 0")), @"stages.dev.time_limit_minutes: expected 1 to 1440");
         insta::assert_snapshot!(error(built_in.replace("version: 1", "version: 7")), @"stages.*.version: 7 is not known; write 1");
         insta::assert_snapshot!(error(built_in.replace("\"**\"", "\"a[\"")), @"stages.dev.write_scope: `a[`: unclosed character class; missing ']'");
