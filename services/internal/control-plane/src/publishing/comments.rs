@@ -1,7 +1,7 @@
 //! Every text the platform writes on the code host, as pure functions.
 
 use domain::{
-    changeset::{Change, Changeset, Finding, FindingCode, Mode},
+    changeset::{Change, Changeset, Finding, HeldFor, Mode},
     decision::Decided,
     ids::{DecisionId, RunId},
     neutralise::{neutralise, neutralise_line},
@@ -224,6 +224,14 @@ pub(super) struct Released<'a> {
     pub(super) publication: &'a Publication,
 }
 
+/// That nothing stands where the stage may not write; nothing is said where something does.
+fn inside(run: &Run, released: Option<&Released<'_>>) -> String {
+    let outside = released.is_some_and(|released| {
+        released.publication.findings.iter().any(|f| f.code.held_for() == Some(HeldFor::OtherFiles))
+    });
+    if outside { String::new() } else { format!(", all inside what stage `{}` may write", run.stage) }
+}
+
 /// What was checked, or let through by a person.
 fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
     let Some(Released { by, reason, publication }) = released else {
@@ -233,22 +241,28 @@ fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
     if !reason.is_empty() {
         by.push_str(&format!(" (\"{}\")", neutralise_line(reason, 300)));
     }
-    let mut text = String::new();
-    let (tokens, protected): (Vec<&Finding>, Vec<&Finding>) =
-        publication.findings.iter().partition(|f| f.code == FindingCode::SecretPattern);
-    let named = |findings: &[&Finding]| {
-        let named: Vec<&str> = findings.iter().filter_map(|f| f.path.as_deref()).collect();
+    let named = |asked: HeldFor| {
+        let about = publication.findings.iter().filter(|f| f.code.held_for() == Some(asked));
+        let named: Vec<&str> = about.filter_map(|f| f.path.as_deref()).collect();
         (!named.is_empty()).then(|| paths(&named))
     };
-    match named(&protected) {
+    let mut text = String::new();
+    match named(HeldFor::ProtectedFiles) {
         None => text.push_str("- no protected paths, no hostile paths, no known secrets\n"),
         Some(named) => {
             text.push_str("- no hostile paths, no known secrets\n");
             text.push_str(&format!("- it changes **protected files**, {by}: {named}\n"));
         }
     }
-    if let Some(named) = named(&tokens) {
+    if let Some(named) = named(HeldFor::OtherFiles) {
+        let stage = &run.stage;
+        text.push_str(&format!("- it changes **files stage `{stage}` may not write**, {by}: {named}\n"));
+    }
+    if let Some(named) = named(HeldFor::Secrets) {
         text.push_str(&format!("- it has **what looks like a token or a key**, {by}: {named}\n"));
+    }
+    if publication.findings.iter().any(|f| f.code.held_for() == Some(HeldFor::Approver)) {
+        text.push_str(&format!("- every result of stage `{}` needs an approver: {by}\n", run.stage));
     }
     if let Some(head) = &publication.head_moved_to {
         let branch = run.base_branch.as_deref().unwrap_or("?");
@@ -280,7 +294,7 @@ pub(super) fn pull_request(
     format!(
         "{mark}\n### Asked\n\n#{issue}: {title}\n\n### Done\n\n{summary}\n\n### Checked\n\n\
          - against `{base}` on `{branch}`, which the run was pinned to\n\
-         - {counts}, all inside what stage `{stage}` may write\n\
+         - {counts}{inside}\n\
          {checked}\n\
          The platform checked where files may go, not whether the change is right: please review it.\n\n\
          <sub>run `{run_id}` · asked for by `{actor}`</sub>\n",
@@ -291,8 +305,8 @@ pub(super) fn pull_request(
         base = run.base_sha.as_ref().map_or("?", |s| s.short()),
         branch = run.base_branch.as_deref().unwrap_or("?"),
         counts = counts(changeset),
+        inside = inside(run, released),
         checked = checked(run, released),
-        stage = run.stage,
         run_id = run.id,
         actor = neutralise_line(&run.actor, 60),
     )

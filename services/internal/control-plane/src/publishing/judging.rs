@@ -1,9 +1,10 @@
 //! A returned changeset is judged, and what follows from it is committed.
 
 use domain::{
-    changeset::{Changeset, Finding, FindingCode, Rules, Verdict, judge},
+    changeset::{Changeset, Finding, HeldFor, Rules, Verdict, judge},
     ids::{Id, PublicationId},
     run::{FailureClass, PublicationState, RunState, Waiting},
+    stage::PublicationRule,
 };
 use sqlx::PgConnection;
 
@@ -40,6 +41,8 @@ pub(crate) async fn publish(
         write_scope: &stage.write_scope,
         max_bytes: stage.max_changeset_bytes,
         max_files: stage.max_changeset_files,
+        max_lines: stage.max_changeset_lines,
+        needs_approver: stage.publication == PublicationRule::Approver,
         secrets,
     };
     let verdict = judge(changeset, &rules);
@@ -65,14 +68,9 @@ pub(crate) async fn publish(
         Verdict::Hold(findings) => {
             keep_findings(tx, id, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
-            let protected = findings.iter().all(|f| f.code != FindingCode::SecretPattern);
-            let message = if protected {
-                "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at."
-            } else {
-                "There may be a secret in the changeset. Nothing was published; the changeset is kept for a person to look at."
-            };
+            let message = held_because(&findings);
             let run =
-                runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
+                runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", &message).await?;
             say_status(tx, app, &run).await
         }
         Verdict::Refuse(findings) => {
@@ -85,6 +83,21 @@ pub(crate) async fn publish(
             say_status(tx, app, &run).await
         }
     }
+}
+
+/// Why a person is asked, most serious first.
+fn held_because(findings: &[Finding]) -> String {
+    let mut asked: Vec<HeldFor> = findings.iter().filter_map(|finding| finding.code.held_for()).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let why = asked.into_iter().map(|asked| match asked {
+        HeldFor::Secrets => "There may be a secret in the changeset. ",
+        HeldFor::ProtectedFiles => "The agent changed protected files. ",
+        HeldFor::OtherFiles => "The agent changed files this stage does not write by itself. ",
+        HeldFor::Approver => "Every result of this stage needs an approver. ",
+    });
+    let why: String = why.collect();
+    format!("{why}Nothing was published; the changeset is kept for a person to look at.")
 }
 
 /// The effects that publish a changeset.
