@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use finding::{Finding, FindingCode, HeldFor};
 pub use judge::{Rules, Verdict, judge};
+pub use protected::is_steering;
 pub use restorable::NotRestorable;
 
 use crate::names::CommitSha;

@@ -4,7 +4,7 @@
 //! [`ForgeError`] kinds, so that what happens next (wait, tell a person, look before
 //! repeating) is decided by kind and not by status code.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -391,6 +391,24 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     }
     /// Every path a pull request changes, as far as the host lists them.
     async fn files_of_pull_request(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<String>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Lines of the new version that remarks of a review may stand on, per file a pull request
+    /// changes: first and last of each stretch. A file the host shows no lines of has none.
+    async fn reviewable_lines(
+        &self,
+        _repository: &RepositoryName,
+        _number: u64,
+    ) -> Result<BTreeMap<String, Vec<(u64, u64)>>> {
+        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
+    }
+    /// Where a commit's history left another's: the newest commit both go on from.
+    async fn merge_base(
+        &self,
+        _repository: &RepositoryName,
+        _base: &CommitSha,
+        _head: &CommitSha,
+    ) -> Result<CommitSha> {
         Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
     }
     /// Its submitted reviews with their remarks, oldest first.

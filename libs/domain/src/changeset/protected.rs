@@ -88,7 +88,7 @@ const PROTECTED_ANYWHERE: &[(&str, &str)] = &[
 /// Protected at the root of the repository, with all that is in them.
 const PROTECTED_AT_ROOT: &[(&str, &str)] = &[
     (".buildkite", PIPELINE),
-    (".callboard", "this platform's settings"),
+    (".callboard", SETTINGS),
     (".circleci", PIPELINE),
     (".devcontainer", "what starts in a developer's editor"),
     (".drone.yml", PIPELINE),
@@ -109,8 +109,8 @@ const PROTECTED_AT_ROOT: &[(&str, &str)] = &[
     ("k8s", DEPLOY),
     ("kubernetes", DEPLOY),
     ("manifests", DEPLOY),
-    ("prompts", "what agents are told"),
-    ("services.yaml", DEPLOY),
+    ("prompts", PROMPTS),
+    ("services.yaml", SERVICES),
     ("terraform", DEPLOY),
 ];
 
@@ -119,6 +119,23 @@ const DEPLOY: &str = "what is deployed";
 const GIT: &str = "git's own settings";
 const HOOKS: &str = "git hooks";
 const PIPELINE: &str = "what a pipeline runs";
+const PROMPTS: &str = "what agents are told";
+const SERVICES: &str = "which services there are";
+const SETTINGS: &str = "this platform's settings";
+
+/// Of what is protected, what steers the agent or runs beside it: in a run it is the default
+/// branch's, whatever the commit the run works on says.
+const STEERING: [&str; 5] = [AGENT, HOOKS, PROMPTS, SERVICES, SETTINGS];
+
+/// True for a path whose version of the default branch holds in every run.
+pub fn is_steering(path: &[u8]) -> bool {
+    let parts = folded_parts(&String::from_utf8_lossy(path));
+    let steers = |list: &[(&str, &str)], part: &str| {
+        list.iter().any(|(name, what)| *name == part && STEERING.contains(what))
+    };
+    parts.first().is_some_and(|first| steers(PROTECTED_AT_ROOT, first))
+        || parts.iter().any(|part| steers(PROTECTED_ANYWHERE, part))
+}
 
 /// What a protected path belongs to; `None` for all other paths.
 pub(super) fn protected(path: &str) -> Option<&'static str> {
@@ -133,6 +150,29 @@ pub(super) fn protected(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steering_paths_are_protected_paths_of_some_kinds() {
+        for path in [
+            "AGENTS.md",
+            "sub/claude.MD",
+            ".github/copilot-instructions.md",
+            "deploy/AGENTS.md",
+            ".callboard/stages.yaml",
+            ".codex/config.toml",
+            ".husky/pre-commit",
+            ".mcp.json",
+            "prompts/dev.md",
+            "services.yaml",
+        ] {
+            assert!(is_steering(path.as_bytes()) && protected(path).is_some(), "{path:?}");
+        }
+        for path in ["deploy/a", ".github/workflows/ci.yml", "CODEOWNERS", ".gitattributes", "src/prompts/a"]
+        {
+            assert!(!is_steering(path.as_bytes()), "{path:?}");
+        }
+        assert!(!is_steering(b"\xff"));
+    }
 
     #[test]
     fn protected_paths_whatever_their_case() {

@@ -3,7 +3,7 @@
 use domain::{
     changeset::{Changeset, Finding, HeldFor, Rules, Verdict, judge},
     ids::{Id, PublicationId},
-    run::{FailureClass, PublicationState, RunState, Waiting},
+    run::{FailureClass, PublicationState, RunKind, RunState, Waiting},
     stage::PublicationRule,
 };
 use sqlx::PgConnection;
@@ -110,14 +110,21 @@ pub(super) async fn send(
     released: Option<&Released<'_>>,
 ) -> sqlx::Result<()> {
     let summary = attempt.summary.as_deref().unwrap_or_default();
-    let effects = [
-        Effect::Commit { message: comments::commit_message(run) },
-        Effect::Branch { name: comments::branch(run) },
-        Effect::PullRequest {
-            title: comments::title(run),
-            body: comments::pull_request(run, summary, changeset, released),
-        },
-    ];
+    let commit = Effect::Commit { message: comments::commit_message(run) };
+    let effects = match (run.kind, run.pull_request, &run.base_branch) {
+        // What it says on the pull request follows when the branch is there.
+        (RunKind::Revise, Some(number), Some(branch)) => {
+            vec![commit, Effect::MoveBranch { name: branch.clone(), number }]
+        }
+        (RunKind::Work | RunKind::Revise | RunKind::Review | RunKind::Discussion, _, _) => vec![
+            commit,
+            Effect::Branch { name: comments::branch(run) },
+            Effect::PullRequest {
+                title: comments::title(run),
+                body: comments::pull_request(run, summary, changeset, released),
+            },
+        ],
+    };
     insert_for_run(tx, app, run, effects).await
 }
 

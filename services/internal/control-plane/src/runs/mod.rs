@@ -1,10 +1,12 @@
 //! Runs: queue, leases, attempts, deadlines, and how they end.
 
+mod agent;
 mod attempt_calls;
 mod ending;
 mod head_moved;
 mod incoming;
 mod lease;
+mod pinning;
 mod prepare;
 mod start;
 mod store;

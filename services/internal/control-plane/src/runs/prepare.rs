@@ -2,21 +2,18 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use domain::{
-    ids::Id,
-    names::{CommitSha, RepositoryName},
-    rights::Permission,
-};
+use domain::{ids::Id, names::CommitSha, rights::Permission};
 use forge::ForgeError;
 use prompts::{CommentText, EarlierWork, IssueText, PromptContext};
 use sqlx::types::Json;
 
 use super::{
     head_moved::input_changeset,
+    pinning::{Pin, pin},
     store::{self, IssueSnapshot, Run, RunError},
 };
 use crate::{
-    App, checkpoints,
+    App,
     objects::Kind,
     projects::store::by_id,
     steps::{self, Step},
@@ -51,7 +48,7 @@ impl NotPrepared {
     }
 }
 
-fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
+pub(super) fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     let why = format!("{what}: {error}");
     match error {
         ForgeError::Limited { retry_after } => NotPrepared::Later { why, at_least: Some(*retry_after) },
@@ -76,6 +73,8 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         return Ok(Prepared {
             base_sha: sha.clone(),
             base_branch: branch.clone(),
+            steering_sha: run.steering_sha.clone(),
+            review_base_sha: run.review_base_sha.clone(),
             prompt: String::from_utf8_lossy(&text).into_owned(),
         });
     }
@@ -83,12 +82,6 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let name = &repository.name;
     let number = u64::try_from(run.issue_number).unwrap_or_default();
     let stage = &run.definition;
-    let branch = async {
-        match &repository.default_branch {
-            Some(branch) => Ok(branch.clone()),
-            None => app.forge.repository(name).await.map(|r| r.default_branch),
-        }
-    };
     let issue = async {
         match &run.issue {
             Some(issue) => Ok(issue.clone()),
@@ -100,19 +93,13 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             }),
         }
     };
-    let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
-    let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
+    let (pin, issue, comments) =
+        futures::join!(pin(app, run, &repository), issue, app.forge.comments(name, number));
+    let pin = pin?;
+    let review_base = pin.review_base().cloned();
+    let Pin { base: head, branch, steering, pull: _ } = pin;
     let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
     let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
-    let head = match base_to_go_on_from(app, run, name).await? {
-        Some(base) => base,
-        None => app
-            .forge
-            .branch_head(name, &branch)
-            .await
-            .map_err(|e| of_forge("The branch cannot be read", &e))?
-            .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?,
-    };
 
     let identity = app.forge.identity().await.unwrap_or_default();
     let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
@@ -177,13 +164,15 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         .map_err(|e| NotPrepared::later(format!("the prompt cannot be stored: {e}")))?;
     let mut tx = app.db.begin().await?;
     let stored = sqlx::query!(
-        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5
+        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5, steering_sha = $6, review_base_sha = $7
          where run_id = $1 and state = 'active' and prompt_key is null",
         run.id.uuid(),
         branch,
         head.as_str(),
         Json(&issue) as _,
         key,
+        steering.as_str(),
+        review_base.as_ref().map(CommitSha::as_str),
     )
     .execute(&mut *tx)
     .await?;
@@ -196,21 +185,13 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         store::event(&mut tx, app, run.id, "prepared", &text).await?;
     }
     steps::commit(tx, Step::RunPrepared).await?;
-    Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
-}
-
-/// The commit of the checkpoint a retry goes on from, while it can be fetched.
-async fn base_to_go_on_from(
-    app: &App,
-    run: &Run,
-    repository: &RepositoryName,
-) -> Result<Option<CommitSha>, NotPrepared> {
-    let Some(base) = checkpoints::base_to_go_on_from(app, run).await? else { return Ok(None) };
-    match app.forge.commit(repository, &base).await {
-        Ok(_) => Ok(Some(base)),
-        Err(ForgeError::Missing { .. }) => Ok(None),
-        Err(error) => Err(of_forge("The checkpoint's commit cannot be read", &error)),
-    }
+    Ok(Prepared {
+        base_sha: head,
+        base_branch: branch,
+        steering_sha: Some(steering),
+        review_base_sha: review_base,
+        prompt: rendered.text,
+    })
 }
 
 /// What an attempt starts from.
@@ -218,5 +199,7 @@ async fn base_to_go_on_from(
 pub(super) struct Prepared {
     pub(super) base_sha: CommitSha,
     pub(super) base_branch: String,
+    pub(super) steering_sha: Option<CommitSha>,
+    pub(super) review_base_sha: Option<CommitSha>,
     pub(super) prompt: String,
 }

@@ -64,6 +64,8 @@ pub(crate) struct Run {
     pub(crate) chain: i32,
     /// Head of the default branch when the run was pinned.
     pub(crate) steering_sha: Option<CommitSha>,
+    /// Where the branch of its pull request left the branch it is to be merged into.
+    pub(crate) review_base_sha: Option<CommitSha>,
     pub(crate) state: RunState,
     pub(crate) message: String,
     pub(crate) actor: String,
@@ -91,6 +93,14 @@ impl Run {
             actor: self.actor.clone(),
             pull: self.pull_request.and_then(|pull| u64::try_from(pull).ok()),
             is_final: self.state.is_final(),
+        }
+    }
+
+    /// The issue or pull request its status comment is on: a review's is where it was asked for.
+    pub(crate) fn thread(&self) -> i64 {
+        match self.kind {
+            RunKind::Review => self.pull_request.unwrap_or(self.issue_number),
+            RunKind::Work | RunKind::Revise | RunKind::Discussion => self.issue_number,
         }
     }
 
@@ -132,6 +142,7 @@ struct RunRow {
     language: String,
     chain: i32,
     steering_sha: Option<String>,
+    review_base_sha: Option<String>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -150,6 +161,7 @@ impl TryFrom<RunRow> for Run {
                 .ok_or_else(|| damaged(format!("state {} {:?} is not one", row.state, row.state_kind)))?,
             base_sha: sha(row.base_sha.as_deref())?,
             steering_sha: sha(row.steering_sha.as_deref())?,
+            review_base_sha: sha(row.review_base_sha.as_deref())?,
             kind: RunKind::parse(&row.kind)
                 .ok_or_else(|| damaged(format!("kind {} is not one", row.kind)))?,
             pull_request: row.pull_request,
@@ -199,7 +211,7 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
                   r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
                   r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
-                  r.language, r.chain, r.steering_sha
+                  r.language, r.chain, r.steering_sha, r.review_base_sha
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where r.run_id = $1"#,
         id.uuid()
@@ -223,7 +235,7 @@ pub(crate) async fn list(
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
                   r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
                   r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
-                  r.language, r.chain, r.steering_sha
+                  r.language, r.chain, r.steering_sha, r.review_base_sha
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
            order by r.created_at desc, r.run_id desc limit $3"#,
@@ -352,6 +364,8 @@ pub(crate) struct Attempt {
     pub(crate) summary: Option<String>,
     /// The attempt whose checkpoint it goes on from.
     pub(crate) restored_from: Option<AttemptId>,
+    /// The attempt of an earlier run whose session it goes on with, where it has no checkpoint.
+    pub(crate) session_from: Option<AttemptId>,
     /// Which it was, in a sentence; empty when there was nothing to go on from.
     pub(crate) start_note: String,
     pub(crate) leased_at: DateTime<Utc>,
@@ -374,6 +388,7 @@ struct AttemptRow {
     message: String,
     summary: Option<String>,
     restored_from: Option<Uuid>,
+    session_from: Option<Uuid>,
     start_note: String,
     leased_at: DateTime<Utc>,
     running_at: Option<DateTime<Utc>>,
@@ -403,6 +418,7 @@ impl TryFrom<AttemptRow> for Attempt {
             message: row.message,
             summary: row.summary,
             restored_from: row.restored_from.map(AttemptId::from_uuid),
+            session_from: row.session_from.map(AttemptId::from_uuid),
             start_note: row.start_note,
             leased_at: row.leased_at,
             running_at: row.running_at,
@@ -417,7 +433,7 @@ pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number",
         run.uuid()
     )
@@ -433,7 +449,7 @@ pub(crate) async fn attempt(db: impl PgExecutor<'_>, id: AttemptId) -> Result<Op
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.attempt_id = $1",
         id.uuid()
     )
