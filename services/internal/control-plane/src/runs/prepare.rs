@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use domain::{ids::Id, names::CommitSha, rights::Permission};
 use forge::ForgeError;
-use prompts::{CommentText, EarlierWork, IssueText, PromptContext};
+use prompts::{
+    AskedBy, CommentText, EarlierWork, IssueText, LeftOut, Library, Limits, PromptContext, Request,
+};
 use sqlx::types::Json;
 
 use super::{
@@ -104,11 +106,20 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     let identity = app.forge.identity().await.unwrap_or_default();
     let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
     let mut texts = Vec::new();
+    let mut left_out = LeftOut::default();
     for comment in comments {
         // Only what stood there when the run was asked for, and not what we wrote ourselves.
         let ours =
             comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
-        if ours || comment.created_at > run.received_at || comment.updated_at > run.received_at {
+        if ours {
+            continue;
+        }
+        if comment.created_at > run.received_at {
+            left_out.written_later += 1;
+            continue;
+        }
+        if comment.updated_at > run.received_at {
+            left_out.edited_later += 1;
             continue;
         }
         let author = comment.author.to_lowercase();
@@ -125,6 +136,8 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
                 created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
                 body: comment.body,
             });
+        } else {
+            left_out.people_without_right += 1;
         }
     }
     let author_permission =
@@ -137,25 +150,48 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             EarlierWork::new(changeset.base.to_string(), changeset.files.into_iter().map(path).collect())
         });
     let delimiter: [u8; 8] = app.ids.bytes();
+    let request = Request {
+        template: &stage.template,
+        role: &stage.role,
+        kind: prompts::Kind::Work,
+        language: prompts::Language::En,
+    };
     let context = PromptContext {
         repository: name.to_string(),
         base_branch: branch.clone(),
         base_sha: head.to_string(),
+        stage: run.stage.clone(),
+        role: stage.role.clone(),
+        kind: request.kind,
+        language: request.language,
         issue: IssueText {
             number,
             title: issue.title.clone(),
             body: issue.body.clone(),
             author: issue.author.clone(),
             author_permission,
+            labels: Vec::new(),
         },
         comments: texts,
-        stage_role: stage.role.clone(),
+        left_out,
         earlier,
         write_scope: stage.write_scope.clone(),
+        limits: Limits {
+            minutes: stage.time_limit_minutes,
+            files: stage.max_changeset_files,
+            lines: 0,
+            bytes: stage.max_changeset_bytes,
+        },
+        pull_request: None,
+        reviews: Vec::new(),
+        documents: Vec::new(),
+        session: false,
+        asked_by: AskedBy { login: run.actor.clone(), channel: "label".to_owned() },
         delimiter: hex::encode(delimiter),
         run_id: run.id.to_string(),
     };
-    let rendered = prompts::render(&stage.template, &context)
+    let rendered = Library::built_in()
+        .render(&request, &context)
         .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
     let key = app
         .objects
