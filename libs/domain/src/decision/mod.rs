@@ -15,6 +15,7 @@ pub use facts::{
     RunRef,
 };
 pub use release::decide_release;
+use rules::Trace;
 pub use rules::{decide, needs_permission};
 
 use crate::{names::CommitSha, run::RunKind, stage::Reasoning};
@@ -113,7 +114,7 @@ reasons! {
     ParameterConflict = "parameter_conflict",
     /// A parameter label was set by somebody without the right, or nobody knows by whom.
     ParameterNotAllowed = "parameter_not_allowed",
-    /// The model may not be asked for here.
+    /// The model or level may not be asked for here.
     ModelNotAllowed = "model_not_allowed",
     /// What the stage requires of earlier stages is not there.
     NotYet = "not_yet",
@@ -139,6 +140,8 @@ reasons! {
     IssueClosed = "issue_closed",
     /// A run of this issue is under way.
     RunUnderWay = "run_under_way",
+    /// A discussion is open on the issue already.
+    AlreadyOpen = "already_open",
     /// Another one waits already.
     AlreadyWaiting = "already_waiting",
     /// There is no run the command could be about.
@@ -182,7 +185,7 @@ pub struct Start {
     pub label: Option<(u64, String)>,
     /// The run under way that it waits for.
     pub behind: Option<String>,
-    /// The run under way that is cancelled for it.
+    /// The run under way that is cancelled for it. An open discussion ends with a start of work.
     pub supersedes: Option<String>,
     /// The final run it repeats.
     pub retry_of: Option<String>,
@@ -229,9 +232,10 @@ pub enum Decision {
         /// True when it was merged.
         merged: bool,
     },
-    /// Cancel a run; for a command line, the one it names.
+    /// Cancel a run; for a command line, the one it names. When the issue ended, whatever waits
+    /// behind the run and the issue's discussion end with it.
     Cancel {
-        /// The run, where the event does not name it.
+        /// The run, where the command line does not name it.
         run: Option<String>,
     },
     /// Close a discussion; its run is cancelled.

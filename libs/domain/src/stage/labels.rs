@@ -100,9 +100,20 @@ impl Labels {
         format!("{}{stage}", self.run)
     }
 
+    /// The label that shows what starting a stage would do.
+    pub fn preview_label(&self, stage: &str) -> String {
+        format!("{}{stage}{}", self.run, self.preview)
+    }
+
     /// The label that has a stage's result revised.
     pub fn revise_label(&self, stage: &str) -> String {
         format!("{}{stage}{}", self.run, self.revise)
+    }
+
+    /// The labels the platform keeps by its records: where they disagree, they are put back.
+    /// All others of `state:` and `need:` belong to people.
+    pub fn kept(&self) -> [String; 3] {
+        [self.state_label("in-review"), self.state_label("approved"), self.need_label("input")]
     }
 
     /// `state:<name>`
@@ -117,6 +128,14 @@ impl Labels {
 }
 
 impl Policy {
+    /// The stages that `run:` labels start.
+    pub fn starting(&self) -> impl Iterator<Item = (&str, &super::Stage)> {
+        self.stages
+            .iter()
+            .filter(|(_, stage)| stage.kind == StageKind::Work)
+            .map(|(name, stage)| (name.as_str(), stage))
+    }
+
     /// The stage of a kind that no `run:` label starts.
     pub fn of_kind(&self, kind: StageKind) -> Option<(&str, &super::Stage)> {
         self.stages.iter().find(|(_, stage)| stage.kind == kind).map(|(name, stage)| (name.as_str(), stage))

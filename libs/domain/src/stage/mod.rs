@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use labels::{Labels, Meaning};
-pub use policy::{Broken, Ceilings, Policy, PolicyError};
+pub use policy::{Broken, Ceilings, Off, Policy, PolicyError};
 
 use crate::rights::Permission;
 

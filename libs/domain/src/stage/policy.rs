@@ -18,12 +18,26 @@ pub struct Policy {
     pub labels: Labels,
     /// Language of prompts, `en` or `ru`.
     pub language: String,
-    /// Stages the project's file spoils, and how: these do not start, everything else does.
+    /// What the project's file spoils, and how, by stage (`translate`) or by path
+    /// (`profiles.feature`): these do not start, everything else does.
     pub broken: BTreeMap<String, Broken>,
+    /// Stages that exist and do not start here, and by whose word.
+    pub off: BTreeMap<String, Off>,
+    /// What the operator allows.
+    pub ceilings: Ceilings,
     /// What the file asks for beyond the operator's ceilings, in sentences.
     pub clipped: Vec<String>,
     /// Why the file as a whole does not read, in a sentence with line and column.
     pub problem: Option<String>,
+}
+
+/// Who has a stage switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// The project's own file.
+    Project,
+    /// The operator's ceilings.
+    Operator,
 }
 
 /// What is wrong with one stage of a project's file.
@@ -43,6 +57,10 @@ pub struct Ceilings {
     pub stages: Option<BTreeSet<String>>,
     /// Least permission to start anything.
     pub start: Option<crate::rights::Permission>,
+    /// The hardest a model may be asked to think.
+    pub reasoning: Option<super::Reasoning>,
+    /// `approver`: a person releases every changeset.
+    pub publication: Option<super::PublicationRule>,
     /// The only models that may be asked for.
     pub models: Option<BTreeSet<String>>,
     /// Minutes an attempt may take.
@@ -132,6 +150,8 @@ impl Policy {
             labels: file.labels,
             language: file.language.unwrap_or_else(|| "en".to_owned()),
             broken: BTreeMap::new(),
+            off: BTreeMap::new(),
+            ceilings: Ceilings::default(),
             clipped: Vec::new(),
             problem: None,
         })
