@@ -132,7 +132,10 @@ pub(super) async fn reviewable_lines(
 ) -> Result<BTreeMap<String, Vec<(u64, u64)>>> {
     let files: Vec<PatchBody> =
         repository.pages(&["pulls", &number.to_string(), "files"], FILE_PAGES).await?;
-    Ok(files.into_iter().map(|file| (file.filename, stretches(file.patch.as_deref().unwrap_or_default()))).collect())
+    Ok(files
+        .into_iter()
+        .map(|file| (file.filename, stretches(file.patch.as_deref().unwrap_or_default())))
+        .collect())
 }
 
 /// Lines of the new version that a patch shows: from `@@ -1,2 +3,4 @@`, the lines 3 to 6.

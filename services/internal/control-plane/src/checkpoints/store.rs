@@ -190,6 +190,11 @@ pub(super) async fn newest_session(db: impl PgExecutor<'_>, run: RunId) -> sqlx:
     Ok(attempt.map(AttemptId::from_uuid))
 }
 
+/// Is there a session for a run that goes on with this one?
+pub(crate) async fn has_session(db: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
+    Ok(newest_session(db, run).await?.is_some())
+}
+
 /// Where the session of an attempt is kept, while it is.
 pub(super) async fn session_key(db: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!("select session_key from attempts where attempt_id = $1", attempt.uuid())

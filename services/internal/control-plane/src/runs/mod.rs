@@ -8,6 +8,7 @@ mod incoming;
 mod lease;
 mod pinning;
 mod prepare;
+mod reading;
 mod start;
 mod store;
 mod watchdog;

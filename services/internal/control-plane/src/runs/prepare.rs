@@ -1,28 +1,33 @@
-//! What a run may read is fixed before anything starts: commit, issue, comments, prompt.
+//! A run is prepared before anything starts: commits, issue and prompt are fixed.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use domain::{ids::Id, names::CommitSha, rights::Permission};
-use forge::ForgeError;
+use chrono::{DateTime, Utc};
+use domain::{
+    decision::Reason,
+    ids::{Id, RunId},
+    names::{CommitSha, RepositoryName},
+    run::RunKind,
+    stage::Stage,
+};
+use forge::{ForgeError, PullRequestDetails};
 use prompts::{
-    AskedBy, CommentText, EarlierWork, IssueText, LeftOut, Library, Limits, PromptContext, Request,
+    AskedBy, EarlierWork, IssueText, Library, Limits, PromptContext, PullRequestText, RenderedPrompt, Request,
 };
 use sqlx::types::Json;
 
 use super::{
     head_moved::input_changeset,
     pinning::{Pin, pin},
+    reading,
     store::{self, IssueSnapshot, Run, RunError},
 };
 use crate::{
-    App,
+    App, checkpoints,
     objects::Kind,
-    projects::store::by_id,
+    projects::store::{Repository, by_id},
     steps::{self, Step},
 };
-
-/// People whose permission is asked for, at most.
-const ASKED_AUTHORS: usize = 20;
 
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -81,67 +86,6 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         });
     }
     let repository = by_id(&app.db, run.repository_id).await?;
-    let name = &repository.name;
-    let number = u64::try_from(run.issue_number).unwrap_or_default();
-    let stage = &run.definition;
-    let issue = async {
-        match &run.issue {
-            Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot {
-                title: i.title,
-                body: i.body,
-                author: i.author,
-                url: i.html_url,
-            }),
-        }
-    };
-    let (pin, issue, comments) =
-        futures::join!(pin(app, run, &repository), issue, app.forge.comments(name, number));
-    let pin = pin?;
-    let review_base = pin.review_base().cloned();
-    let Pin { base: head, branch, steering, pull: _ } = pin;
-    let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
-    let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
-
-    let identity = app.forge.identity().await.unwrap_or_default();
-    let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
-    let mut texts = Vec::new();
-    let mut left_out = LeftOut::default();
-    for comment in comments {
-        // Only what stood there when the run was asked for, and not what we wrote ourselves.
-        let ours =
-            comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
-        if ours {
-            continue;
-        }
-        if comment.created_at > run.received_at {
-            left_out.written_later += 1;
-            continue;
-        }
-        if comment.updated_at > run.received_at {
-            left_out.edited_later += 1;
-            continue;
-        }
-        let author = comment.author.to_lowercase();
-        if !permissions.contains_key(&author) && permissions.len() < ASKED_AUTHORS {
-            // Not knowing leaves the comment out; it does not stop the run.
-            permissions.insert(author.clone(), app.forge.permission(name, &comment.author).await.ok());
-        }
-        let permission = permissions.get(&author).copied().flatten();
-        let by_author_of_issue = comment.author.eq_ignore_ascii_case(&issue.author);
-        if by_author_of_issue || permission.is_some_and(|p| p >= Permission::Write) {
-            texts.push(CommentText {
-                author: comment.author,
-                permission: permission.map(|p| p.to_string()),
-                created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
-                body: comment.body,
-            });
-        } else {
-            left_out.people_without_right += 1;
-        }
-    }
-    let author_permission =
-        permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
     let earlier = input_changeset(app, run)
         .await
         .map_err(|e| NotPrepared::later(format!("what the earlier attempt changed cannot be read: {e}")))?
@@ -149,50 +93,28 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             let path = |f: domain::changeset::FileChange| String::from_utf8_lossy(&f.path).into_owned();
             EarlierWork::new(changeset.base.to_string(), changeset.files.into_iter().map(path).collect())
         });
-    let delimiter: [u8; 8] = app.ids.bytes();
-    let request = Request {
-        template: &stage.template,
-        role: &stage.role,
-        kind: prompts::Kind::Work,
-        language: prompts::Language::En,
+    let session = match run.continues {
+        Some(continues) => checkpoints::has_session(&app.db, continues).await?,
+        None => false,
     };
-    let context = PromptContext {
-        repository: name.to_string(),
-        base_branch: branch.clone(),
-        base_sha: head.to_string(),
-        stage: run.stage.clone(),
-        role: stage.role.clone(),
-        kind: request.kind,
-        language: request.language,
-        issue: IssueText {
-            number,
-            title: issue.title.clone(),
-            body: issue.body.clone(),
-            author: issue.author.clone(),
-            author_permission,
-            labels: Vec::new(),
-        },
-        comments: texts,
-        left_out,
+    let wanted = Wanted {
+        run: run.id.to_string(),
+        repository: &repository,
+        kind: run.kind,
+        stage: &run.stage,
+        definition: &run.definition,
+        language: &run.language,
+        issue: u64::try_from(run.issue_number).unwrap_or_default(),
+        pull: run.pull_request.and_then(|number| u64::try_from(number).ok()),
+        snapshot: run.issue.clone(),
+        received_at: run.received_at,
+        asked_by: AskedBy { login: run.actor.clone(), channel: channel(app, run.id).await?.to_owned() },
+        base: checkpoints::base_to_go_on_from(app, run).await?,
         earlier,
-        write_scope: stage.write_scope.clone(),
-        limits: Limits {
-            minutes: stage.time_limit_minutes,
-            files: stage.max_changeset_files,
-            lines: 0,
-            bytes: stage.max_changeset_bytes,
-        },
-        pull_request: None,
-        reviews: Vec::new(),
-        documents: Vec::new(),
-        session: false,
-        asked_by: AskedBy { login: run.actor.clone(), channel: "label".to_owned() },
-        delimiter: hex::encode(delimiter),
-        run_id: run.id.to_string(),
+        session,
     };
-    let rendered = Library::built_in()
-        .render(&request, &context)
-        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    let Made { pin, issue, prompt: rendered } = make(app, &wanted).await?;
+    let Pin { base: head, branch, steering, review_base, pull: _ } = pin;
     let key = app
         .objects
         .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
@@ -227,6 +149,158 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         steering_sha: Some(steering),
         review_base_sha: review_base,
         prompt: rendered.text,
+    })
+}
+
+/// What a prompt is made for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The run's id, or words in its place.
+    pub(crate) run: String,
+    pub(crate) repository: &'a Repository,
+    pub(crate) kind: RunKind,
+    pub(crate) stage: &'a str,
+    pub(crate) definition: &'a Stage,
+    /// `en` or `ru`.
+    pub(crate) language: &'a str,
+    pub(crate) issue: u64,
+    /// The pull request it goes on with or reviews.
+    pub(crate) pull: Option<u64>,
+    /// The issue as it was when the run was asked for; `None`: as it is now.
+    pub(crate) snapshot: Option<IssueSnapshot>,
+    /// What came later is left out.
+    pub(crate) received_at: DateTime<Utc>,
+    pub(crate) asked_by: AskedBy,
+    /// The commit to work on, while it can be fetched; `None`: the branch's head.
+    pub(crate) base: Option<CommitSha>,
+    pub(crate) earlier: Option<EarlierWork>,
+    /// The agent's session of an earlier run is there.
+    pub(crate) session: bool,
+}
+
+/// A prompt and what it was made from.
+#[derive(Debug)]
+struct Made {
+    pin: Pin,
+    issue: IssueSnapshot,
+    prompt: RenderedPrompt,
+}
+
+/// Gathers what a run may read, and renders its prompt.
+async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
+    let (name, stage) = (&wanted.repository.name, wanted.definition);
+    let issue = async {
+        match &wanted.snapshot {
+            Some(issue) => Ok(issue.clone()),
+            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot {
+                title: i.title,
+                body: i.body,
+                author: i.author,
+                url: i.html_url,
+            }),
+        }
+    };
+    let (pin, issue) = futures::join!(pin(app, wanted), issue);
+    let (pin, issue) = (pin?, issue.map_err(|e| of_forge("The issue cannot be read", &e))?);
+    let heard = reading::read(app, wanted, &issue.author, pin.pull.as_ref()).await?;
+    let pull_request = match &pin.pull {
+        Some(pull) => Some(pull_request(app, name, pull, &pin).await?),
+        None => None,
+    };
+    let delimiter: [u8; 8] = app.ids.bytes();
+    let request = Request {
+        template: &stage.template,
+        role: &stage.role,
+        kind: match wanted.kind {
+            RunKind::Work => prompts::Kind::Work,
+            RunKind::Revise => prompts::Kind::Revise,
+            RunKind::Review => prompts::Kind::Review,
+            RunKind::Discussion => prompts::Kind::Discussion,
+        },
+        language: match wanted.language {
+            "ru" => prompts::Language::Ru,
+            _ => prompts::Language::En,
+        },
+    };
+    let context = PromptContext {
+        repository: name.to_string(),
+        base_branch: pin.branch.clone(),
+        base_sha: pin.base.to_string(),
+        stage: wanted.stage.to_owned(),
+        role: stage.role.clone(),
+        kind: request.kind,
+        language: request.language,
+        issue: IssueText {
+            number: wanted.issue,
+            title: issue.title.clone(),
+            body: issue.body.clone(),
+            author: issue.author.clone(),
+            author_permission: heard.author_permission,
+            labels: Vec::new(),
+        },
+        comments: heard.comments,
+        left_out: heard.left_out,
+        earlier: wanted.earlier.clone(),
+        write_scope: stage.write_scope.clone(),
+        limits: Limits {
+            minutes: stage.time_limit_minutes,
+            files: stage.max_changeset_files,
+            lines: stage.max_changeset_lines,
+            bytes: stage.max_changeset_bytes,
+        },
+        pull_request,
+        reviews: heard.reviews,
+        documents: heard.documents,
+        session: wanted.session,
+        asked_by: wanted.asked_by.clone(),
+        delimiter: hex::encode(delimiter),
+        run_id: wanted.run.clone(),
+    };
+    let prompt = Library::built_in()
+        .render(&request, &context)
+        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    Ok(Made { pin, issue, prompt })
+}
+
+async fn pull_request(
+    app: &App,
+    name: &RepositoryName,
+    pull: &PullRequestDetails,
+    pin: &Pin,
+) -> Result<PullRequestText, NotPrepared> {
+    let files = app.forge.files_of_pull_request(name, pull.number).await;
+    Ok(PullRequestText {
+        number: pull.number,
+        title: pull.title.clone(),
+        body: pull.body.clone(),
+        author: pull.author.clone(),
+        branch: pull.branch.clone(),
+        base_sha: pin.review_base.as_ref().map(ToString::to_string).unwrap_or_default(),
+        head_sha: pin.base.to_string(),
+        changed_files: files.map_err(|e| of_forge("The pull request cannot be read", &e))?,
+        more_files: 0,
+    })
+}
+
+/// Through what a run was asked for, in a word.
+async fn channel(app: &App, run: RunId) -> sqlx::Result<&'static str> {
+    let reason = sqlx::query_scalar!(
+        "select d.reason from decisions d join runs r using (decision_id) where r.run_id = $1",
+        run.uuid()
+    )
+    .fetch_one(&app.db)
+    .await?;
+    let is = |known: Reason| known.code() == reason;
+    Ok(if is(Reason::ChangesRequested) {
+        "review"
+    } else if is(Reason::DiscussionComment) {
+        "comment"
+    } else if is(Reason::CommentCommand) {
+        "command"
+    } else if is(Reason::CommandLine) {
+        "command line"
+    } else {
+        "label"
     })
 }
 
