@@ -1,12 +1,16 @@
 //! The files an attempt wants to change, and whether they may be published.
 
+mod finding;
 mod judge;
 mod paths;
+mod protected;
 mod restorable;
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Finding, FindingCode, Rules, Verdict, judge};
+pub use finding::{Finding, FindingCode, HeldFor};
+pub use judge::{Rules, Verdict, judge};
+pub use protected::is_steering;
 pub use restorable::NotRestorable;
 
 use crate::names::CommitSha;

@@ -7,14 +7,15 @@
 pub mod censor;
 pub mod changeset;
 pub mod clock;
+pub mod command;
 pub mod decision;
 pub mod ids;
-pub mod label;
 pub mod names;
 pub mod neutralise;
 pub mod outbox;
 pub mod retention;
 pub mod retry;
+pub mod review;
 pub mod rights;
 pub mod run;
 pub mod stage;

@@ -15,6 +15,20 @@ fn invalid(what: &'static str, text: &str, expected: &'static str) -> InvalidNam
     InvalidName { what, text: text.chars().take(120).collect(), expected }
 }
 
+/// True when `text` is `known` but for a slip of the hand.
+pub(crate) fn alike(text: &str, known: &str) -> bool {
+    let slips = strsim::damerau_levenshtein(&text.to_lowercase(), &known.to_lowercase());
+    slips <= (known.chars().count() / 3).clamp(1, 2)
+}
+
+/// The known name that `text` was probably meant to be.
+pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .filter(|known| alike(text, known))
+        .min_by_key(|known| strsim::damerau_levenshtein(text, known))
+}
+
 /// `owner/name` as the code host spells it. Compared without regard to case, as GitHub does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

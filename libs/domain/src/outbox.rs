@@ -52,7 +52,7 @@ pub enum Order {
 pub struct Facts {
     /// Its state.
     pub state: EffectState,
-    /// Without it there is no pull request.
+    /// Without it its run has no result.
     pub publishes: bool,
     /// State of its run, when it has one.
     pub run: Option<RunState>,
@@ -101,8 +101,9 @@ pub fn decide(principal: &Principal, order: Order, facts: &Facts) -> Result<Reac
     if !facts.publishes {
         return Ok(Reach::Effect);
     }
+    // A review has no publication: it waits for its one effect.
     let waits = facts.run == Some(RunState::Waiting(Waiting::Held))
-        && facts.publication == Some(PublicationState::Publishing);
+        && facts.publication.is_none_or(|state| state == PublicationState::Publishing);
     match (waits, order) {
         (true, Order::Retry | Order::Drop) => Ok(Reach::Run),
         (false, Order::Drop) => Ok(Reach::Effect),

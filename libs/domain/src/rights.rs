@@ -47,6 +47,17 @@ pub enum ProjectRole {
     Admin,
 }
 
+impl std::fmt::Display for ProjectRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Approver => "approver",
+            Self::Admin => "admin",
+        })
+    }
+}
+
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
@@ -87,6 +98,8 @@ pub enum Action {
     Cancel,
     /// Let a held changeset be published.
     Release,
+    /// Approve a result.
+    Approve,
     /// Let nothing start, and let it start again.
     Pause,
     /// Enrol and list workers.
@@ -97,11 +110,12 @@ pub enum Action {
 
 impl Action {
     /// Every action, for tables in tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::View,
         Self::Start,
         Self::Cancel,
         Self::Release,
+        Self::Approve,
         Self::Pause,
         Self::ManageWorkers,
         Self::ManageOutbox,
@@ -114,7 +128,7 @@ impl Action {
             // A start costs money and writes code: the permission on the repository decides alone.
             Self::Start => (Some(Permission::Write), None),
             Self::Cancel => (Some(Permission::Triage), Some(ProjectRole::Operator)),
-            Self::Release => (Some(Permission::Maintain), Some(ProjectRole::Approver)),
+            Self::Release | Self::Approve => (Some(Permission::Maintain), Some(ProjectRole::Approver)),
             // A pause may reach beyond one project.
             Self::Pause | Self::ManageWorkers | Self::ManageOutbox => (None, None),
         }
@@ -142,18 +156,43 @@ pub enum Denied {
 /// # Errors
 /// [`Denied`] with the reason; an unknown permission is a refusal, never a guess.
 pub fn authorise(principal: &Principal, action: Action) -> Result<(), Denied> {
+    right(principal, action).map(drop)
+}
+
+/// May `principal` start a run of a stage that takes at least `least`?
+///
+/// # Errors
+/// As [`authorise`].
+pub fn authorise_start(principal: &Principal, least: Permission) -> Result<(), Denied> {
+    let (floor, role_floor) = Action::Start.floor();
+    above(principal, floor.max(Some(least)), role_floor).map(drop)
+}
+
+/// The right by which `principal` may do `action`, in a word: "maintain", "approver".
+///
+/// # Errors
+/// As [`authorise`].
+pub fn right(principal: &Principal, action: Action) -> Result<String, Denied> {
     let (permission_floor, role_floor) = action.floor();
+    above(principal, permission_floor, role_floor)
+}
+
+fn above(
+    principal: &Principal,
+    permission_floor: Option<Permission>,
+    role_floor: Option<ProjectRole>,
+) -> Result<String, Denied> {
     match principal {
-        Principal::PlatformOperator { .. } => Ok(()),
+        Principal::PlatformOperator { .. } => Ok("platform operator".to_owned()),
         Principal::ForgeAccount { permission, role, .. } => {
             if let (Some(floor), Some(role)) = (role_floor, role)
                 && *role >= floor
             {
-                return Ok(());
+                return Ok(role.to_string());
             }
             let needs = permission_floor.ok_or(Denied::OperatorOnly)?;
             let has = permission.ok_or(Denied::PermissionUnknown)?;
-            if has >= needs { Ok(()) } else { Err(Denied::TooLittle { has, needs }) }
+            if has >= needs { Ok(has.to_string()) } else { Err(Denied::TooLittle { has, needs }) }
         }
     }
 }
@@ -191,6 +230,7 @@ mod tests {
         Start: no no no no yes yes yes
         Cancel: no no no yes yes yes yes
         Release: no no no no no yes yes
+        Approve: no no no no no yes yes
         Pause: no no no no no no no
         ManageWorkers: no no no no no no no
         ManageOutbox: no no no no no no no
@@ -207,6 +247,14 @@ mod tests {
         assert_eq!(authorise(&account(None, Some(ProjectRole::Operator)), Action::Cancel), Ok(()));
         assert_eq!(authorise(&account(None, Some(ProjectRole::Approver)), Action::Release), Ok(()));
         assert!(authorise(&account(None, Some(ProjectRole::Operator)), Action::Release).is_err());
+    }
+
+    #[test]
+    fn a_stage_may_ask_for_more_than_write_but_never_for_less() {
+        let with = |permission| account(Some(permission), Some(ProjectRole::Admin));
+        assert!(authorise_start(&with(Permission::Write), Permission::Maintain).is_err());
+        assert!(authorise_start(&with(Permission::Maintain), Permission::Maintain).is_ok());
+        assert!(authorise_start(&with(Permission::Triage), Permission::Triage).is_err());
     }
 
     #[test]

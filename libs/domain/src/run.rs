@@ -2,6 +2,49 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// Work from the default branch that ends in a new pull request.
+    #[default]
+    Work,
+    /// Work that goes on with an open pull request of ours.
+    Revise,
+    /// Findings about a pull request.
+    Review,
+    /// An answer on an issue.
+    Discussion,
+}
+
+impl RunKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 4] = [Self::Work, Self::Revise, Self::Review, Self::Discussion];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Revise => "revise",
+            Self::Review => "review",
+            Self::Discussion => "discussion",
+        }
+    }
+
+    /// Reads [`RunKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// True when its changes go to the code host.
+    pub fn publishes_changes(self) -> bool {
+        match self {
+            Self::Work | Self::Revise => true,
+            Self::Review | Self::Discussion => false,
+        }
+    }
+}
+
 /// Why a run waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

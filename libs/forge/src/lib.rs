@@ -4,7 +4,7 @@
 //! [`ForgeError`] kinds, so that what happens next (wait, tell a person, look before
 //! repeating) is decided by kind and not by status code.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -189,12 +189,129 @@ pub struct PullRequest {
     pub open: bool,
 }
 
-/// A small sign on an issue.
+/// What a pull request is and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequestDetails {
+    /// Number.
+    pub number: u64,
+    /// Title.
+    pub title: String,
+    /// Body, empty when there is none.
+    pub body: String,
+    /// Who opened it.
+    pub author: String,
+    /// Address for people.
+    pub html_url: String,
+    /// Head branch.
+    pub branch: String,
+    /// Head commit.
+    pub head_sha: CommitSha,
+    /// Branch it is to be merged into.
+    pub base: String,
+    /// Head of that branch, when the host last looked.
+    pub base_sha: CommitSha,
+    /// True when the head lives in another repository.
+    pub from_fork: bool,
+    /// True while it is open.
+    pub open: bool,
+    /// True once it is merged.
+    pub merged: bool,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+}
+
+/// What a review says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewState {
+    /// Approves.
+    Approved,
+    /// Wants changes.
+    ChangesRequested,
+    /// Neither.
+    Commented,
+    /// Was taken back.
+    Dismissed,
+}
+
+/// A submitted review of a pull request, with its remarks.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// Id, unique in the repository.
+    pub id: u64,
+    /// Who wrote it.
+    pub author: String,
+    /// What it says.
+    pub state: ReviewState,
+    /// Markdown, empty when there is none.
+    pub body: String,
+    /// The head it was written about.
+    pub commit: Option<CommitSha>,
+    /// When it was submitted.
+    pub submitted_at: DateTime<Utc>,
+    /// Address for people.
+    pub html_url: String,
+    /// Remarks on lines and files.
+    pub remarks: Vec<Remark>,
+}
+
+/// A remark of a review on a line or file.
+#[derive(Clone, Debug)]
+pub struct Remark {
+    /// Who wrote it.
+    pub author: String,
+    /// The file.
+    pub path: String,
+    /// Line of the new version; none when it is about the file, or outdated.
+    pub line: Option<u64>,
+    /// Markdown.
+    pub body: String,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A review to be written: a summary and remarks, neither approving nor requesting changes.
+#[derive(Clone, Debug)]
+pub struct NewReview {
+    /// The head it is about.
+    pub head: CommitSha,
+    /// Markdown.
+    pub body: String,
+    /// On lines that are part of the pull request's difference; others are refused by the host.
+    pub remarks: Vec<NewRemark>,
+}
+
+/// A remark to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRemark {
+    /// The file.
+    pub path: String,
+    /// Line of the new version; none: about the whole file.
+    pub line: Option<u64>,
+    /// Markdown.
+    pub body: String,
+}
+
+/// A label of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelDefinition {
+    /// Its name.
+    pub name: String,
+    /// Six hex digits.
+    pub color: String,
+    /// At most 100 characters; empty when there is none.
+    pub description: String,
+}
+
+/// A small sign on an issue or a comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reaction {
     /// 👀: seen.
     Eyes,
+    /// 👍: done.
+    ThumbsUp,
 }
 
 /// A code host. One value is one identity on it.
@@ -249,4 +366,63 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<PullRequest>;
     /// The pull requests of a branch of this repository, open and closed, newest first.
     async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>>;
+    /// The content of a file at a commit; `None` when there is none, or it is no file. One of
+    /// more than a mebibyte is invalid.
+    async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>>;
+    /// Paths of the files below a folder at a commit, from the root of the repository; none when
+    /// there is no such folder. Links and submodules are not among them; a folder that is not
+    /// listed whole is invalid.
+    async fn files_below(
+        &self,
+        repository: &RepositoryName,
+        folder: &str,
+        at: &CommitSha,
+    ) -> Result<Vec<String>>;
+    /// A pull request as it is now.
+    async fn pull_request(&self, repository: &RepositoryName, number: u64) -> Result<PullRequestDetails>;
+    /// Every path a pull request changes, renamed ones under both names, as far as the host
+    /// lists them: 3,000 files at GitHub.
+    async fn files_of_pull_request(&self, repository: &RepositoryName, number: u64) -> Result<Vec<String>>;
+    /// Lines of the new version that remarks of a review may stand on, per file a pull request
+    /// changes: first and last of each stretch. A file the host shows no lines of has none.
+    async fn reviewable_lines(
+        &self,
+        repository: &RepositoryName,
+        number: u64,
+    ) -> Result<BTreeMap<String, Vec<(u64, u64)>>>;
+    /// The newest commit that two commits both go on from.
+    async fn merge_base(
+        &self,
+        repository: &RepositoryName,
+        one: &CommitSha,
+        other: &CommitSha,
+    ) -> Result<CommitSha>;
+    /// Its submitted reviews with their remarks, oldest first.
+    async fn reviews(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Review>>;
+    /// Writes a review, whole or not at all. A remark on a line that is not part of the change is
+    /// invalid; where the host has no remarks on whole files, those stand in the review's text.
+    async fn create_review(
+        &self,
+        repository: &RepositoryName,
+        number: u64,
+        review: &NewReview,
+    ) -> Result<Review>;
+    /// Replaces the text of a pull request.
+    async fn update_pull_request(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<()>;
+    /// Moves a branch forward to a commit that goes on from its head; anything else is a conflict.
+    /// Moving it there again is fine; a branch that is not there is missing.
+    async fn move_branch(&self, repository: &RepositoryName, branch: &str, to: &CommitSha) -> Result<()>;
+    /// Reacts to a comment; a second time is the same as once.
+    async fn react_to_comment(
+        &self,
+        repository: &RepositoryName,
+        comment: u64,
+        reaction: Reaction,
+    ) -> Result<()>;
+    /// Every label of the repository.
+    async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>>;
+    /// Makes a label.
+    async fn create_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
+    /// Changes colour and description of the label of that name.
+    async fn update_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
 }

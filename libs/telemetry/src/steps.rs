@@ -110,6 +110,12 @@ steps! {
     CallBranch = "call_branch",
     /// A pull request is opened at the code host.
     CallPullRequest = "call_pull_request",
+    /// The branch of a pull request goes on at the code host.
+    CallMoveBranch = "call_move_branch",
+    /// The text of a pull request grows at the code host.
+    CallUpdatePullRequest = "call_update_pull_request",
+    /// A review is posted at the code host.
+    CallReview = "call_review",
     /// A person cancels a run.
     RunCancelled = "run_cancelled",
     /// A person retries a run.

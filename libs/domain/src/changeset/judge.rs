@@ -1,11 +1,12 @@
 //! May a changeset be published?
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Changeset, FileChange, Mode,
+    Change, Changeset, FileChange, Finding, FindingCode, Mode,
+    finding::Findings,
     paths::{self, Hostile},
+    protected::protected,
 };
 use crate::{
     censor::{Censor, token_in},
@@ -13,8 +14,6 @@ use crate::{
     neutralise::is_hidden,
 };
 
-/// Findings that are listed; nobody reads more.
-const MOST_FINDINGS: usize = 50;
 /// Characters of a path in a sentence.
 const PATH_CHARS: usize = 200;
 
@@ -23,12 +22,18 @@ const PATH_CHARS: usize = 200;
 pub struct Rules<'a> {
     /// The commit the run was pinned to.
     pub pin: &'a CommitSha,
-    /// Globs of paths the stage may write; `*` stops at `/`, `**` does not.
+    /// Globs of paths the stage may write; `*` stops at `/`, `**` does not. What else it writes
+    /// is held; where there are none at all, everything is refused.
     pub write_scope: &'a [String],
     /// Bytes of all paths and contents together.
     pub max_bytes: u64,
     /// Number of files.
     pub max_files: usize,
+    /// Lines of the new contents of all text files together. What is on the code host now is not
+    /// at hand here, so a file counts with all of its lines, however few of them are new.
+    pub max_lines: usize,
+    /// Everything is held, also what has no other finding.
+    pub needs_approver: bool,
     /// Secrets that must not be published.
     pub secrets: &'a Censor,
 }
@@ -44,76 +49,6 @@ pub enum Verdict {
     Hold(Vec<Finding>),
     /// It is never published.
     Refuse(Vec<Finding>),
-}
-
-/// One thing that keeps a changeset from being published.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Stable code.
-    pub code: FindingCode,
-    /// The path it is about, made readable: without secrets, hidden characters escaped.
-    pub path: Option<String>,
-    /// What is wrong, for people.
-    pub sentence: String,
-}
-
-/// What can be wrong. The names are stable: people filter by them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingCode {
-    /// Made on another commit than the run was pinned to.
-    WrongBase,
-    /// More files than the stage may change.
-    TooManyFiles,
-    /// More bytes than the stage may write.
-    TooLarge,
-    /// Not a path a repository should have.
-    HostilePath,
-    /// Touches the repository's own folder.
-    GitFolder,
-    /// Named twice.
-    DuplicatePath,
-    /// A file and a folder of the same name.
-    FileAndFolder,
-    /// Differs from another path only by case.
-    CaseConflict,
-    /// Not for this stage to write.
-    OutsideWriteScope,
-    /// A symbolic link that must not lead where it leads.
-    SymlinkTarget,
-    /// A commit of another repository.
-    Submodule,
-    /// A secret the platform knows.
-    KnownSecret,
-    /// Something that has the shape of a token; for a person to look at.
-    SecretPattern,
-    /// Always for a person to look at.
-    ProtectedPath,
-    /// A symbolic link to something that is always for a person to look at.
-    LinkToProtectedPath,
-}
-
-/// What was found so far, each list at most [`MOST_FINDINGS`] long.
-#[derive(Default)]
-struct Findings {
-    refused: Vec<Finding>,
-    held: Vec<Finding>,
-}
-
-impl Findings {
-    fn refuse(&mut self, code: FindingCode, path: Option<&str>, sentence: String) {
-        push(&mut self.refused, code, path, sentence);
-    }
-
-    fn hold(&mut self, code: FindingCode, path: &str, sentence: String) {
-        push(&mut self.held, code, Some(path), sentence);
-    }
-}
-
-fn push(list: &mut Vec<Finding>, code: FindingCode, path: Option<&str>, sentence: String) {
-    if list.len() < MOST_FINDINGS {
-        list.push(Finding { code, path: path.map(str::to_owned), sentence });
-    }
 }
 
 /// Judges what an attempt returned. Refusing wins over holding; all findings of the verdict
@@ -132,10 +67,14 @@ pub fn judge(changeset: &Changeset, rules: &Rules<'_>) -> Verdict {
         }
     }
     check_together(&sound, rules.secrets, &mut findings);
-    match findings {
-        Findings { refused, .. } if !refused.is_empty() => Verdict::Refuse(refused),
-        Findings { held, .. } if !held.is_empty() => Verdict::Hold(held),
-        Findings { .. } => Verdict::Publish,
+    if rules.needs_approver {
+        let sentence = "Every result of this stage needs an approver.".to_owned();
+        findings.hold(FindingCode::NeedsApprover, None, sentence);
+    }
+    match findings.listed() {
+        (refused, _) if !refused.is_empty() => Verdict::Refuse(refused),
+        (_, held) if !held.is_empty() => Verdict::Hold(held),
+        (_, _) => Verdict::Publish,
     }
 }
 
@@ -150,6 +89,14 @@ fn check_whole(changeset: &Changeset, rules: &Rules<'_>, findings: &mut Findings
         let sentence = format!("The changeset has {files} files; this stage may change {}.", rules.max_files);
         findings.refuse(FindingCode::TooManyFiles, None, sentence);
     }
+    let lines: usize = changeset.files.iter().map(lines).sum();
+    if lines > rules.max_lines {
+        let sentence = format!(
+            "The files of the changeset have {lines} lines; this stage may write {}.",
+            rules.max_lines
+        );
+        findings.refuse(FindingCode::TooManyLines, None, sentence);
+    }
     let bytes: u64 = changeset.files.iter().map(size).sum();
     if bytes > rules.max_bytes {
         let sentence = format!("The changeset has {bytes} bytes; this stage may write {}.", rules.max_bytes);
@@ -163,6 +110,17 @@ fn size(file: &FileChange) -> u64 {
         Change::Delete | Change::Submodule => 0,
     };
     (file.path.len() + content) as u64
+}
+
+/// Lines of a text file, the last one with or without its newline. As for git, what has a zero
+/// byte is no text; that has no lines, and counts by its bytes alone.
+fn lines(file: &FileChange) -> usize {
+    match &file.change {
+        Change::Put { mode: Mode::Regular | Mode::Executable, content } if !content.contains(&0) => {
+            content.split_inclusive(|byte| *byte == b'\n').count()
+        }
+        Change::Put { .. } | Change::Delete | Change::Submodule => 0,
+    }
 }
 
 /// The globs of the write scope. One that cannot be read allows nothing.
@@ -204,7 +162,7 @@ fn check_file<'f>(
     if let Some(kind) = token_in(&file.path).or(content) {
         let sentence =
             format!("`{shown}` contains what looks like {kind}; a person has to look at it first.");
-        findings.hold(FindingCode::SecretPattern, shown, sentence);
+        findings.hold(FindingCode::SecretPattern, Some(shown), sentence);
     }
     if let Change::Submodule = file.change {
         let sentence = format!("`{shown}` is a submodule, and submodules are never published.");
@@ -222,14 +180,19 @@ fn check_file<'f>(
             return None;
         }
     };
-    if !scope.is_match(path) {
-        let sentence =
-            format!("`{shown}` is outside what this stage may write ({}).", rules.write_scope.join(", "));
+    if rules.write_scope.is_empty() {
+        let sentence = format!("`{shown}` was changed, and this stage writes nothing.");
         findings.refuse(FindingCode::OutsideWriteScope, Some(shown), sentence);
+    } else if !scope.is_match(path) {
+        let sentence = format!(
+            "`{shown}` is outside what this stage may write ({}); a person has to look at it first.",
+            rules.write_scope.join(", ")
+        );
+        findings.hold(FindingCode::OutsideWriteScope, Some(shown), sentence);
     }
-    if let Some(what) = paths::protected(path) {
+    if let Some(what) = protected(path) {
         let sentence = format!("`{shown}` is protected ({what}); a person has to look at it first.");
-        findings.hold(FindingCode::ProtectedPath, shown, sentence);
+        findings.hold(FindingCode::ProtectedPath, Some(shown), sentence);
     }
     if let Change::Put { mode: Mode::Symlink, content } = &file.change {
         check_link(path, shown, content, findings);
@@ -240,11 +203,11 @@ fn check_file<'f>(
 fn check_link(path: &str, shown: &str, target: &[u8], findings: &mut Findings) {
     match paths::resolve(path, target) {
         Ok(resolved) => {
-            if let Some(what) = paths::protected(&resolved) {
+            if let Some(what) = protected(&resolved) {
                 let sentence = format!(
                     "`{shown}` is a symbolic link to something protected ({what}); a person has to look at it first."
                 );
-                findings.hold(FindingCode::LinkToProtectedPath, shown, sentence);
+                findings.hold(FindingCode::LinkToProtectedPath, Some(shown), sentence);
             }
         }
         Err(Hostile::GitFolder) => {

@@ -21,11 +21,22 @@ fn other(path: &str, change: Change) -> FileChange {
 }
 
 fn judged_in(scope: &[&str], base: &str, files: Vec<FileChange>) -> Verdict {
+    judged_by(scope, base, false, files)
+}
+
+fn judged_by(scope: &[&str], base: &str, needs_approver: bool, files: Vec<FileChange>) -> Verdict {
     let pin = PIN.parse().unwrap();
     let write_scope: Vec<String> = scope.iter().map(|s| (*s).to_owned()).collect();
     let secrets = Censor::new([SecretString::from(SECRET)]);
-    let rules =
-        Rules { pin: &pin, write_scope: &write_scope, max_bytes: 1000, max_files: 60, secrets: &secrets };
+    let rules = Rules {
+        pin: &pin,
+        write_scope: &write_scope,
+        max_bytes: 1000,
+        max_files: 60,
+        max_lines: 100,
+        needs_approver,
+        secrets: &secrets,
+    };
     judge(&Changeset { base: base.parse().unwrap(), files }, &rules)
 }
 
@@ -85,7 +96,6 @@ fn what_people_read() {
     insta::assert_snapshot!(text.join("\n"), @r"
     WrongBase: The changeset was made on commit aaaaaaa, but the run was pinned to 0123456.
     TooLarge: The changeset has 1218 bytes; this stage may write 1000.
-    OutsideWriteScope: `docs/guide.md` is outside what this stage may write (src/**, *.md).
     HostilePath: The path `src/../../etc/passwd` has a part `.` or `..`.
     GitFolder: `src/.git/config` touches git's own folder.
     HostilePath: The path `src/one\u{a}two` has control characters.
@@ -94,7 +104,6 @@ fn what_people_read() {
     SymlinkTarget: The target of the symbolic link `src/link2` is in git's own folder.
     KnownSecret: `src/leak` contains a secret of this platform. Replace the secret: the agent should never have seen it.
     KnownSecret: The path `src/[censored]` contains a secret of this platform.
-    OutsideWriteScope: `.github/workflows/ci.yml` is outside what this stage may write (src/**, *.md).
     DuplicatePath: `src/twice` is in the changeset more than once.
     CaseConflict: `src/A` and `src/a` are the same file where case does not count.
     FileAndFolder: `src/a` is a file, and `src/a/b` needs a folder of that name.
@@ -115,8 +124,47 @@ fn a_star_stops_at_a_folder() {
     assert_eq!(judged_in(&["docs/*.md"], PIN, vec![put("docs/a.md", "")]), Verdict::Publish);
     let deeper = judged_in(&["docs/*.md"], PIN, vec![put("docs/sub/a.md", "")]);
     assert_eq!(codes(&deeper), [FindingCode::OutsideWriteScope]);
-    assert_eq!(codes(&judged_in(&[], PIN, vec![put("a", "")])), [FindingCode::OutsideWriteScope]);
     assert_eq!(codes(&judged_in(&["a["], PIN, vec![put("a[", "")])), [FindingCode::OutsideWriteScope]);
+}
+
+#[test]
+fn outside_the_write_scope_is_for_a_person_and_nothing_may_be_written_means_nothing() {
+    let held = judged_in(&["docs/**"], PIN, vec![put("docs/a.md", ""), put("src/a.rs", "")]);
+    let Verdict::Hold(findings) = held else { panic!("{held:?}") };
+    insta::assert_snapshot!(findings[0].sentence, @"`src/a.rs` is outside what this stage may write (docs/**); a person has to look at it first.");
+    assert_eq!(findings.len(), 1);
+
+    let refused = judged_in(&[], PIN, vec![put("a", "")]);
+    let Verdict::Refuse(findings) = refused else { panic!("{refused:?}") };
+    insta::assert_snapshot!(findings[0].sentence, @"`a` was changed, and this stage writes nothing.");
+}
+
+#[test]
+fn a_stage_can_have_every_result_looked_at() {
+    let held = judged_by(&["**"], PIN, true, vec![put("a", "")]);
+    let Verdict::Hold(findings) = held else { panic!("{held:?}") };
+    assert_eq!(findings[0].sentence, "Every result of this stage needs an approver.");
+    // Nothing to publish needs nobody, and what is refused is not offered for release.
+    assert_eq!(judged_by(&["**"], PIN, true, Vec::new()), Verdict::Empty);
+    assert!(matches!(judged_by(&["**"], PIN, true, vec![put("../a", "")]), Verdict::Refuse(_)));
+}
+
+#[test]
+fn lines_are_those_of_the_new_contents_of_text_files() {
+    let many = judged(vec![put("a", &"\n".repeat(60)), put("b", &format!("{}x", "x\n".repeat(40)))]);
+    let Verdict::Refuse(findings) = many else { panic!("{many:?}") };
+    insta::assert_snapshot!(findings[0].sentence, @"The files of the changeset have 101 lines; this stage may write 100.");
+    let binary = put("image", &format!("\0{}", "\n".repeat(200)));
+    assert_eq!(judged(vec![put("a", &"x\n".repeat(100)), binary]), Verdict::Publish);
+}
+
+#[test]
+fn no_number_of_other_findings_hides_a_secret() {
+    let mut files: Vec<FileChange> = (0..55).map(|n| put(&format!(".github/{n}"), "")).collect();
+    files.push(put("z", "glpat-a1B2c3D4e5F6g7H8i9J0"));
+    let verdict = judged(files);
+    assert_eq!(codes(&verdict).len(), 50);
+    assert_eq!(codes(&verdict)[0], FindingCode::SecretPattern);
 }
 
 #[test]

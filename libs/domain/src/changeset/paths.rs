@@ -131,55 +131,6 @@ pub(super) fn resolve(path: &str, target: &[u8]) -> Result<String, Hostile> {
     Ok(parts.join("/"))
 }
 
-/// Protected wherever they stand, as file or folder: lower case, with what they are.
-const PROTECTED_ANYWHERE: &[(&str, &str)] = &[
-    (".claude", AGENT),
-    (".codex", AGENT),
-    (".cursor", AGENT),
-    (".cursorrules", AGENT),
-    (".gitattributes", "git's own settings"),
-    (".githooks", HOOKS),
-    (".gitmodules", "git's own settings"),
-    (".husky", HOOKS),
-    (".mcp.json", AGENT),
-    (".opencode", AGENT),
-    ("agents.md", AGENT),
-    ("agents.override.md", AGENT),
-    ("claude.md", AGENT),
-    ("codeowners", "who must review what"),
-    ("kustomization", DEPLOY),
-    ("kustomization.yaml", DEPLOY),
-    ("kustomization.yml", DEPLOY),
-    ("opencode.json", AGENT),
-    ("opencode.jsonc", AGENT),
-];
-
-/// Protected at the root of the repository, with all that is in them.
-const PROTECTED_AT_ROOT: &[(&str, &str)] = &[
-    (".callboard", "this platform's settings"),
-    (".github", "GitHub's workflows and settings"),
-    ("charts", DEPLOY),
-    ("deploy", DEPLOY),
-    ("helm", DEPLOY),
-    ("k8s", DEPLOY),
-    ("prompts", "what agents are told"),
-    ("services.yaml", "what is deployed"),
-];
-
-const AGENT: &str = "what steers agents";
-const DEPLOY: &str = "what is deployed";
-const HOOKS: &str = "git hooks";
-
-/// What a protected path belongs to; `None` for all other paths.
-pub(super) fn protected(path: &str) -> Option<&'static str> {
-    let parts = folded_parts(path);
-    let what = |list: &[(&str, &'static str)], part: &str| {
-        list.iter().find(|(name, _)| *name == part).map(|(_, what)| *what)
-    };
-    let at_root = parts.first().and_then(|first| what(PROTECTED_AT_ROOT, first));
-    at_root.or_else(|| parts.iter().find_map(|part| what(PROTECTED_ANYWHERE, part)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,52 +203,5 @@ mod tests {
         assert_eq!(resolve("link", b"\xff"), Err(Hostile::Because("is not UTF-8")));
         assert_eq!(resolve("link", b".GIT/config"), Err(Hostile::GitFolder));
         assert_eq!(resolve("sub/link", b"../git~1"), Err(Hostile::GitFolder));
-    }
-
-    #[test]
-    fn protected_paths_whatever_their_case() {
-        for path in [
-            ".github/workflows/ci.yml",
-            ".GitHub/x",
-            ".github",
-            "CODEOWNERS",
-            "docs/codeowners",
-            ".gitmodules",
-            "a/.gitattributes",
-            ".callboard/stages.yaml",
-            "services.yaml",
-            "AGENTS.md",
-            "sub/Claude.md",
-            ".codex/config.toml",
-            "x/.claude/settings.json",
-            ".cursor/rules/a",
-            ".mcp.json",
-            "a/opencode.json",
-            ".opencode/a",
-            "a/.cursorrules",
-            ".husky/pre-commit",
-            ".githooks/x",
-            "prompts/dev.md",
-            "deploy/a",
-            "K8S/a",
-            "helm/a",
-            "charts/a",
-            "a/b/kustomization.yaml",
-            ".github /x",
-            ".g\u{200d}ithub/x",
-        ] {
-            assert!(protected(path).is_some(), "{path:?}");
-        }
-        for path in [
-            "src/main.rs",
-            "README.md",
-            "src/prompts/a",
-            "src/deploy/a",
-            "docs/services.yaml",
-            "github/a",
-            "agents.mdx",
-        ] {
-            assert_eq!(protected(path), None, "{path:?}");
-        }
     }
 }

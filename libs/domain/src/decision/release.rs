@@ -13,9 +13,7 @@ pub fn decide_release(
     run: RunState,
     publication: Option<PublicationState>,
 ) -> Decided {
-    let reject = |reason, rule: String, remedy: &str| {
-        Decided::new(Decision::Reject { on: None, label: None }, reason, rule, remedy)
-    };
+    let reject = |reason, rule: String, remedy: &str| Decided::refuse(reason, rule, remedy);
     if authorise(principal, Action::Release).is_err() {
         return reject(
             Reason::NoReleaseRight,

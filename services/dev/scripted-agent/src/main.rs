@@ -1,7 +1,7 @@
 //! A coding agent that plays a script: for tests and the demo, where no model is at hand.
 //!
 //! It reads the prompt on standard input and really edits files in the folder it is started
-//! in. The script is a fenced block ```` ```agent-script ```` in the issue's text; without one
+//! in. The script is the last fenced block ```` ```agent-script ```` of it; without one
 //! it writes a note about the issue.
 
 use std::{
@@ -16,7 +16,7 @@ mod hostile;
 mod prompt;
 mod steps;
 
-use steps::{Player, Step};
+use steps::{Player, Step, Surroundings};
 
 fn main() -> ExitCode {
     match play() {
@@ -38,9 +38,14 @@ fn play() -> anyhow::Result<u8> {
             .context("the agent-script block is no list of steps")?,
         None => steps::note_about(&issue),
     };
-    let summary_file = std::env::var_os("CALLBOARD_SUMMARY_FILE").map(PathBuf::from);
-    let restored = std::env::var_os("CALLBOARD_RESTORED").is_some();
-    let mut player = Player::new(std::env::current_dir()?, summary_file).restored(restored);
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let surroundings = Surroundings {
+        summary_file: path("CALLBOARD_SUMMARY_FILE"),
+        findings_file: path("CALLBOARD_FINDINGS_FILE"),
+        session_dir: path("CALLBOARD_SESSION_DIR"),
+        restored: std::env::var_os("CALLBOARD_RESTORED").is_some(),
+    };
+    let mut player = Player::new(std::env::current_dir()?, surroundings);
     if let Some(code) = player.play_all(script)? {
         return Ok(code);
     }

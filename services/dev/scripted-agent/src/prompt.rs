@@ -27,10 +27,18 @@ pub(crate) fn issue(prompt: &str) -> Issue {
     }
 }
 
-/// The content of the first ```` ```agent-script ```` block, also inside another fence or a
-/// quotation.
+/// The content of the last ```` ```agent-script ```` block, also inside another fence or a
+/// quotation: what was asked for last.
 pub(crate) fn script(prompt: &str) -> Option<String> {
     let mut lines = prompt.lines();
+    let mut last = None;
+    while let Some(script) = next_script(&mut lines) {
+        last = Some(script);
+    }
+    last
+}
+
+fn next_script<'p>(lines: &mut impl Iterator<Item = &'p str>) -> Option<String> {
     let (quotation, fence) = lines.by_ref().find_map(|line| {
         let start = line.find("```")?;
         let (before, rest) = line.split_at(start);
@@ -40,6 +48,7 @@ pub(crate) fn script(prompt: &str) -> Option<String> {
             .then(|| (before.to_owned(), rest[..rest.len() - name.len()].to_owned()))
     })?;
     let content = lines
+        .by_ref()
         // An editor may have dropped the spaces of an empty quoted line.
         .map(|line| line.strip_prefix(&quotation).unwrap_or(line.trim_start_matches(['>', ' '])))
         .take_while(|line| line.trim() != fence)
@@ -65,6 +74,8 @@ mod tests {
         assert_eq!(script(prompt).as_deref(), Some("[{\"exit\":\n 3}]"));
         let fenced = "~~~~8f3a\n````agent-script\n[]\n```\n````\n~~~~8f3a\n";
         assert_eq!(script(fenced).as_deref(), Some("[]\n```"));
+        let two = "```agent-script\n[1]\n```\n\n> ```agent-script\n> [2]\n> ```\n";
+        assert_eq!(script(two).as_deref(), Some("[2]"));
     }
 
     #[test]

@@ -42,8 +42,16 @@ pub(crate) enum Step {
     UnlessRestored(Vec<Step>),
     /// `{"print_many":1000}`: so many numbered lines.
     PrintMany(u64),
+    /// `{"print_file":"AGENTS.md"}`: its lines, or that there is none.
+    PrintFile(PathBuf),
     /// `{"summary":"Markdown"}`
     Summary(String),
+    /// `{"findings":{"summary":"…","findings":[…]}}`: what a review found, as it stands there.
+    Findings(serde_json::Value),
+    /// `{"remember":"a line"}`: goes into the agent's session.
+    Remember(String),
+    /// `{"recall":true}`: prints what the session holds, and puts it into the summary.
+    Recall(bool),
     /// `{"exit":3}`: ends at once.
     Exit(u8),
     /// `{"wait_for_file":"a"}`: waits until it exists.
@@ -86,22 +94,28 @@ pub(crate) fn note_about(issue: &Issue) -> Vec<Step> {
 /// Plays steps in a folder.
 pub(crate) struct Player {
     folder: PathBuf,
-    summary_file: Option<PathBuf>,
+    surroundings: Surroundings,
     summarised: bool,
-    /// The files are those of an earlier attempt.
-    restored: bool,
     played: Vec<String>,
 }
 
-impl Player {
-    pub(crate) fn new(folder: PathBuf, summary_file: Option<PathBuf>) -> Self {
-        Self { folder, summary_file, summarised: false, restored: false, played: Vec::new() }
-    }
-
+/// What the platform says where the agent is started.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) summary_file: Option<PathBuf>,
+    pub(crate) findings_file: Option<PathBuf>,
+    /// What the agent finds there is what it left there in an earlier run.
+    pub(crate) session_dir: Option<PathBuf>,
     /// The files are those of an earlier attempt.
-    pub(crate) fn restored(mut self, restored: bool) -> Self {
-        self.restored = restored;
-        self
+    pub(crate) restored: bool,
+}
+
+/// What is remembered, in the session's folder.
+const MEMORY: &str = "memory.txt";
+
+impl Player {
+    pub(crate) fn new(folder: PathBuf, surroundings: Surroundings) -> Self {
+        Self { folder, surroundings, summarised: false, played: Vec::new() }
     }
 
     /// Plays steps; the exit code when one of them ends the agent.
@@ -149,15 +163,43 @@ impl Player {
             }
             Step::Print(line) => println!("{line}"),
             Step::PrintJoined(pieces) => println!("{}", pieces.concat()),
-            Step::WhenRestored(steps) if self.restored => return self.play_all(steps),
-            Step::UnlessRestored(steps) if !self.restored => return self.play_all(steps),
+            Step::WhenRestored(steps) if self.surroundings.restored => return self.play_all(steps),
+            Step::UnlessRestored(steps) if !self.surroundings.restored => return self.play_all(steps),
             Step::WhenRestored(_) | Step::UnlessRestored(_) => {}
             Step::PrintMany(count) => {
                 for number in 0..count {
                     println!("line {number} of {count}: the scripted agent talks a lot");
                 }
             }
+            Step::PrintFile(path) => match fs::read_to_string(self.folder.join(&path)) {
+                Ok(text) => println!("{}: {}", path.display(), text.trim_end()),
+                Err(_) => println!("there is no {}", path.display()),
+            },
             Step::Summary(text) => self.summarise(&text)?,
+            Step::Findings(findings) => {
+                if let Some(file) = &self.surroundings.findings_file {
+                    // A string is not what is asked for: it is written as it is.
+                    let text = findings.as_str().map_or_else(|| findings.to_string(), str::to_owned);
+                    fs::write(file, text).context("the findings")?;
+                }
+            }
+            Step::Remember(line) => {
+                if let Some(folder) = &self.surroundings.session_dir {
+                    fs::create_dir_all(folder)?;
+                    let mut file =
+                        fs::OpenOptions::new().append(true).create(true).open(folder.join(MEMORY))?;
+                    writeln!(file, "{line}")?;
+                }
+            }
+            Step::Recall(true) => {
+                let memory = self.surroundings.session_dir.as_ref().map(|folder| folder.join(MEMORY));
+                let memory = memory.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+                let said =
+                    if memory.is_empty() { "nothing".to_owned() } else { memory.trim().replace('\n', "; ") };
+                println!("I remember: {said}");
+                self.summarise(&format!("I remember: {said}"))?;
+            }
+            Step::Recall(false) => {}
             Step::Exit(code) => return Ok(Some(code)),
             Step::WaitForFile(path) => {
                 println!("waiting for {}", path.display());
@@ -200,7 +242,7 @@ impl Player {
 
     fn summarise(&mut self, text: &str) -> anyhow::Result<()> {
         self.summarised = true;
-        if let Some(file) = &self.summary_file {
+        if let Some(file) = &self.surroundings.summary_file {
             fs::write(file, text).context("the summary")?;
         }
         Ok(())
@@ -257,10 +299,18 @@ mod tests {
             {"delete":"gone"}, {"rename":{"from":"old","to":"deep/new"}},
             {"symlink":{"path":"link","target":"bin/run"}}, {"binary":{"path":"b","bytes":300}},
             {"print":"p"}, {"print_joined":["p","q"]}, {"print_many":2}, {"when_restored":[{"exit":9}]},
-            {"unless_restored":[{"print":"afresh"}]}, {"hang":false}, {"wait_for_file":"b"}
+            {"unless_restored":[{"print":"afresh"}]}, {"print_file":"link"}, {"print_file":"none"},
+            {"findings":{"findings":[]}}, {"remember":"a"}, {"remember":"b"}, {"hang":false}, {"wait_for_file":"b"}
         ]"#;
         let steps: Vec<Step> = serde_json::from_str(script).expect("steps");
-        let mut player = Player::new(repo.clone(), Some(summary.clone()));
+        let (findings, session) = (folder.path().join("findings.json"), folder.path().join("session"));
+        let surroundings = Surroundings {
+            summary_file: Some(summary.clone()),
+            findings_file: Some(findings.clone()),
+            session_dir: Some(session),
+            restored: false,
+        };
+        let mut player = Player::new(repo.clone(), surroundings);
         assert_eq!(player.play_all(steps).expect("played"), None);
         player.finish().expect("finished");
         assert_eq!(fs::read_to_string(repo.join("bin/run")).expect("there"), "hi!");
@@ -268,9 +318,12 @@ mod tests {
         assert!(!repo.join("gone").exists() && repo.join("deep/new").exists());
         assert_eq!(fs::read_link(repo.join("link")).expect("a link"), Path::new("bin/run"));
         assert_eq!(fs::read(repo.join("b")).expect("there").len(), 300);
-        assert!(fs::read_to_string(summary).expect("there").starts_with("- wrote `bin/run`\n"));
+        assert!(fs::read_to_string(&summary).expect("there").starts_with("- wrote `bin/run`\n"));
+        assert_eq!(fs::read_to_string(findings).expect("there"), r#"{"findings":[]}"#);
+        assert_eq!(player.play(Step::Recall(true)).expect("played"), None);
+        assert_eq!(fs::read_to_string(summary).expect("there"), "I remember: a; b");
         assert_eq!(player.play(Step::Exit(3)).expect("played"), Some(3));
-        let mut restored = Player::new(repo, None).restored(true);
+        let mut restored = Player::new(repo, Surroundings { restored: true, ..Surroundings::default() });
         let steps = [Step::UnlessRestored(vec![Step::Exit(3)]), Step::WhenRestored(vec![Step::Exit(4)])];
         assert_eq!(restored.play_all(steps.into()).expect("played"), Some(4));
     }
@@ -278,7 +331,7 @@ mod tests {
     #[test]
     fn without_a_script_a_note_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut player = Player::new(folder.path().to_owned(), None);
+        let mut player = Player::new(folder.path().to_owned(), Surroundings::default());
         player.play_all(note_about(&Issue { number: 7, title: "Say hello".into() })).expect("played");
         assert_eq!(
             fs::read_to_string(folder.path().join("README.md")).expect("there"),

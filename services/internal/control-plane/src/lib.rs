@@ -37,7 +37,7 @@ use domain::{
     censor::Censor,
     clock::Clock,
     ids::{Id, Ids, WorkerId},
-    stage::Stages,
+    stage::Policy,
 };
 use forge::Forge;
 use sqlx::{
@@ -67,7 +67,7 @@ pub(crate) struct App {
     pub(crate) run_tokens: run_tokens::RunTokens,
     /// Signs checkpoints of the log.
     pub(crate) audit_key: SigningKey,
-    pub(crate) stages: Stages,
+    pub(crate) stages: Policy,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
     pub(crate) public_url: String,
@@ -125,7 +125,7 @@ impl ControlPlane {
         let app = Arc::new(App {
             git: git_upstream::GitUpstream::new(&settings.upstream)?,
             objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,
-            stages: Stages::built_in(),
+            stages: Policy::built_in(),
             censor: Censor::new(secrets),
             db,
             clock: settings.clock,

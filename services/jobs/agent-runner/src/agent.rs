@@ -22,7 +22,7 @@ use crate::{
     Relocation,
     checkpoint::Keeper,
     codex::Codex,
-    command::CommandAgent,
+    command::{CommandAgent, read_findings},
     lines::{self, Line},
     processes,
     returned::Returned,
@@ -42,6 +42,28 @@ const GO_ON: &str = "
 This is another attempt at the same work. An earlier one was cut off: the files here are those of its last checkpoint, and you go on from them. What it did after that is gone, and so are files that git ignores. Look at what is there before you build on it.
 ";
 
+/// What an agent reads after its prompt when the session its run should go on with is not there.
+const WITHOUT_SESSION: &str = "
+
+---
+
+The session of the earlier run could not be restored: you have no memory of it. Look at the repository and at the texts above before you go on.
+";
+
+/// The findings' name in the workspace, outside the repository.
+const FINDINGS: &str = "findings.json";
+
+/// What the agent remembers of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// Nothing, and it was not meant to.
+    None,
+    /// Its session is there.
+    Restored,
+    /// It was meant to be there, and is not.
+    Lost,
+}
+
 /// Where an agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -55,6 +77,8 @@ pub(crate) struct Surroundings {
     pub(crate) relocations: Vec<Relocation>,
     /// The files, and the session where there is one, are those of an earlier attempt.
     pub(crate) restored: bool,
+    /// What it remembers of an earlier run, where the files are not an earlier attempt's.
+    pub(crate) session: Session,
 }
 
 impl Surroundings {
@@ -62,6 +86,7 @@ impl Surroundings {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = subprocess::command(self.relocated(program), &self.repo);
         command.env("HOME", &self.home).env("TMPDIR", &self.tmp);
+        command.env("CALLBOARD_FINDINGS_FILE", self.workspace.join(FINDINGS));
         command
     }
 
@@ -133,18 +158,21 @@ pub(crate) async fn run(
     let command = adapter.command(assignment, surroundings);
     let name = command.get_program().to_string_lossy().into_owned();
     transcript.runner(&format!("Starting the agent: {name}.")).await;
-    let prompt = if surroundings.restored {
-        format!("{}{GO_ON}", assignment.prompt)
-    } else {
-        assignment.prompt.clone()
+    let more = match (surroundings.restored, surroundings.session) {
+        (true, Session::None | Session::Restored | Session::Lost) => GO_ON,
+        (false, Session::Lost) => WITHOUT_SESSION,
+        (false, Session::None | Session::Restored) => "",
     };
+    let prompt = format!("{}{more}", assignment.prompt);
     let end = execute(command, prompt, adapter, transcript, keeper, stop)
         .await
         .with_context(|| format!("the agent {name} cannot be run"))?;
     match end {
         End::Exited(exit) => {
             transcript.runner(&format!("The agent ended with {exit}.")).await;
-            Ok(Some(adapter.conclude(exit, surroundings)))
+            let mut returned = adapter.conclude(exit, surroundings);
+            returned.findings = read_findings(&surroundings.workspace.join(FINDINGS)).unwrap_or_default();
+            Ok(Some(returned))
         }
         End::Stopped => {
             let message =
@@ -258,6 +286,7 @@ mod tests {
             gateway: String::new(),
             token: String::new().into(),
             restored: false,
+            session: Session::None,
             relocations: vec![
                 Relocation { inside: "/opt/agent".into(), host: "/srv/codex".into() },
                 Relocation { inside: "/opt/run.sh".into(), host: "/home/me/run.sh".into() },

@@ -43,17 +43,29 @@ pub(crate) struct Entry {
 
 /// The commit the agent started from, by path. Made before the agent starts, kept in memory.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Base(BTreeMap<Vec<u8>, Entry>);
+pub(crate) struct Base {
+    entries: BTreeMap<Vec<u8>, Entry>,
+    /// Paths that were put to another version before the agent began: that version, or that
+    /// there is none.
+    restored: BTreeMap<Vec<u8>, Option<Entry>>,
+}
 
 impl Base {
     pub(crate) fn new(entries: BTreeMap<Vec<u8>, Entry>) -> Self {
-        Self(entries)
+        Self { entries, restored: BTreeMap::new() }
     }
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &Entry)> {
-        self.0.iter()
+        self.entries.iter()
+    }
+    pub(crate) fn get(&self, path: &[u8]) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+    /// Notes that the agent finds this at `path` and not what the commit has there.
+    pub(crate) fn is_restored(&mut self, path: Vec<u8>, entry: Option<Entry>) {
+        self.restored.insert(path, entry);
     }
 }
 
@@ -209,25 +221,39 @@ fn compare(
     most_bytes: u64,
 ) -> Result<Changeset, Failure> {
     let mut contents = Contents { repo, most: if most_bytes == 0 { u64::MAX } else { most_bytes }, used: 0 };
+    let same = |path: &[u8], entry: &Entry, found: Found| {
+        let alike = entry.kind == found.kind && entry.size == found.size;
+        let id =
+            if alike { Some(id(repo, path, found).map_err(|error| unreadable(path, &error))?) } else { None };
+        Ok::<_, Failure>(id.as_ref() == Some(&entry.id))
+    };
+    // What was put to another version, and the agent left alone, is no change of its.
+    let left_alone = |path: &Vec<u8>| match (base.restored.get(path), tree.files.get(path)) {
+        (None, _) => Ok(false),
+        (Some(None), found) => Ok(found.is_none()),
+        (Some(Some(_)), None) => Ok(false),
+        (Some(Some(entry)), Some(found)) => same(path, entry, *found),
+    };
     let mut changes = BTreeMap::new();
     let mut submodules = BTreeSet::new();
     for (path, entry) in base.iter() {
+        if left_alone(path)? {
+            continue;
+        }
         let found = tree.files.get(path);
-        let changed = match (entry.kind, found) {
-            // Submodules are not fetched: an empty folder stands for one.
-            (Kind::Submodule, None) if tree.folders.contains(path) => {
-                submodules.insert(path.clone());
-                continue;
-            }
-            (_, None) => Some((Mode::Deleted, Vec::new())),
-            (Kind::Submodule, Some(found)) => Some(contents.read(path, *found)?),
-            (Kind::File | Kind::Executable | Kind::Symlink, Some(found)) => {
-                let same = entry.kind == found.kind
-                    && entry.size == found.size
-                    && id(repo, path, *found).map_err(|error| unreadable(path, &error))? == entry.id;
-                if same { None } else { Some(contents.read(path, *found)?) }
-            }
-        };
+        let changed =
+            match (entry.kind, found) {
+                // Submodules are not fetched: an empty folder stands for one.
+                (Kind::Submodule, None) if tree.folders.contains(path) => {
+                    submodules.insert(path.clone());
+                    continue;
+                }
+                (_, None) => Some((Mode::Deleted, Vec::new())),
+                (Kind::Submodule, Some(found)) => Some(contents.read(path, *found)?),
+                (Kind::File | Kind::Executable | Kind::Symlink, Some(found)) => {
+                    if same(path, entry, *found)? { None } else { Some(contents.read(path, *found)?) }
+                }
+            };
         if let Some(change) = changed {
             changes.insert(path.clone(), change);
         }
@@ -244,7 +270,8 @@ fn compare(
             changes.insert(nested.to_vec(), (Mode::Submodule, Vec::new()));
         } else if let Some(folder) = in_submodule(path) {
             changes.insert(folder, (Mode::Submodule, Vec::new()));
-        } else if !base.0.contains_key(path)
+        } else if !base.entries.contains_key(path)
+            && !left_alone(path)?
             && let Some(found) = tree.files.get(path)
         {
             changes.insert(path.clone(), contents.read(path, *found)?);

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::{
-    agent::{Adapter, Source, Surroundings},
+    agent::{Adapter, Session, Source, Surroundings},
     command::read_summary,
     lines::Line,
     returned::Returned,
@@ -103,6 +103,12 @@ impl Adapter for Codex {
         if !spec.model.is_empty() {
             set("model", spec.model.into());
         }
+        // Ours are names for people; codex has its own for the highest.
+        match spec.reasoning.as_str() {
+            "" => {}
+            "extra-high" => set("model_reasoning_effort", "xhigh".into()),
+            level => set("model_reasoning_effort", level.into()),
+        }
         set("model_providers.callboard.name", "callboard".into());
         set("model_providers.callboard.base_url", format!("{}/model/openai/v1", surroundings.gateway).into());
         set("model_providers.callboard.wire_api", "responses".into());
@@ -113,7 +119,8 @@ impl Adapter for Codex {
         }
         command.args(["--json", "--output-last-message"]).arg(surroundings.workspace.join(LAST_MESSAGE));
         command.arg("--dangerously-bypass-approvals-and-sandbox");
-        let thread = surroundings.restored.then(|| last_thread(&Self::sessions_in(surroundings))).flatten();
+        let goes_on = surroundings.restored || surroundings.session == Session::Restored;
+        let thread = goes_on.then(|| last_thread(&Self::sessions_in(surroundings))).flatten();
         if let Some(thread) = thread {
             command.args(["resume", &thread]);
         }
@@ -159,14 +166,7 @@ impl Adapter for Codex {
         let mut returned = Returned::failed(Status::Done, "");
         returned.agent_exit_code = exit.code();
         returned.summary = read_summary(&surroundings.workspace.join(LAST_MESSAGE)).unwrap_or_default();
-        match session::pack(&Self::sessions_in(surroundings)) {
-            Ok(Some(session)) => returned.session = session,
-            Ok(None) => eprintln!(
-                "agent-runner: the session is larger than {} bytes and is left behind",
-                session::MOST_BYTES
-            ),
-            Err(error) => eprintln!("agent-runner: the session cannot be read: {error}"),
-        }
+        returned.session = session::at_the_end(&Self::sessions_in(surroundings));
         if let Some(reason) = self.failure.take() {
             returned.status =
                 if of_the_provider(&reason) { Status::ProviderFailed } else { Status::AgentFailed };
@@ -239,6 +239,7 @@ mod tests {
             token: "run-token".to_owned().into(),
             relocations: Vec::new(),
             restored: false,
+            session: Session::None,
         }
     }
 

@@ -16,15 +16,20 @@ use crate::{
     agent::{Adapter, Source, Surroundings},
     lines::Line,
     returned::Returned,
+    session,
     transcript::LINE_BYTES,
 };
 
 /// Bytes of a summary file that are read.
 const SUMMARY_BYTES: u64 = 64 * 1024;
+/// Bytes of a file of findings that are read.
+const FINDINGS_BYTES: u64 = 256 * 1024;
 /// Without a summary file, this much of the end of the output is the summary.
 const TAIL_BYTES: usize = 4 * 1024;
 /// The summary's name in the workspace, outside the repository.
 const SUMMARY: &str = "summary.md";
+/// Where the agent finds, and leaves, what it remembers; in its home.
+const SESSION: &str = ".session";
 
 /// Runs `argv` with the prompt on standard input.
 #[derive(Debug, Default)]
@@ -44,16 +49,23 @@ impl Adapter for CommandAgent {
             .env("CALLBOARD_ATTEMPT_ID", &assignment.attempt_id)
             .env("CALLBOARD_SUMMARY_FILE", surroundings.workspace.join(SUMMARY))
             .env("CALLBOARD_GATEWAY", &surroundings.gateway)
+            .env("CALLBOARD_SESSION_DIR", session_of(surroundings))
             .env("OPENAI_BASE_URL", format!("{}/model/openai/v1", surroundings.gateway))
             .env("OPENAI_API_KEY", surroundings.token.expose_secret());
+        let spec = assignment.agent.clone().unwrap_or_default();
+        for (name, value) in [("CALLBOARD_MODEL", spec.model), ("CALLBOARD_REASONING", spec.reasoning)] {
+            if !value.is_empty() {
+                command.env(name, value);
+            }
+        }
         if surroundings.restored {
             command.env("CALLBOARD_RESTORED", "1");
         }
         command
     }
 
-    fn sessions(&self, _: &Surroundings) -> Option<PathBuf> {
-        None
+    fn sessions(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+        Some(session_of(surroundings))
     }
 
     /// It does not say when it uses a tool.
@@ -82,18 +94,33 @@ impl Adapter for CommandAgent {
             Some(summary) if !summary.trim().is_empty() => summary,
             Some(_) | None => self.tail.trim().to_owned(),
         };
-        Returned { summary, agent_exit_code: exit.code(), ..Returned::failed(status, message) }
+        let session = session::at_the_end(&session_of(surroundings));
+        Returned { summary, session, agent_exit_code: exit.code(), ..Returned::failed(status, message) }
     }
 }
 
-/// Reads a text the agent has written. A link in its place is not followed.
+fn session_of(surroundings: &Surroundings) -> PathBuf {
+    surroundings.home.join(SESSION)
+}
+
+/// Reads the agent's summary.
 pub(crate) fn read_summary(path: &Path) -> Option<String> {
+    read_text(path, SUMMARY_BYTES)
+}
+
+/// Reads the agent's findings.
+pub(crate) fn read_findings(path: &Path) -> Option<String> {
+    read_text(path, FINDINGS_BYTES)
+}
+
+/// Reads a text the agent has written. A link in its place is not followed.
+fn read_text(path: &Path, most_bytes: u64) -> Option<String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let read = || -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
         if file.metadata()?.is_file() {
-            file.take(SUMMARY_BYTES).read_to_end(&mut text)?;
+            file.take(most_bytes).read_to_end(&mut text)?;
         }
         Ok(text)
     };

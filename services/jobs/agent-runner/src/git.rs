@@ -49,7 +49,8 @@ impl Git {
         Self { workspace: workspace.to_owned(), home: home.to_owned() }
     }
 
-    /// Clones the pinned commit into `repo` and says what is in it. The token is in no file
+    /// Clones the pinned commit into `repo` and says what is in it; of the other commits of the
+    /// assignment there are the objects. The token is in no file
     /// and on no command line afterwards.
     pub(crate) async fn clone_pinned(
         &self,
@@ -59,10 +60,16 @@ impl Git {
         token: &SecretString,
     ) -> anyhow::Result<Base> {
         let (name, sha) = (assignment.repository.as_str(), assignment.base_sha.as_str());
-        ensure!(
-            sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit()),
-            "{sha:?} is not a commit id"
-        );
+        let mut commits = vec![sha];
+        for more in [assignment.steering_sha.as_str(), assignment.review_base_sha.as_str()] {
+            if !more.is_empty() && !commits.contains(&more) {
+                commits.push(more);
+            }
+        }
+        for sha in &commits {
+            let id = sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit());
+            ensure!(id, "{sha:?} is not a commit id");
+        }
         ensure!(is_repository(name), "{name:?} is not a repository's name");
         let url = format!("http://127.0.0.1:{port}/git/{name}.git");
         let header = format!("Authorization: Bearer {}", token.expose_secret());
@@ -70,7 +77,7 @@ impl Git {
         self.run(repo, &["init", "--quiet", "--template=", "--initial-branch", BRANCH], &[]).await?;
         fs::create_dir_all(repo.join(".git/info"))?;
         fs::write(repo.join(".git/info/attributes"), ATTRIBUTES)?;
-        let fetch = [
+        let mut fetch = vec![
             "fetch",
             "--quiet",
             "--depth=1",
@@ -78,8 +85,8 @@ impl Git {
             "--no-recurse-submodules",
             "--no-write-fetch-head",
             &url,
-            sha,
         ];
+        fetch.extend(&commits);
         self.run(repo, &fetch, &[("http.extraHeader", &header)])
             .await
             .with_context(|| format!("{name} could not be cloned at {sha}"))?;
@@ -97,6 +104,11 @@ impl Git {
     pub(crate) async fn reset(&self, repo: &Path, sha: &str) -> anyhow::Result<()> {
         self.run(repo, &["clean", "--quiet", "-ffdx"], &[]).await?;
         self.run(repo, &["reset", "--quiet", "--hard", sha], &[]).await.map(drop)
+    }
+
+    /// The content of a file by git's id.
+    pub(crate) async fn blob(&self, repo: &Path, id: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.run(repo, &["cat-file", "blob", &hex::encode(id)], &[]).await
     }
 
     /// What is in a commit.

@@ -24,11 +24,13 @@ mod processes;
 mod restore;
 mod returned;
 mod session;
+mod steering;
 mod transcript;
 
-use agent::Surroundings;
+use agent::{Session, Surroundings};
 use gateway::Gateway;
 use returned::Returned;
+use steering::Steering;
 use transcript::Transcript;
 
 /// How the runner was started.
@@ -118,7 +120,7 @@ impl Work<'_> {
 
         limits::before_cloning(assignment, options.limit_processes)?;
         let git = git::Git::new(&options.workspace, &home);
-        let base = git.clone_pinned(assignment, &repo, port, &token).await?;
+        let mut base = git.clone_pinned(assignment, &repo, port, &token).await?;
         transcript
             .runner(&format!(
                 "Cloned {} at {} ({} files).",
@@ -127,6 +129,16 @@ impl Work<'_> {
                 base.len()
             ))
             .await;
+        let steering = Steering::of(&git, assignment, &repo, &mut base).await?;
+        steering.put_back(&repo)?;
+        if steering.files() > 0 {
+            let files = steering.files();
+            transcript
+                .runner(&format!(
+                    "Steering files that differ were put to the default branch's version: {files}."
+                ))
+                .await;
+        }
         limits::before_the_agent(assignment)?;
 
         let mut surroundings = Surroundings {
@@ -138,27 +150,23 @@ impl Work<'_> {
             token,
             relocations: options.relocations.clone(),
             restored: false,
+            session: Session::None,
         };
         let mut adapter = agent::adapter(assignment)?;
         let sessions = adapter.sessions(&surroundings);
-        let restored = restore::restore(gateway, assignment, &git, &repo, sessions.as_deref()).await?;
+        let session_only = assignment.restore.as_ref().is_some_and(|point| point.session_only);
+        let restored =
+            restore::restore(gateway, assignment, &git, &repo, &steering, sessions.as_deref()).await?;
         surroundings.restored = restored.is_some();
-        if assignment.restore.is_some() {
+        if assignment.restore.is_some() && !session_only {
             let said = match &restored {
                 Some((_, files)) => format!("Going on from a checkpoint: {files} files restored."),
                 None => "The checkpoint could not be restored; starting afresh.".to_owned(),
             };
             transcript.runner(&said).await;
         }
-        if !assignment.earlier_base_sha.is_empty() {
-            let earlier =
-                restore::earlier_work(gateway, assignment, &options.workspace.join("earlier")).await;
-            let said = match earlier {
-                Ok(1) => "1 file of an earlier attempt is in ../earlier.".to_owned(),
-                Ok(files) => format!("{files} files of an earlier attempt are in ../earlier."),
-                Err(error) => format!("What an earlier attempt changed is not at hand: {error:#}."),
-            };
-            transcript.runner(&said).await;
+        if session_only || !assignment.earlier_base_sha.is_empty() {
+            surroundings.session = self.earlier(sessions.as_deref(), session_only).await?;
         }
         let source =
             checkpoint::Source { git: git.clone(), base: base.clone(), repo: repo.clone(), sessions };
@@ -173,6 +181,37 @@ impl Work<'_> {
             self.add_changes(&mut returned, &git, &base, &repo).await?;
         }
         Ok(Some(returned))
+    }
+
+    /// What an earlier attempt or run left beside the files of the base.
+    async fn earlier(
+        &self,
+        sessions: Option<&std::path::Path>,
+        session_only: bool,
+    ) -> anyhow::Result<Session> {
+        let Self { options, assignment, gateway, transcript, .. } = *self;
+        let folder = options.workspace.join("earlier");
+        let found = restore::earlier_work(gateway, assignment, &folder, sessions).await;
+        if !assignment.earlier_base_sha.is_empty() {
+            let said = match &found {
+                Ok(1) => "1 file of an earlier attempt is in ../earlier.".to_owned(),
+                Ok(files) => format!("{files} files of an earlier attempt are in ../earlier."),
+                Err(error) => format!("What an earlier attempt changed is not at hand: {error:#}."),
+            };
+            transcript.runner(&said).await;
+        }
+        if !session_only {
+            return Ok(Session::None);
+        }
+        let Err(error) = found else {
+            transcript.runner("The agent's session of the earlier run is restored.").await;
+            return Ok(Session::Restored);
+        };
+        gateway.afresh(&format!("{error:#}")).await.context("the platform could not be told")?;
+        transcript
+            .runner(&format!("The agent's session of the earlier run is not at hand: {error:#}."))
+            .await;
+        Ok(Session::Lost)
     }
 
     async fn add_changes(

@@ -11,9 +11,9 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{changeset, checkpoint::Fingerprint, gateway::Gateway, git::Git, session};
+use crate::{changeset, checkpoint::Fingerprint, gateway::Gateway, git::Git, session, steering::Steering};
 
-/// Makes working tree and session those of the checkpoint, if the assignment asks for that.
+/// Makes working tree and session those of the checkpoint, if the assignment asks for both.
 /// `None`: the attempt starts afresh; where it should not have, the platform knows.
 ///
 /// # Errors
@@ -23,9 +23,10 @@ pub(crate) async fn restore(
     assignment: &Assignment,
     git: &Git,
     repo: &Path,
+    steering: &Steering,
     sessions: Option<&Path>,
 ) -> anyhow::Result<Option<(Fingerprint, usize)>> {
-    if assignment.restore.is_none() {
+    if assignment.restore.as_ref().is_none_or(|point| point.session_only) {
         return Ok(None);
     }
     let restored = async {
@@ -47,9 +48,8 @@ pub(crate) async fn restore(
         Ok(restored) => Ok(Some(restored)),
         Err(error) => {
             git.reset(repo, &assignment.base_sha).await.context("the clone cannot be made clean again")?;
-            if let Some(sessions) = sessions.filter(|sessions| sessions.exists()) {
-                fs::remove_dir_all(sessions).context("the session cannot be removed again")?;
-            }
+            steering.put_back(repo)?;
+            forget(sessions)?;
             let reason = format!("{error:#}");
             gateway.afresh(&reason).await.context("the platform could not be told")?;
             Ok(None)
@@ -57,8 +57,16 @@ pub(crate) async fn restore(
     }
 }
 
-/// Puts what an earlier attempt wrote before the branch moved into `folder`, beside the clone;
-/// the prompt names its files, deleted ones included. Returns how many are there.
+fn forget(sessions: Option<&Path>) -> anyhow::Result<()> {
+    match sessions.filter(|sessions| sessions.exists()) {
+        Some(sessions) => fs::remove_dir_all(sessions).context("the session cannot be removed again"),
+        None => Ok(()),
+    }
+}
+
+/// Puts what an earlier attempt wrote before the branch moved into `folder`, beside the clone:
+/// the prompt names its files, deleted ones included. Gives the agent the session of an earlier
+/// run. Each where the assignment says so; returns how many files are there.
 ///
 /// # Errors
 /// When it cannot be fetched or written; the attempt goes on without.
@@ -66,15 +74,27 @@ pub(crate) async fn earlier_work(
     gateway: &Gateway,
     assignment: &Assignment,
     folder: &Path,
+    sessions: Option<&Path>,
 ) -> anyhow::Result<usize> {
     let parts = gateway.restore().await.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
-    let (mut changeset, _) = read(parts, &assignment.earlier_base_sha)?;
+    let earlier = !assignment.earlier_base_sha.is_empty();
+    let base = if earlier { &assignment.earlier_base_sha } else { &assignment.base_sha };
+    let (mut changeset, session) = read(parts, base)?;
     changeset.restorable()?;
     changeset.files.retain(|file| matches!(file.change, Change::Put { .. }));
-    let folder = folder.to_owned();
+    let (folder, sessions) = (folder.to_owned(), sessions.map(Path::to_owned));
     tokio::task::spawn_blocking(move || {
-        fs::create_dir_all(&folder)?;
-        write(&changeset, &folder)?;
+        if earlier {
+            fs::create_dir_all(&folder)?;
+            write(&changeset, &folder)?;
+        }
+        if !session.is_empty() {
+            let sessions = sessions.context("there is a session, and this agent keeps none")?;
+            if let Err(error) = session::unpack(&session, &sessions) {
+                forget(Some(&sessions))?;
+                return Err(anyhow::Error::from(error).context("the session"));
+            }
+        }
         Ok(changeset.files.len())
     })
     .await?
@@ -149,7 +169,7 @@ fn size(change: &Change) -> u64 {
 
 /// Writes the changes of a restorable changeset into a clone of its base: what is gone first,
 /// links last.
-fn write(changeset: &Changeset, repo: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(changeset: &Changeset, repo: &Path) -> anyhow::Result<()> {
     let root = rustix::fs::open(repo, FOLDER, FileMode::empty())?;
     let in_order = |step: usize| {
         changeset.files.iter().filter(move |file| {

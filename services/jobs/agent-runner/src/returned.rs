@@ -21,6 +21,8 @@ pub(crate) struct Returned {
     pub(crate) changes: Vec<Change>,
     /// The agent's session, a tar; empty when it keeps none.
     pub(crate) session: Vec<u8>,
+    /// What it wrote into its file of findings; empty when it wrote none.
+    pub(crate) findings: String,
 }
 
 impl Returned {
@@ -33,6 +35,7 @@ impl Returned {
             agent_exit_code: None,
             changes: Vec::new(),
             session: Vec::new(),
+            findings: String::new(),
         }
     }
 
@@ -44,6 +47,7 @@ impl Returned {
             status: self.status.into(),
             message: self.message.clone(),
             agent_exit_code: self.agent_exit_code,
+            findings_json: self.findings.clone(),
         };
         let mut parts = vec![Part::Outcome(outcome)];
         for change in &self.changes {

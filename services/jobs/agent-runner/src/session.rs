@@ -40,6 +40,18 @@ pub(crate) fn pack(folder: &Path) -> io::Result<Option<Vec<u8>>> {
     archive.into_inner().map(Some)
 }
 
+/// What is kept of a session when the agent is done; empty when it cannot be kept.
+pub(crate) fn at_the_end(folder: &Path) -> Vec<u8> {
+    match pack(folder) {
+        Ok(Some(session)) => return session,
+        Ok(None) => {
+            eprintln!("agent-runner: the session is larger than {MOST_BYTES} bytes and is left behind");
+        }
+        Err(error) => eprintln!("agent-runner: the session cannot be read: {error}"),
+    }
+    Vec::new()
+}
+
 /// Writes what [`pack`] packed into `folder`, which is ours alone. An earlier pod sent it, so
 /// all of it is looked at before anything is written.
 pub(crate) fn unpack(session: &[u8], folder: &Path) -> io::Result<()> {

@@ -5,10 +5,13 @@ mod log;
 mod outbox;
 mod views;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
-    decision::{Decided, Decision, Facts, RunUnderWay, decide_cancel, decide_release, decide_retry},
+    decision::{
+        Admission, Decided, Decision, Facts, Record, RepositoryStanding, decide_cancel, decide_release,
+        decide_retry,
+    },
     ids::{Id, RunId},
     outbox::Order,
     rights::{Action, Principal, authorise},
@@ -109,11 +112,10 @@ impl AdminCalls {
         let repository = by_id(&mut *tx, run.repository_id).await?;
         triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run cancel", &decided)
             .await?;
-        let message = match decided.decision {
-            Decision::Cancel => {
-                Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message)
-            }
-            Decision::Start { .. } | Decision::Release | Decision::Ignore | Decision::Reject { .. } => None,
+        let message = if let Decision::Cancel { .. } = decided.decision {
+            Some(runs::cancel(&mut tx, app, &run, &principal.name(), reason).await?.message)
+        } else {
+            None
         };
         steps::commit(tx, Step::RunCancelled).await?;
         match message {
@@ -133,17 +135,21 @@ impl AdminCalls {
         let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let other = runs::under_way(&mut tx, run.repository_id, run.issue_number).await?;
         let facts = Facts {
-            stages: &app.stages,
+            policy: &app.stages,
             permission: None,
-            run_under_way: other.map(|r| RunUnderWay {
-                id: r.id.to_string(),
-                stage: r.stage,
-                since: r.created_at,
-            }),
+            role: None,
+            bots: &BTreeSet::new(),
             own_effect: false,
-            repository_enabled: repository.enabled,
+            repository: if repository.enabled {
+                RepositoryStanding::Enabled
+            } else {
+                RepositoryStanding::Disabled
+            },
+            default_branch: repository.default_branch.as_deref(),
+            record: Record { under_way: other.as_ref().map(Run::reference), ..Record::default() },
+            admission: Admission::default(),
         };
-        let decided = decide_retry(principal, &facts, run.state.is_final(), issue, &run.stage);
+        let decided = decide_retry(principal, &facts, &run.reference(), issue);
         let decision = triggers::record_command(
             &mut tx,
             app,
@@ -154,25 +160,24 @@ impl AdminCalls {
             &decided,
         )
         .await?;
-        let started = match &decided.decision {
-            Decision::Start { stage, .. } => {
-                let new = NewRun {
-                    repository: &repository,
-                    issue_number: run.issue_number,
-                    stage,
-                    priority: app.stages.get(stage).map_or(0, |s| s.priority),
-                    decision,
-                    actor: &principal.name(),
-                    retry_of: Some(run.id),
-                    // Read again: a retry is asked for now, about the issue as it is now.
-                    issue: None,
-                    trace_id: &app.ids.trace_id(),
-                    received_at: app.clock.now(),
-                    label: None,
-                };
-                Some(runs::start(&mut tx, app, &new).await?)
-            }
-            Decision::Cancel | Decision::Release | Decision::Ignore | Decision::Reject { .. } => None,
+        let started = if let Decision::Start(start) = &decided.decision {
+            let new = NewRun {
+                repository: &repository,
+                start,
+                definition: app.stages.get(&start.stage).unwrap_or(&run.definition),
+                language: &run.language,
+                decision,
+                actor: &principal.name(),
+                continues: run.continues,
+                chain: run.chain,
+                // Read again: a retry is asked for now, about the issue as it is now.
+                issue: None,
+                trace_id: &app.ids.trace_id(),
+                received_at: app.clock.now(),
+            };
+            Some(runs::start(&mut tx, app, &new).await?)
+        } else {
+            None
         };
         steps::commit(tx, Step::RunRetried).await?;
         match started {
@@ -198,12 +203,11 @@ impl AdminCalls {
         let repository = by_id(&mut *tx, run.repository_id).await?;
         triggers::record_command(&mut tx, app, &repository, &run, &principal.name(), "run release", &decided)
             .await?;
-        let message = match decided.decision {
-            Decision::Release => {
-                let reason = app.censor.censor(reason.trim());
-                Some(publishing::release(&mut tx, app, &run, &principal.name(), &reason).await?.message)
-            }
-            Decision::Start { .. } | Decision::Cancel | Decision::Ignore | Decision::Reject { .. } => None,
+        let message = if decided.decision == Decision::Release {
+            let reason = app.censor.censor(reason.trim());
+            Some(publishing::release(&mut tx, app, &run, &principal.name(), &reason).await?.message)
+        } else {
+            None
         };
         steps::commit(tx, Step::RunReleased).await?;
         match message {

@@ -9,5 +9,5 @@ mod store;
 pub(crate) use self::{
     receive::receive,
     restore::{afresh, base_to_go_on_from, decide, point, stream},
-    store::of_run,
+    store::{has_session, of_run},
 };

@@ -36,7 +36,7 @@ pub(crate) async fn receive(
     censor: &Censor,
     parts: impl Stream<Item = Result<CheckpointPart, Status>>,
 ) -> Result<CheckpointResponse, Status> {
-    let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
+    let limit = run.definition.max_changeset_bytes;
     let (changeset, session) = read(limit, parts).await?;
     if run.base_sha.as_ref() != Some(&changeset.base) {
         return Err(Status::invalid_argument("the checkpoint was made on another commit than the pin"));

@@ -5,6 +5,7 @@ use domain::{
     changeset::{Change, Changeset, Mode},
     ids::{AttemptId, RunId},
     names::CommitSha,
+    run::RunKind,
 };
 use futures::Stream;
 use proto::v1::{
@@ -16,7 +17,7 @@ use tonic::Status;
 
 use super::{
     receive::{content, counted},
-    store::{self, Checkpoint},
+    store::{self, Beginning, Checkpoint},
 };
 use crate::{
     App, audit, publishing,
@@ -43,25 +44,18 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
     let Some(attempt) = runs::attempt(&app.db, attempt).await? else { return Ok(()) };
     let mut tx = app.db.begin().await?;
     let Some(run) = runs::lock(&mut tx, run).await? else { return Ok(()) };
-    if attempt.number == 1 && run.retry_of.is_none() {
+    if attempt.number == 1 && run.retry_of.is_none() && run.continues.is_none() {
         return Ok(());
     }
     let of_this_pin = |c: &Checkpoint| run.base_sha.as_ref() == Some(&c.base);
     let found = store::newest(&mut *tx, run.id)
         .await?
         .filter(|checkpoint| run.input_changeset_key.is_none() || of_this_pin(checkpoint));
-    let (from, note) = match &found {
+    let (from, mut note) = match &found {
         Some(checkpoint) if of_this_pin(checkpoint) => {
             (Some(checkpoint.attempt), goes_on(&run, &attempt, checkpoint, app.clock.now()))
         }
-        Some(checkpoint) => {
-            let why = format!(
-                "commit `{}`, on which the checkpoint of {} was made, cannot be fetched any more",
-                checkpoint.base.short(),
-                whose(&run, checkpoint)
-            );
-            (None, starts_afresh(&attempt, &why))
-        }
+        Some(checkpoint) => (None, starts_afresh(&attempt, &left_behind(&run, checkpoint))),
         None if run.input_changeset_key.is_some() => {
             let note = format!(
                 "Attempt {} works on the branch as it is now, with what an earlier attempt changed beside it.",
@@ -81,13 +75,44 @@ pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<
             Some(earlier) => {
                 (None, starts_afresh(&attempt, &format!("run `{earlier}` left nothing to go on from")))
             }
-            None => return Ok(()),
+            None => (None, String::new()),
         },
     };
-    if !record(&mut tx, app, &run, &attempt, from, &note).await? {
+    // A checkpoint has the session in it.
+    let session = match run.continues {
+        Some(continues) if from.is_none() => {
+            let session = store::newest_session(&mut *tx, continues).await?;
+            let said = match session {
+                Some(_) => format!("It goes on with the agent's session of run `{continues}`."),
+                None => format!("Run `{continues}` left no session to go on with."),
+            };
+            note = if note.is_empty() { said } else { format!("{note} {said}") };
+            session
+        }
+        Some(_) | None => None,
+    };
+    let beginning = Beginning { checkpoint: from, session, note };
+    if !record(&mut tx, app, &run, &attempt, &beginning).await? {
         return Ok(());
     }
     Ok(steps::commit(tx, Step::RestoreDecided).await?)
+}
+
+/// Why a checkpoint is of no use on the commit the run works on.
+fn left_behind(run: &Run, checkpoint: &Checkpoint) -> String {
+    let (base, whose) = (checkpoint.base.short(), whose(run, checkpoint));
+    match run.kind {
+        RunKind::Work | RunKind::Discussion => {
+            format!(
+                "commit `{base}`, on which the checkpoint of {whose} was made, cannot be fetched any more"
+            )
+        }
+        RunKind::Revise | RunKind::Review => {
+            format!(
+                "the pull request has moved on from `{base}`, on which the checkpoint of {whose} was made"
+            )
+        }
+    }
 }
 
 /// The runner could not restore what it was given: the attempt starts afresh, and people are
@@ -98,14 +123,17 @@ pub(crate) async fn afresh(app: &App, attempt: &Attempt, reason: &str) -> Result
     let Some(attempt) = runs::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
         return Ok(());
     };
-    let Some(from) = attempt.restored_from else { return Ok(()) };
-    let of = match store::of_attempt(&mut *tx, from).await? {
-        Some(checkpoint) => format!("the checkpoint of {}", whose(&run, &checkpoint)),
-        None => "the checkpoint".to_owned(),
+    let of = match (attempt.restored_from, attempt.session_from) {
+        (Some(from), _) => match store::of_attempt(&mut *tx, from).await? {
+            Some(checkpoint) => format!("the checkpoint of {}", whose(&run, &checkpoint)),
+            None => "the checkpoint".to_owned(),
+        },
+        (None, Some(_)) => "the agent's session of the earlier run".to_owned(),
+        (None, None) => return Ok(()),
     };
     let why = format!("{of} could not be restored: {}", reason.trim_end_matches('.'));
-    let note = starts_afresh(&attempt, &why);
-    if !record(&mut tx, app, &run, &attempt, None, &note).await? {
+    let beginning = Beginning { checkpoint: None, session: None, note: starts_afresh(&attempt, &why) };
+    if !record(&mut tx, app, &run, &attempt, &beginning).await? {
         return Ok(());
     }
     publishing::say_status(&mut tx, app, &run).await?;
@@ -118,13 +146,13 @@ async fn record(
     app: &App,
     run: &Run,
     attempt: &Attempt,
-    from: Option<AttemptId>,
-    note: &str,
+    beginning: &Beginning,
 ) -> Result<bool, RunError> {
-    if !store::note_start(&mut *tx, attempt.id, from, note).await? {
+    if !store::note_start(&mut *tx, attempt.id, beginning).await? {
         return Ok(false);
     }
-    let kind = if from.is_some() { "restored" } else { "afresh" };
+    let Beginning { checkpoint: from, session, note } = beginning;
+    let kind = if from.or(*session).is_some() { "restored" } else { "afresh" };
     runs::event(&mut *tx, app, run.id, kind, note).await?;
     audit::record(
         tx,
@@ -135,7 +163,7 @@ async fn record(
             actor: "platform",
             action: &format!("attempt.{kind}"),
             subject: format!("attempt:{}", attempt.id),
-            detail: json!({ "run": run.id, "number": attempt.number, "from": from, "message": note }),
+            detail: json!({ "run": run.id, "number": attempt.number, "from": from, "session": session, "message": note }),
             trace_id: Some(&run.trace_id),
         },
     )
@@ -169,17 +197,21 @@ fn starts_afresh(attempt: &Attempt, why: &str) -> String {
 
 /// What the assignment says about it.
 pub(crate) async fn point(app: &App, attempt: &Attempt) -> Result<Option<RestorePoint>, RunError> {
-    let Some(from) = attempt.restored_from else { return Ok(None) };
+    let Some(from) = attempt.restored_from else {
+        let session_only = attempt.session_from.is_some();
+        return Ok(session_only.then(|| RestorePoint { session_only, ..RestorePoint::default() }));
+    };
     let checkpoint = store::of_attempt(&app.db, from).await?;
     // Without it restoring fails, and that is said.
     Ok(Some(checkpoint.map_or_else(RestorePoint::default, |c| RestorePoint {
         files: u32::try_from(c.files).unwrap_or_default(),
         taken_at_ms: c.taken_at.timestamp_millis(),
+        session_only: false,
     })))
 }
 
 /// The checkpoint an attempt goes on from, or else what an earlier attempt changed before the
-/// branch moved, in parts.
+/// branch moved and the session of an earlier run, in parts.
 ///
 /// # Errors
 /// `not_found` when there is none, or it is not kept any more.
@@ -189,21 +221,33 @@ pub(crate) async fn stream(
     attempt: &Attempt,
 ) -> Result<impl Stream<Item = Result<CheckpointPart, Status>> + use<>, Status> {
     let gone = || Status::not_found("it is not kept any more");
-    let Some(from) = attempt.restored_from else {
-        let earlier =
-            runs::input_changeset(app, run).await.map_err(|e| internal("checkpoints.earlier", &e))?;
-        let earlier = earlier.ok_or_else(|| Status::not_found("the attempt starts afresh"))?;
-        return Ok(futures::stream::iter(parts(earlier, &[])));
-    };
-    let checkpoint = store::of_attempt(&app.db, from)
-        .await
-        .map_err(|e| internal("checkpoints.restore", &e))?
-        .ok_or_else(gone)?;
     let object = async |key: &str| match app.objects.get(key).await {
         Ok(bytes) => Ok(bytes),
         Err(object_store::Error::NotFound { .. }) => Err(gone()),
         Err(error) => Err(internal("checkpoints.restore", &error)),
     };
+    let Some(from) = attempt.restored_from else {
+        let session = match attempt.session_from {
+            Some(from) => {
+                let key = store::session_key(&app.db, from).await;
+                let key = key.map_err(|e| internal("checkpoints.session", &e))?.ok_or_else(gone)?;
+                Some(object(&key).await?)
+            }
+            None => None,
+        };
+        let earlier =
+            runs::input_changeset(app, run).await.map_err(|e| internal("checkpoints.earlier", &e))?;
+        let files = match (earlier, &session, &run.base_sha) {
+            (Some(earlier), _, _) => earlier,
+            (None, Some(_), Some(base)) => Changeset { base: base.clone(), files: Vec::new() },
+            (None, _, _) => return Err(Status::not_found("the attempt starts afresh")),
+        };
+        return Ok(futures::stream::iter(parts(files, &session.unwrap_or_default())));
+    };
+    let checkpoint = store::of_attempt(&app.db, from)
+        .await
+        .map_err(|e| internal("checkpoints.restore", &e))?
+        .ok_or_else(gone)?;
     let stored = object(&checkpoint.changeset_key).await?;
     let changeset = Changeset::from_bytes(&stored).map_err(|e| internal("checkpoints.restore", &e))?;
     let session = match &checkpoint.session_key {

@@ -173,19 +173,59 @@ pub(super) async fn replace(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Resul
     .await
 }
 
+/// The newest session of a run, or else of the run that one went on with, and so on.
+pub(super) async fn newest_session(db: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<Option<AttemptId>> {
+    let attempt = sqlx::query_scalar!(
+        r#"with recursive line as (
+               select run_id, continues, 0 as steps from runs where run_id = $1
+               union all
+               select r.run_id, r.continues, l.steps + 1 from line l join runs r on r.run_id = l.continues where l.steps < $2)
+           select a.attempt_id as "attempt_id!" from line l join attempts a using (run_id) where a.session_key is not null
+           order by l.steps, a.number desc limit 1"#,
+        run.uuid(),
+        LONGEST_LINE,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(attempt.map(AttemptId::from_uuid))
+}
+
+/// Is there a session for a run that goes on with this one?
+pub(crate) async fn has_session(db: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
+    Ok(newest_session(db, run).await?.is_some())
+}
+
+/// Where the session of an attempt is kept, while it is.
+pub(super) async fn session_key(db: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select session_key from attempts where attempt_id = $1", attempt.uuid())
+        .fetch_one(db)
+        .await
+}
+
+/// What an attempt starts from.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// The attempt whose checkpoint it goes on from: files and session.
+    pub(super) checkpoint: Option<AttemptId>,
+    /// The attempt whose session it goes on with, where there is no checkpoint.
+    pub(super) session: Option<AttemptId>,
+    /// Which, in a sentence.
+    pub(super) note: String,
+}
+
 /// Notes what an attempt starts from. False when it is over.
 pub(super) async fn note_start(
     tx: &mut PgConnection,
     attempt: AttemptId,
-    from: Option<AttemptId>,
-    note: &str,
+    beginning: &Beginning,
 ) -> sqlx::Result<bool> {
     let noted = sqlx::query!(
-        "update attempts set restored_from = $2, start_note = $3
+        "update attempts set restored_from = $2, session_from = $3, start_note = $4
          where attempt_id = $1 and state in ('leased', 'preparing', 'running')",
         attempt.uuid(),
-        from.map(Id::uuid),
-        note,
+        beginning.checkpoint.map(Id::uuid),
+        beginning.session.map(Id::uuid),
+        beginning.note,
     )
     .execute(tx)
     .await?;

@@ -1,12 +1,16 @@
 //! Every text the platform writes on the code host, as pure functions.
 
+use chrono::{DateTime, Utc};
 use domain::{
-    changeset::{Change, Changeset, Finding, FindingCode, Mode},
+    changeset::{Change, Changeset, Finding, HeldFor, Mode},
     decision::Decided,
     ids::{DecisionId, RunId},
     neutralise::{neutralise, neutralise_line},
+    review::{ReviewFinding, Severity},
     run::{FailureClass, PublicationState, RunState, Waiting},
 };
+
+use forge::NewRemark;
 
 use super::Publication;
 use crate::{
@@ -224,6 +228,14 @@ pub(super) struct Released<'a> {
     pub(super) publication: &'a Publication,
 }
 
+/// That nothing stands where the stage may not write; nothing is said where something does.
+fn inside(run: &Run, released: Option<&Released<'_>>) -> String {
+    let outside = released.is_some_and(|released| {
+        released.publication.findings.iter().any(|f| f.code.held_for() == Some(HeldFor::OtherFiles))
+    });
+    if outside { String::new() } else { format!(", all inside what stage `{}` may write", run.stage) }
+}
+
 /// What was checked, or let through by a person.
 fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
     let Some(Released { by, reason, publication }) = released else {
@@ -233,22 +245,28 @@ fn checked(run: &Run, released: Option<&Released<'_>>) -> String {
     if !reason.is_empty() {
         by.push_str(&format!(" (\"{}\")", neutralise_line(reason, 300)));
     }
-    let mut text = String::new();
-    let (tokens, protected): (Vec<&Finding>, Vec<&Finding>) =
-        publication.findings.iter().partition(|f| f.code == FindingCode::SecretPattern);
-    let named = |findings: &[&Finding]| {
-        let named: Vec<&str> = findings.iter().filter_map(|f| f.path.as_deref()).collect();
+    let named = |asked: HeldFor| {
+        let about = publication.findings.iter().filter(|f| f.code.held_for() == Some(asked));
+        let named: Vec<&str> = about.filter_map(|f| f.path.as_deref()).collect();
         (!named.is_empty()).then(|| paths(&named))
     };
-    match named(&protected) {
+    let mut text = String::new();
+    match named(HeldFor::ProtectedFiles) {
         None => text.push_str("- no protected paths, no hostile paths, no known secrets\n"),
         Some(named) => {
             text.push_str("- no hostile paths, no known secrets\n");
             text.push_str(&format!("- it changes **protected files**, {by}: {named}\n"));
         }
     }
-    if let Some(named) = named(&tokens) {
+    if let Some(named) = named(HeldFor::OtherFiles) {
+        let stage = &run.stage;
+        text.push_str(&format!("- it changes **files stage `{stage}` may not write**, {by}: {named}\n"));
+    }
+    if let Some(named) = named(HeldFor::Secrets) {
         text.push_str(&format!("- it has **what looks like a token or a key**, {by}: {named}\n"));
+    }
+    if publication.findings.iter().any(|f| f.code.held_for() == Some(HeldFor::Approver)) {
+        text.push_str(&format!("- every result of stage `{}` needs an approver: {by}\n", run.stage));
     }
     if let Some(head) = &publication.head_moved_to {
         let branch = run.base_branch.as_deref().unwrap_or("?");
@@ -270,6 +288,109 @@ pub(super) fn paths(paths: &[&str]) -> String {
     words.join(", ")
 }
 
+/// Begins the closing part of a pull request's text.
+const CLOSING: &str =
+    "The platform checked where files may go, not whether the change is right: please review it.";
+/// Characters of an agent's summary in the block of a revision.
+const REVISED_CHARS: usize = 4_000;
+
+/// What a revision adds to the text of its pull request.
+pub(super) fn revised_block(
+    run: &Run,
+    attempt: &Attempt,
+    changeset: &Changeset,
+    publication: &Publication,
+) -> String {
+    let released = publication.released_by.as_deref();
+    let released = released.map(|by| Released { by, reason: "", publication });
+    let summary = neutralise(attempt.summary.as_deref().unwrap_or_default().trim(), REVISED_CHARS);
+    format!(
+        "{mark}\n### Revised\n\n{summary}\n\n- as `{commit}`, against `{base}`, which the run was pinned to\n\
+         - {counts}{inside}\n{checked}\n<sub>run `{run_id}` · asked for by `{actor}`</sub>\n",
+        mark = mark_of_run(run.id),
+        summary = if summary.trim().is_empty() { "_The agent left no summary._" } else { &summary },
+        commit = publication.commit.as_ref().map_or("?", |sha| sha.short()),
+        base = run.base_sha.as_ref().map_or("?", |sha| sha.short()),
+        counts = counts(changeset),
+        inside = inside(run, released.as_ref()),
+        checked = checked(run, released.as_ref()),
+        run_id = run.id,
+        actor = neutralise_line(&run.actor, 60),
+    )
+}
+
+/// The text of a pull request with a block above its closing part.
+pub(super) fn with_block(text: &str, block: &str) -> String {
+    match text.rfind(CLOSING) {
+        Some(at) => format!("{}{block}\n{}", &text[..at], &text[at..]),
+        None => format!("{}\n\n{block}", text.trim_end()),
+    }
+}
+
+/// A finding as a remark on its line.
+pub(super) fn remark(finding: &ReviewFinding) -> NewRemark {
+    NewRemark {
+        path: finding.path.clone(),
+        line: finding.line,
+        body: format!("**{}**: {}", finding.severity.as_str(), neutralise(&finding.body, FINDING_CHARS)),
+    }
+}
+
+/// Characters of one finding.
+const FINDING_CHARS: usize = 4_000;
+/// Bytes of a review's text; GitHub takes a little more.
+const REVIEW_BYTES: usize = 60_000;
+
+/// The summary of a review, and what does not stand on a line of the difference.
+pub(super) fn review_body(
+    run: &Run,
+    said: &str,
+    all: &[ReviewFinding],
+    without_line: &[&ReviewFinding],
+) -> String {
+    let of = |severity| all.iter().filter(|finding| finding.severity == severity).count();
+    let counts: Vec<String> = Severity::ALL
+        .into_iter()
+        .filter(|severity| of(*severity) > 0)
+        .map(|severity| format!("{} {}", of(severity), severity.as_str()))
+        .collect();
+    let counts = if counts.is_empty() { "no findings".to_owned() } else { counts.join(", ") };
+    let mut text = format!(
+        "{}\n**Callboard** · review by an agent · {counts}\n\n{}\n",
+        mark_of_run(run.id),
+        summary_or_nothing(said)
+    );
+    if !without_line.is_empty() {
+        text.push_str("\n**Not on a line of the difference**\n\n");
+    }
+    for finding in without_line {
+        let path = neutralise_line(&finding.path, 300);
+        let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let body = neutralise(finding.body.trim(), FINDING_CHARS).replace('\n', "\n  ");
+        text.push_str(&format!("- `{path}{line}` **{}**: {body}\n", finding.severity.as_str()));
+    }
+    text.truncate(text.floor_char_boundary(REVIEW_BYTES));
+    text.push_str(&format!(
+        "\nThis is not an approval: a person with the right to approve decides.\n\n<sub>run `{}` · of `{}` · asked for by `{}`</sub>\n",
+        run.id,
+        run.base_sha.as_ref().map_or("?", |sha| sha.short()),
+        neutralise_line(&run.actor, 60),
+    ));
+    text
+}
+
+/// The agent's answer in a discussion.
+pub(super) fn discussion_answer(run: &Run, answer: &str, now: DateTime<Utc>) -> String {
+    format!(
+        "{}\n{}\n\n<sub>run `{}` · {} · answers `{}`</sub>\n",
+        mark_of_run(run.id),
+        summary_or_nothing(answer),
+        run.id,
+        now.format("%Y-%m-%d %H:%M UTC"),
+        neutralise_line(&run.actor, 60),
+    )
+}
+
 /// Body of the pull request: asked, done, checked.
 pub(super) fn pull_request(
     run: &Run,
@@ -280,9 +401,9 @@ pub(super) fn pull_request(
     format!(
         "{mark}\n### Asked\n\n#{issue}: {title}\n\n### Done\n\n{summary}\n\n### Checked\n\n\
          - against `{base}` on `{branch}`, which the run was pinned to\n\
-         - {counts}, all inside what stage `{stage}` may write\n\
+         - {counts}{inside}\n\
          {checked}\n\
-         The platform checked where files may go, not whether the change is right: please review it.\n\n\
+         {CLOSING}\n\n\
          <sub>run `{run_id}` · asked for by `{actor}`</sub>\n",
         mark = mark_of_run(run.id),
         issue = run.issue_number,
@@ -291,8 +412,8 @@ pub(super) fn pull_request(
         base = run.base_sha.as_ref().map_or("?", |s| s.short()),
         branch = run.base_branch.as_deref().unwrap_or("?"),
         counts = counts(changeset),
+        inside = inside(run, released),
         checked = checked(run, released),
-        stage = run.stage,
         run_id = run.id,
         actor = neutralise_line(&run.actor, 60),
     )

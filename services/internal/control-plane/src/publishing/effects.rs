@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     ids::{EffectId, Id, RepositoryId, RunId},
+    names::CommitSha,
     retry::{self, RetryPolicy},
+    review::ReviewFinding,
 };
 use forge::Reaction;
 use serde::{Deserialize, Serialize};
@@ -42,9 +44,18 @@ pub(crate) enum Effect {
     Branch { name: String },
     /// The pull request of that branch.
     PullRequest { title: String, body: String },
+    /// The branch of a pull request goes on to that commit.
+    MoveBranch { name: String, number: i64 },
+    /// A block goes into the text of a pull request, once.
+    UpdatePullRequest { number: i64, block: String, mark: String },
+    /// A review of what was the head; it approves nothing.
+    Review { number: i64, head: CommitSha, said: String, findings: Vec<ReviewFinding>, mark: String },
 }
 
 impl Effect {
+    /// Kinds without which a run has no result.
+    pub(super) const OF_RESULTS: [&str; 5] = ["commit", "branch", "pull_request", "move_branch", "review"];
+
     /// The stable name.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -57,6 +68,9 @@ impl Effect {
             Self::Commit { .. } => "commit",
             Self::Branch { .. } => "branch",
             Self::PullRequest { .. } => "pull_request",
+            Self::MoveBranch { .. } => "move_branch",
+            Self::UpdatePullRequest { .. } => "update_pull_request",
+            Self::Review { .. } => "review",
         }
     }
 
@@ -72,6 +86,9 @@ impl Effect {
             Self::Commit { .. } => Step::CallCommit,
             Self::Branch { .. } => Step::CallBranch,
             Self::PullRequest { .. } => Step::CallPullRequest,
+            Self::MoveBranch { .. } => Step::CallMoveBranch,
+            Self::UpdatePullRequest { .. } => Step::CallUpdatePullRequest,
+            Self::Review { .. } => Step::CallReview,
         }
     }
 
@@ -83,11 +100,14 @@ impl Effect {
             | Self::AddLabels { .. }
             | Self::React { .. }
             | Self::Comment { .. }
-            | Self::SoleComment { .. } => true,
+            | Self::SoleComment { .. }
+            | Self::UpdatePullRequest { .. } => true,
             Self::StatusComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. } => false,
+            | Self::PullRequest { .. }
+            | Self::MoveBranch { .. }
+            | Self::Review { .. } => false,
         }
     }
 
@@ -102,28 +122,23 @@ impl Effect {
             | Self::AddLabels { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. } => retry::EFFECT,
+            | Self::PullRequest { .. }
+            | Self::MoveBranch { .. }
+            | Self::UpdatePullRequest { .. }
+            | Self::Review { .. } => retry::EFFECT,
         }
     }
 
-    /// Without it there is no pull request.
-    pub(crate) fn is_publication(&self) -> bool {
-        match self {
-            Self::Commit { .. } | Self::Branch { .. } | Self::PullRequest { .. } => true,
-            Self::StatusComment { .. }
-            | Self::Comment { .. }
-            | Self::SoleComment { .. }
-            | Self::RemoveLabel { .. }
-            | Self::AddLabels { .. }
-            | Self::React { .. } => false,
-        }
+    /// Without it its run has no result.
+    pub(crate) fn is_of_result(&self) -> bool {
+        Self::OF_RESULTS.contains(&self.kind())
     }
 
     /// How long after a call of unknown outcome nothing is known about it yet.
     pub(crate) fn in_doubt_for(&self, list_lag: Duration) -> Duration {
         match self {
             // Found again in a list, and lists lag.
-            Self::StatusComment { .. } | Self::Comment { .. } => list_lag,
+            Self::StatusComment { .. } | Self::Comment { .. } | Self::Review { .. } => list_lag,
             // The answer to a repeated call tells, whenever it is made.
             Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
@@ -131,7 +146,9 @@ impl Effect {
             | Self::React { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. } => Duration::ZERO,
+            | Self::PullRequest { .. }
+            | Self::MoveBranch { .. }
+            | Self::UpdatePullRequest { .. } => Duration::ZERO,
         }
     }
 
@@ -147,7 +164,10 @@ impl Effect {
             | Self::React { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. } => Duration::ZERO,
+            | Self::PullRequest { .. }
+            | Self::MoveBranch { .. }
+            | Self::UpdatePullRequest { .. }
+            | Self::Review { .. } => Duration::ZERO,
         }
     }
 }
@@ -220,9 +240,17 @@ pub(crate) async fn insert_for_run(
 /// Nothing we know to be secret is stored for posting, whatever text it came in with.
 fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
     let mut payload = serde_json::to_value(effect)?;
-    for key in ["title", "body", "message"] {
-        if let Some(Value::String(text)) = payload.get_mut(key) {
+    let censor = |text: Option<&mut Value>| {
+        if let Some(Value::String(text)) = text {
             *text = app.censor.censor(text).into_owned();
+        }
+    };
+    for key in ["title", "body", "message", "block", "said"] {
+        censor(payload.get_mut(key));
+    }
+    for finding in payload.get_mut("findings").and_then(Value::as_array_mut).into_iter().flatten() {
+        for key in ["path", "body"] {
+            censor(finding.get_mut(key));
         }
     }
     Ok(payload)
@@ -248,11 +276,12 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
         r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
                   tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
            from (select distinct on (coalesce(run_id, effect_id)) * from effects e where state = 'pending'
-                 and not (kind in ('commit', 'branch', 'pull_request') and exists (select from effects d
-                   where d.run_id = e.run_id and d.state = 'dead' and d.kind in ('commit', 'branch', 'pull_request')))
+                 and not (kind = any($2) and exists (select from effects d
+                   where d.run_id = e.run_id and d.state = 'dead' and d.kind = any($2)))
                  order by coalesce(run_id, effect_id), ordinal) first
            where available_at <= $1 order by ordinal limit 100"#,
-        now
+        now,
+        &Effect::OF_RESULTS.map(str::to_owned),
     )
     .fetch_all(db)
     .await?;

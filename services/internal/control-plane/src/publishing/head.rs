@@ -6,7 +6,7 @@ use domain::{
     changeset::Changeset,
     ids::Id,
     names::{CommitSha, RepositoryName},
-    run::{PublicationState, RunState, Waiting},
+    run::{PublicationState, RunKind, RunState, Waiting},
 };
 use forge::ForgeError;
 use sqlx::PgConnection;
@@ -41,6 +41,11 @@ pub(super) async fn moved(
     else {
         return Ok(None);
     };
+    match run.kind {
+        // Nothing is put on top of what a run has not seen.
+        RunKind::Revise => return Ok(Some(Moved::pushed(to))),
+        RunKind::Work | RunKind::Review | RunKind::Discussion => {}
+    }
     let changed = app.forge.changed_paths(repository, &changeset.base, &to).await?;
     let files =
         changed.map(|paths| changeset.touched_by(&paths).into_iter().map(str::to_owned).collect::<Vec<_>>());
@@ -48,8 +53,22 @@ pub(super) async fn moved(
 }
 
 impl Moved {
+    /// Somebody pushed to the branch of the pull request.
+    pub(super) fn pushed(to: CommitSha) -> Self {
+        Self { to, files: None }
+    }
+
     fn sentence(&self, run: &Run) -> String {
         let branch = run.base_branch.as_deref().unwrap_or("?");
+        match run.kind {
+            RunKind::Revise => {
+                return format!(
+                    "Somebody pushed to branch `{branch}`, which is at `{}` now.",
+                    self.to.short()
+                );
+            }
+            RunKind::Work | RunKind::Review | RunKind::Discussion => {}
+        }
         let what = match &self.files {
             Some(files) => {
                 let files: Vec<&str> = files.iter().map(String::as_str).collect();

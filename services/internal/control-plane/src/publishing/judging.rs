@@ -1,9 +1,10 @@
 //! A returned changeset is judged, and what follows from it is committed.
 
 use domain::{
-    changeset::{Changeset, Finding, FindingCode, Rules, Verdict, judge},
+    changeset::{Changeset, Finding, HeldFor, Rules, Verdict, judge},
     ids::{Id, PublicationId},
-    run::{FailureClass, PublicationState, RunState, Waiting},
+    run::{FailureClass, PublicationState, RunKind, RunState, Waiting},
+    stage::PublicationRule,
 };
 use sqlx::PgConnection;
 
@@ -28,12 +29,7 @@ pub(crate) async fn publish(
     changeset: &Changeset,
     secrets: &domain::censor::Censor,
 ) -> Result<(), RunError> {
-    let Some(stage) = app.stages.get(&run.stage) else {
-        let message = format!("There is no stage `{}` any more.", run.stage);
-        let run =
-            runs::move_run(tx, app, run, RunState::Failed(FailureClass::User), "platform", &message).await?;
-        return say_status(tx, app, &run).await;
-    };
+    let stage = &run.definition;
     // Without a pin nothing was handed out, so nothing can have been returned.
     let pin = run.base_sha.as_ref().ok_or_else(|| RunError::Damaged {
         table: "runs",
@@ -45,6 +41,8 @@ pub(crate) async fn publish(
         write_scope: &stage.write_scope,
         max_bytes: stage.max_changeset_bytes,
         max_files: stage.max_changeset_files,
+        max_lines: stage.max_changeset_lines,
+        needs_approver: stage.publication == PublicationRule::Approver,
         secrets,
     };
     let verdict = judge(changeset, &rules);
@@ -70,14 +68,9 @@ pub(crate) async fn publish(
         Verdict::Hold(findings) => {
             keep_findings(tx, id, &findings).await?;
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Held).await?;
-            let protected = findings.iter().all(|f| f.code != FindingCode::SecretPattern);
-            let message = if protected {
-                "The agent changed protected files. Nothing was published; the changeset is kept for a person to look at."
-            } else {
-                "There may be a secret in the changeset. Nothing was published; the changeset is kept for a person to look at."
-            };
+            let message = held_because(&findings);
             let run =
-                runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", message).await?;
+                runs::move_run(tx, app, run, RunState::Waiting(Waiting::Held), "platform", &message).await?;
             say_status(tx, app, &run).await
         }
         Verdict::Refuse(findings) => {
@@ -92,6 +85,21 @@ pub(crate) async fn publish(
     }
 }
 
+/// Why a person is asked, most serious first.
+fn held_because(findings: &[Finding]) -> String {
+    let mut asked: Vec<HeldFor> = findings.iter().filter_map(|finding| finding.code.held_for()).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let why = asked.into_iter().map(|asked| match asked {
+        HeldFor::Secrets => "There may be a secret in the changeset. ",
+        HeldFor::ProtectedFiles => "The agent changed protected files. ",
+        HeldFor::OtherFiles => "The agent changed files this stage does not write by itself. ",
+        HeldFor::Approver => "Every result of this stage needs an approver. ",
+    });
+    let why: String = why.collect();
+    format!("{why}Nothing was published; the changeset is kept for a person to look at.")
+}
+
 /// The effects that publish a changeset.
 pub(super) async fn send(
     tx: &mut PgConnection,
@@ -102,14 +110,21 @@ pub(super) async fn send(
     released: Option<&Released<'_>>,
 ) -> sqlx::Result<()> {
     let summary = attempt.summary.as_deref().unwrap_or_default();
-    let effects = [
-        Effect::Commit { message: comments::commit_message(run) },
-        Effect::Branch { name: comments::branch(run) },
-        Effect::PullRequest {
-            title: comments::title(run),
-            body: comments::pull_request(run, summary, changeset, released),
-        },
-    ];
+    let commit = Effect::Commit { message: comments::commit_message(run) };
+    let effects = match (run.kind, run.pull_request, &run.base_branch) {
+        // What it says on the pull request follows when the branch is there.
+        (RunKind::Revise, Some(number), Some(branch)) => {
+            vec![commit, Effect::MoveBranch { name: branch.clone(), number }]
+        }
+        (RunKind::Work | RunKind::Revise | RunKind::Review | RunKind::Discussion, _, _) => vec![
+            commit,
+            Effect::Branch { name: comments::branch(run) },
+            Effect::PullRequest {
+                title: comments::title(run),
+                body: comments::pull_request(run, summary, changeset, released),
+            },
+        ],
+    };
     insert_for_run(tx, app, run, effects).await
 }
 

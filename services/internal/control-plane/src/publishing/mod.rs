@@ -13,11 +13,12 @@ mod publication;
 mod publisher;
 mod recording;
 mod release;
+mod reviewing;
 
 use domain::{
     decision::Decided,
     ids::{DecisionId, Id, RepositoryId, RunId},
-    run::{PublicationState, RunState},
+    run::{PublicationState, RunKind, RunState},
 };
 use forge::Reaction;
 use serde_json::json;
@@ -32,6 +33,7 @@ pub(crate) use self::{
     publication::{Publication, publication},
     publisher::spawn,
     release::release,
+    reviewing::{Reviewed, post_answer, post_review},
 };
 use crate::{
     App, audit, pauses,
@@ -41,6 +43,9 @@ use crate::{
 
 /// Brings a run's status comment up to date with the run as it is in this transaction.
 pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> Result<(), RunError> {
+    if !is_told(run) {
+        return Ok(());
+    }
     let attempts = runs::attempts(&mut *tx, run.id).await?;
     let publication = publication(&mut *tx, run.id).await?;
     let pause = match run.state {
@@ -52,8 +57,21 @@ pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> R
         | RunState::Cancelled => None,
     };
     let body = comments::status(run, attempts.last(), publication.as_ref(), pause.as_ref(), &app.notes);
-    let effect = Effect::StatusComment { issue: run.issue_number, body };
+    let effect = Effect::StatusComment { issue: run.thread(), body };
     Ok(insert_for_run(tx, app, run, [effect]).await?)
+}
+
+/// Has the run a status comment? A turn of a discussion has its answer, and a word only where
+/// there is none.
+fn is_told(run: &Run) -> bool {
+    match (run.kind, run.state) {
+        (RunKind::Work | RunKind::Revise | RunKind::Review, _) => true,
+        (RunKind::Discussion, RunState::Failed(_) | RunState::Cancelled) => true,
+        (
+            RunKind::Discussion,
+            RunState::Queued | RunState::Active | RunState::Waiting(_) | RunState::Succeeded,
+        ) => false,
+    }
 }
 
 /// 👀, and the trigger label comes off.
@@ -61,12 +79,13 @@ pub(crate) async fn acknowledge(
     tx: &mut PgConnection,
     app: &App,
     run: &Run,
-    label: Option<&str>,
+    label: Option<&(u64, String)>,
 ) -> sqlx::Result<()> {
     let mut effects = Vec::new();
-    if let Some(label) = label {
-        effects.push(Effect::RemoveLabel { number: run.issue_number, label: label.to_owned() });
-        effects.push(Effect::React { number: run.issue_number, reaction: Reaction::Eyes });
+    if let Some((number, label)) = label {
+        let number = i64::try_from(*number).unwrap_or(i64::MAX);
+        effects.push(Effect::RemoveLabel { number, label: label.clone() });
+        effects.push(Effect::React { number, reaction: Reaction::Eyes });
     }
     insert_for_run(tx, app, run, effects).await
 }
@@ -164,16 +183,17 @@ pub(crate) async fn move_publication(
     Ok(())
 }
 
-/// What would publish a run's changeset is dropped: the run is over for another reason, or goes
+/// What would publish a run's result is dropped: the run is over for another reason, or goes
 /// on with another changeset. One whose call may be out stays, so that what it made is found
 /// and said; one that was given up needs nobody any more.
 pub(crate) async fn drop_pending(tx: &mut PgConnection, app: &App, run: RunId) -> sqlx::Result<()> {
     sqlx::query!(
         "update effects set state = 'skipped', last_error = 'nothing of it is published any more', finished_at = $2
-         where run_id = $1 and kind in ('commit', 'branch', 'pull_request')
+         where run_id = $1 and kind = any($3)
            and (state = 'dead' or state = 'pending' and tried_at is null)",
         run.uuid(),
         app.clock.now(),
+        &Effect::OF_RESULTS.map(str::to_owned),
     )
     .execute(tx)
     .await?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{drop_pending, move_publication, publication, say_status};
+use super::{Effect, drop_pending, move_publication, publication, say_status};
 use crate::{
     App, audit,
     runs::{self, Run, RunError},
@@ -132,7 +132,7 @@ pub(crate) async fn obey(
     };
     let facts = Facts {
         state,
-        publishes: ["commit", "branch", "pull_request"].contains(&row.kind.as_str()),
+        publishes: Effect::OF_RESULTS.contains(&row.kind.as_str()),
         run: run.as_ref().map(|run| run.state),
         publication: publication.map(|p| p.state),
     };
@@ -214,7 +214,9 @@ async fn forget(
     Topic::Effects.notify(tx).await?;
     let Some(run) = waiting else { return Ok(format!("The {} was dropped by {who}.", subject.kind)) };
     drop_pending(tx, app, run.id).await?;
-    move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Refused).await?;
+    if publication(&mut *tx, run.id).await?.is_some() {
+        move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Refused).await?;
+    }
     let message = format!(
         "The result was not published: the {} failed ({}), and {who} dropped it.",
         subject.kind, subject.last_error

@@ -106,6 +106,8 @@ pub(super) struct Made<'a> {
     pub(super) branch: Option<&'a str>,
     /// Number and address.
     pub(super) pull_request: Option<(i64, &'a str)>,
+    /// Head of the pull request, once it is published.
+    pub(super) head: Option<&'a CommitSha>,
 }
 
 /// Notes what was made of the newest publication of a run.
@@ -114,13 +116,15 @@ pub(super) async fn note_made(tx: &mut PgConnection, run: RunId, made: &Made<'_>
     let publication = publication(&mut *tx, run).await?.ok_or_else(gone)?;
     let noted = sqlx::query!(
         "update publications set commit_sha = coalesce($2, commit_sha), branch = coalesce($3, branch),
-                pull_request_number = coalesce($4, pull_request_number), pull_request_url = coalesce($5, pull_request_url)
+                pull_request_number = coalesce($4, pull_request_number), pull_request_url = coalesce($5, pull_request_url),
+                head_sha = coalesce($6, head_sha)
          where publication_id = $1",
         publication.id.uuid(),
         made.commit.map(CommitSha::as_str),
         made.branch,
         made.pull_request.map(|(number, _)| number),
         made.pull_request.map(|(_, url)| url),
+        made.head.map(CommitSha::as_str),
     )
     .execute(tx)
     .await?;

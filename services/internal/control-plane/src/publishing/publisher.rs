@@ -132,10 +132,10 @@ async fn give_up(app: &App, pending: &Pending, text: &str, refused: bool) -> Res
         Some(id) => runs::lock(&mut tx, id).await?,
         None => None,
     };
-    let publishing = pending.effect.is_publication();
+    let of_result = pending.effect.is_of_result();
     let end = match &run {
         // A person can have it tried again, unless its run is over.
-        Some(run) if publishing && run.state != RunState::Active => End::Skipped,
+        Some(run) if of_result && run.state != RunState::Active => End::Skipped,
         Some(_) | None if can_be_done_without(&pending.effect, refused) => End::Skipped,
         Some(_) | None => End::Dead,
     };
@@ -145,7 +145,7 @@ async fn give_up(app: &App, pending: &Pending, text: &str, refused: bool) -> Res
     if let Some(run) = &run {
         let kind = format!("effect_{}", end.name());
         runs::event(&mut tx, app, run.id, &kind, &format!("{}: {text}", pending.effect.kind())).await?;
-        if publishing && end == End::Dead {
+        if of_result && end == End::Dead {
             // The work is done and kept: a person decides what becomes of it.
             let message = format!(
                 "The result is ready and kept, but could not be published. The {} failed: {text}\n\n\

@@ -2,14 +2,15 @@
 
 use domain::{
     ids::Id,
-    run::{PublicationState, RunState},
+    names::CommitSha,
+    run::{FailureClass, PublicationState, RunKind, RunState},
 };
-use forge::{Comment, PullRequest};
+use forge::{Comment, PullRequestDetails, Review};
 use sqlx::PgConnection;
 
 use super::{
     applying::{Applied, read_changeset, sole_comment},
-    comments,
+    comments, drop_pending,
     effects::{self, Effect, End, Made, Pending},
     head, move_publication,
     publication::{self, note_made},
@@ -31,10 +32,13 @@ fn made(applied: &Applied) -> Made {
             Made { url: Some(comment.html_url.clone()), comment: Some(signed(comment.id)) }
         }
         Applied::PullRequest(pull) => Made { url: Some(pull.html_url.clone()), comment: None },
+        Applied::BranchMoved { pull, .. } => Made { url: Some(pull.html_url.clone()), comment: None },
+        Applied::Reviewed(review) => Made { url: Some(review.html_url.clone()), comment: None },
         Applied::Done
         | Applied::Commit(_)
         | Applied::Branch { .. }
         | Applied::HeadMoved(_)
+        | Applied::PullRequestEnded(_)
         | Applied::Pointless(_) => Made::default(),
     }
 }
@@ -50,12 +54,15 @@ pub(super) async fn record(app: &App, pending: &Pending, applied: Applied) -> Re
     let (end, why) = match applied {
         Applied::Pointless(why) => (End::Skipped, Some(why)),
         Applied::HeadMoved(_) => (End::Skipped, Some("the branch moved")),
+        Applied::PullRequestEnded(_) => (End::Skipped, Some("the pull request is not open any more")),
         Applied::Done
         | Applied::Edited(_)
         | Applied::Written { .. }
         | Applied::Commit(_)
         | Applied::Branch { .. }
-        | Applied::PullRequest(_) => (End::Done, None),
+        | Applied::PullRequest(_)
+        | Applied::BranchMoved { .. }
+        | Applied::Reviewed(_) => (End::Done, None),
     };
     if !effects::end(&mut tx, pending.id, end, app.clock.now(), &made, why).await? {
         // This process was paused, and another one has done it meanwhile.
@@ -105,7 +112,17 @@ async fn known(
             note_made(tx, run.id, &made).await?;
             Ok(runs::event(tx, app, run.id, "branch", name).await?)
         }
-        Applied::PullRequest(pull) => published(tx, app, run, pull).await,
+        Applied::PullRequest(pull) => {
+            published(tx, app, run, &Published::of(pull.number, &pull.html_url, &pull.head_sha)).await
+        }
+        Applied::BranchMoved { name, head, pull } => {
+            let made = publication::Made { commit: Some(head), branch: Some(name), ..Default::default() };
+            note_made(tx, run.id, &made).await?;
+            runs::event(tx, app, run.id, "branch", name).await?;
+            published(tx, app, run, &Published::of(pull.number, &pull.html_url, head)).await
+        }
+        Applied::PullRequestEnded(pull) => pull_request_ended(tx, app, run, pull).await,
+        Applied::Reviewed(review) => reviewed(tx, app, run, review).await,
         Applied::HeadMoved(moved) => head::give_way(tx, app, run, moved).await,
         Applied::Done | Applied::Edited(_) | Applied::Written { .. } | Applied::Pointless(_) => Ok(()),
     }
@@ -130,37 +147,69 @@ async fn status_comment(
     Ok(runs::event(tx, app, run.id, "commented", &comment.html_url).await?)
 }
 
-/// The pull request is there: the run is done, and people are told.
+/// Where a result is to be seen.
+struct Published<'a> {
+    number: i64,
+    url: &'a str,
+    head: &'a CommitSha,
+}
+
+impl<'a> Published<'a> {
+    fn of(number: u64, url: &'a str, head: &'a CommitSha) -> Self {
+        Self { number: signed(number), url, head }
+    }
+}
+
+/// The result is on its pull request: the run is done, and people are told.
 async fn published(
     tx: &mut PgConnection,
     app: &App,
     run: &runs::Run,
-    pull: &PullRequest,
+    result: &Published<'_>,
 ) -> Result<(), RunError> {
-    let number = signed(pull.number);
-    let made = publication::Made { pull_request: Some((number, &pull.html_url)), ..Default::default() };
+    let &Published { number, url, head } = result;
+    let made =
+        publication::Made { pull_request: Some((number, url)), head: Some(head), ..Default::default() };
     note_made(tx, run.id, &made).await?;
     if run.state != RunState::Active {
-        // Cancelled while the call was out: the pull request stands, and it is said.
-        let text = format!("A pull request had been opened by then: {}", pull.html_url);
+        // Cancelled while the call was out: what it made stands, and it is said.
+        let text = match run.kind {
+            RunKind::Revise => format!("The branch of its pull request had been moved by then: {url}"),
+            RunKind::Work | RunKind::Review | RunKind::Discussion => {
+                format!("A pull request had been opened by then: {url}")
+            }
+        };
         runs::event(tx, app, run.id, "pull_request", &text).await?;
         return say_status(tx, app, run).await;
     }
     move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Published).await?;
-    let message = format!("Pull request: {}", pull.html_url);
+    let message = match run.kind {
+        RunKind::Revise => format!("Pull request: {url}, revised with `{}`.", head.short()),
+        RunKind::Work | RunKind::Review | RunKind::Discussion => format!("Pull request: {url}"),
+    };
     let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
     let mut effects = Vec::new();
     let publication = publication::publication(&mut *tx, run.id).await?;
     if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
-        && let Some(key) = publication.and_then(|p| p.changeset_key)
+        && let Some(publication) = publication
+        && let Some(key) = &publication.changeset_key
     {
         runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
-        match read_changeset(app, &key).await {
-            Ok(changeset) => effects.push(Effect::Comment {
-                number,
-                body: comments::report(&run, &attempt, &changeset),
-                mark: comments::mark_of_report(run.id),
-            }),
+        match read_changeset(app, key).await {
+            Ok(changeset) => {
+                if run.kind == RunKind::Revise {
+                    effects.push(Effect::UpdatePullRequest {
+                        number,
+                        block: comments::revised_block(&run, &attempt, &changeset, &publication),
+                        mark: comments::mark_of_run(run.id),
+                    });
+                }
+                effects.push(Effect::Comment {
+                    number,
+                    body: comments::report(&run, &attempt, &changeset),
+                    mark: comments::mark_of_report(run.id),
+                });
+            }
             Err(error) => {
                 tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "no report");
             }
@@ -168,5 +217,47 @@ async fn published(
     }
     effects.push(Effect::AddLabels { number: run.issue_number, labels: vec!["state:in-review".to_owned()] });
     effects::insert_for_run(tx, app, &run, effects).await?;
+    say_status(tx, app, &run).await
+}
+
+/// The pull request was closed or merged under a finished result: nothing is published any more.
+async fn pull_request_ended(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &runs::Run,
+    pull: &PullRequestDetails,
+) -> Result<(), RunError> {
+    let publication = publication::publication(&mut *tx, run.id).await?;
+    if run.state != RunState::Active
+        || publication.is_none_or(|publication| publication.state != PublicationState::Publishing)
+    {
+        return Ok(());
+    }
+    drop_pending(tx, app, run.id).await?;
+    move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Refused).await?;
+    let how = if pull.merged { "merged" } else { "closed" };
+    let message = format!(
+        "Pull request #{} was {how} while the agent worked, so nothing was published. The changeset is kept: `callboard run changeset {}` shows it.",
+        pull.number, run.id
+    );
+    let failed = RunState::Failed(FailureClass::User);
+    let run = runs::move_run(tx, app, run, failed, "platform", &message).await?;
+    say_status(tx, app, &run).await
+}
+
+/// The review is there: the run is done.
+async fn reviewed(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &runs::Run,
+    review: &Review,
+) -> Result<(), RunError> {
+    if run.state != RunState::Active {
+        let text = format!("The review had been posted by then: {}", review.html_url);
+        runs::event(tx, app, run.id, "reviewed", &text).await?;
+        return Ok(());
+    }
+    let message = format!("Review: {}", review.html_url);
+    let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
     say_status(tx, app, &run).await
 }

@@ -6,21 +6,22 @@ use domain::{
     censor::Censor,
     changeset::{Change, Changeset},
     ids::{AttemptId, Id, RunId},
+    names::CommitSha,
     neutralise::visible,
-    run::{AttemptState, FailureClass, RunState},
+    run::{AttemptState, FailureClass, RunKind, RunState},
 };
 use futures::{Stream, StreamExt, TryStreamExt};
 use proto::v1::{
-    AfreshResponse, AgentSpec, Assignment, AttemptAfresh, AttemptCheckpointPart, AttemptRef,
-    AttemptReturnPart, AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse,
-    CheckpointPart, CheckpointResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse,
-    ReturnOutcome, ReturnResponse, agent_spec, attempt_service_server::AttemptService, return_outcome,
-    return_part,
+    AfreshResponse, Assignment, AttemptAfresh, AttemptCheckpointPart, AttemptRef, AttemptReturnPart,
+    AttemptTranscript, AttemptTranscriptResponse, AuthorizeRequest, AuthorizeResponse, CheckpointPart,
+    CheckpointResponse, GitFetchPart, GitFetchRequest, KeysRequest, KeysResponse, ReturnOutcome,
+    ReturnResponse, attempt_service_server::AttemptService, return_outcome, return_part,
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    agent,
     ending::{Setback, again, end},
     head_moved::input_changeset,
     incoming::Incoming,
@@ -29,10 +30,10 @@ use super::{
     worker_calls::{hello, late_word},
 };
 use crate::{
-    AgentKind, App, checkpoints,
+    App, checkpoints,
     git_upstream::FetchStep,
     objects::Kind,
-    publishing,
+    publishing::{self, Reviewed},
     serving::internal,
     steps::{self, Step},
     transcripts,
@@ -120,8 +121,8 @@ impl AttemptService for AttemptCalls {
                 Ok(Response::new(AuthorizeResponse {
                     live: true,
                     repository: run.repository.to_string(),
+                    model: agent::model(&self.0, &run).to_owned(),
                     trace_id: run.trace_id,
-                    model: self.0.agents.model.clone(),
                 }))
             }
             Err(status) if status.code() == tonic::Code::PermissionDenied => {
@@ -137,8 +138,8 @@ impl AttemptService for AttemptCalls {
         let (id, _) = ids(Some(request.get_ref()))?;
         let (run, attempt) =
             hello(app, id).await.map_err(|e| internal("attempts.hello", &e))?.ok_or_else(over)?;
+        let sha = |sha: Option<CommitSha>| sha.map(|sha| sha.to_string()).unwrap_or_default();
         let prepared = prepare(app, &run).await.map_err(|e| internal("attempts.prepare", &e))?;
-        let stage = app.stages.get(&run.stage).ok_or_else(over)?;
         Ok(Response::new(Assignment {
             run_id: run.id.to_string(),
             attempt_id: attempt.id.to_string(),
@@ -146,21 +147,15 @@ impl AttemptService for AttemptCalls {
             base_sha: prepared.base_sha.to_string(),
             base_branch: prepared.base_branch,
             prompt: prepared.prompt,
-            agent: Some(AgentSpec {
-                kind: match app.agents.kind {
-                    AgentKind::Command => agent_spec::Kind::Command,
-                    AgentKind::Codex => agent_spec::Kind::Codex,
-                }
-                .into(),
-                argv: app.agents.argv.clone(),
-                model: app.agents.model.clone(),
-            }),
+            agent: Some(agent::spec(app, &run)),
+            steering_sha: sha(prepared.steering_sha),
+            review_base_sha: sha(prepared.review_base_sha),
             deadline_seconds: u32::try_from((attempt.deadline_at - app.clock.now()).num_seconds().max(1))
                 .unwrap_or(u32::MAX),
             max_processes: app.agents.processes,
             max_file_bytes: app.agents.file_bytes,
             max_memory_bytes: app.agents.memory_bytes,
-            max_changeset_bytes: stage.max_changeset_bytes,
+            max_changeset_bytes: run.definition.max_changeset_bytes,
             max_output_bytes: app.agents.output_bytes,
             checkpoint_seconds: app.agents.checkpoint_seconds,
             earlier_base_sha: match attempt.restored_from {
@@ -242,7 +237,7 @@ impl AttemptService for AttemptCalls {
             Err(status) => return Err(self.too_late(first.attempt.as_ref(), status).await?),
         };
         let run = self.run(attempt.run).await?;
-        let limit = app.stages.get(&run.stage).map_or(0, |s| s.max_changeset_bytes);
+        let limit = run.definition.max_changeset_bytes;
         let mut returned = Returned { outcome: None, incoming: Incoming::new(limit) };
         if let Some(part) = first.part.take().and_then(|p| p.part) {
             returned.take(part)?;
@@ -327,7 +322,8 @@ async fn settle(
             || matches!(&f.change, Change::Put { content, .. } if censor.found_in(content))
     });
     // Objects first: what the rows point at exists before they do.
-    let changeset_key = if done && !changeset.files.is_empty() && !leaks {
+    let kept = done && run.kind.publishes_changes();
+    let changeset_key = if kept && !changeset.files.is_empty() && !leaks {
         Some(app.objects.put(run.project, Kind::Changeset, changeset.to_bytes()).await.map_err(store_error)?)
     } else {
         None
@@ -339,6 +335,8 @@ async fn settle(
     };
     let summary = censor.censor(&visible(cut(&outcome.summary, MAX_SUMMARY_BYTES))).replace('\0', "");
     let message = censor.censor(&visible(cut(&outcome.message, MAX_MESSAGE_BYTES))).replace('\0', "");
+    let reviewed = (done && run.kind == RunKind::Review)
+        .then(|| Reviewed::read(&outcome.findings_json, &summary, censor));
 
     let mut tx = app.db.begin().await?;
     let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {
@@ -349,11 +347,12 @@ async fn settle(
         return Ok(None);
     };
     let updated = sqlx::query!(
-        "update attempts set summary = $2, changeset_key = $3, session_key = $4 where attempt_id = $1",
+        "update attempts set summary = $2, changeset_key = $3, session_key = $4, findings = $5 where attempt_id = $1",
         live.id.uuid(),
         summary,
         changeset_key,
         session_key,
+        reviewed.as_ref().map(|reviewed| Json(&reviewed.findings)) as _,
     )
     .execute(&mut *tx)
     .await?;
@@ -362,25 +361,46 @@ async fn settle(
     }
     let attempt = move_attempt(&mut tx, app, &run, &live, AttemptState::Returned, &message).await?;
     let attempt = Attempt { summary: Some(summary), ..attempt };
-    follow(&mut tx, app, &run, &attempt, &changeset, censor, outcome.status(), &message).await?;
+    let output = match &reviewed {
+        Some(reviewed) => Output::Review(reviewed, changeset.files.len()),
+        None if run.kind.publishes_changes() => Output::Changes(&changeset, censor),
+        None => Output::Answer(changeset.files.len()),
+    };
+    follow(&mut tx, app, &run, &attempt, &output, outcome.status(), &message).await?;
     steps::commit(tx, Step::ResultReturned).await?;
     let said = store::get(&app.db, run.id).await?.map(|r| r.message).unwrap_or_default();
     Ok(Some(said))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call site; the arguments are the facts it decides on")]
+/// What an attempt came to, by what its run is for.
+enum Output<'a> {
+    /// Files to be published, and what must not be in them.
+    Changes(&'a Changeset, &'a Censor),
+    /// Findings, and how many files were changed for nothing.
+    Review(&'a Reviewed, usize),
+    /// Its summary is the answer; and how many files were changed for nothing.
+    Answer(usize),
+}
+
 async fn follow(
     tx: &mut PgConnection,
     app: &App,
     run: &Run,
     attempt: &Attempt,
-    changeset: &Changeset,
-    censor: &Censor,
+    output: &Output<'_>,
     status: return_outcome::Status,
     message: &str,
 ) -> Result<(), RunError> {
     match status {
-        return_outcome::Status::Done => publishing::publish(tx, app, run, attempt, changeset, censor).await,
+        return_outcome::Status::Done => match output {
+            Output::Changes(changeset, secrets) => {
+                publishing::publish(tx, app, run, attempt, changeset, secrets).await
+            }
+            Output::Review(reviewed, ignored) => {
+                publishing::post_review(tx, app, run, reviewed, *ignored).await
+            }
+            Output::Answer(ignored) => publishing::post_answer(tx, app, run, attempt, *ignored).await,
+        },
         return_outcome::Status::AgentFailed | return_outcome::Status::Unspecified => {
             let message = if message.is_empty() { "The agent failed without a word." } else { message };
             end(tx, app, run, RunState::Failed(FailureClass::Agent), "platform", message).await?;

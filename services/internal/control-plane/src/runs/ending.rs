@@ -29,8 +29,8 @@ pub(crate) async fn end(
         && matches!(publication.state, PublicationState::Publishing | PublicationState::Held)
     {
         publishing::move_publication(tx, app, run, publication.state, PublicationState::Refused).await?;
-        publishing::drop_pending(tx, app, run.id).await?;
     }
+    publishing::drop_pending(tx, app, run.id).await?;
     let run = move_run(tx, app, run, state, actor, message).await?;
     publishing::say_status(tx, app, &run).await?;
     Ok(run)

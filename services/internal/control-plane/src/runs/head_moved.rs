@@ -33,7 +33,7 @@ pub(crate) async fn again_on_new_head(
     // The prompt of the old state is let go.
     Objects::let_go(tx, [run.prompt_key.clone()], app.clock.now()).await?;
     let updated = sqlx::query!(
-        "update runs set base_sha = null, prompt_key = null, input_changeset_key = $2, available_at = $3
+        "update runs set base_sha = null, steering_sha = null, review_base_sha = null, prompt_key = null, input_changeset_key = $2, available_at = $3
          where run_id = $1",
         run.id.uuid(),
         input_changeset_key,
@@ -47,6 +47,8 @@ pub(crate) async fn again_on_new_head(
     Topic::Queue.notify(tx).await?;
     Ok(Run {
         base_sha: None,
+        steering_sha: None,
+        review_base_sha: None,
         prompt_key: None,
         input_changeset_key: Some(input_changeset_key.to_owned()),
         ..run

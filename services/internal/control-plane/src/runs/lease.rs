@@ -30,7 +30,7 @@ pub(super) async fn lease(
         "select r.run_id from runs r
          join worker_projects wp on wp.project_id = r.project_id and wp.worker_id = $1
          join repositories o on o.repository_id = r.repository_id and o.enabled
-         where r.state = 'queued' and r.available_at <= $2
+         where r.state = 'queued' and r.behind is null and r.available_at <= $2
            and not exists (select from pauses p where (p.project_id is null or p.project_id = r.project_id)
                                                   and (p.stage is null or p.stage = r.stage))
          order by r.priority desc,
@@ -69,7 +69,7 @@ async fn insert_attempt(
 ) -> Result<Attempt, RunError> {
     let id: AttemptId = app.ids.next();
     let now = app.clock.now();
-    let stage_limit = app.stages.get(&run.stage).map(domain::stage::Stage::time_limit).unwrap_or_default();
+    let stage_limit = run.definition.time_limit();
     let limit = app.agents.time_limit.map_or(stage_limit, |operator| operator.min(stage_limit));
     let deadline = now + TimeDelta::from_std(limit).unwrap_or(TimeDelta::hours(1));
     sqlx::query!(

@@ -1,11 +1,14 @@
 //! Runs: queue, leases, attempts, deadlines, and how they end.
 
+mod agent;
 mod attempt_calls;
 mod ending;
 mod head_moved;
 mod incoming;
 mod lease;
+mod pinning;
 mod prepare;
+mod reading;
 mod start;
 mod store;
 mod watchdog;

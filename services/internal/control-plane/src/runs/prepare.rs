@@ -1,29 +1,33 @@
-//! What a run may read is fixed before anything starts: commit, issue, comments, prompt.
+//! A run is prepared before anything starts: commits, issue and prompt are fixed.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use domain::{
-    ids::Id,
+    decision::Reason,
+    ids::{Id, RunId},
     names::{CommitSha, RepositoryName},
-    rights::Permission,
+    run::RunKind,
+    stage::Stage,
 };
-use forge::ForgeError;
-use prompts::{CommentText, EarlierWork, IssueText, PromptContext};
+use forge::{ForgeError, PullRequestDetails};
+use prompts::{
+    AskedBy, EarlierWork, IssueText, Library, Limits, PromptContext, PullRequestText, RenderedPrompt, Request,
+};
 use sqlx::types::Json;
 
 use super::{
     head_moved::input_changeset,
+    pinning::{Pin, pin},
+    reading,
     store::{self, IssueSnapshot, Run, RunError},
 };
 use crate::{
     App, checkpoints,
     objects::Kind,
-    projects::store::by_id,
+    projects::store::{Repository, by_id},
     steps::{self, Step},
 };
-
-/// People whose permission is asked for, at most.
-const ASKED_AUTHORS: usize = 20;
 
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +55,7 @@ impl NotPrepared {
     }
 }
 
-fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
+pub(super) fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     let why = format!("{what}: {error}");
     match error {
         ForgeError::Limited { retry_after } => NotPrepared::Later { why, at_least: Some(*retry_after) },
@@ -76,75 +80,12 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         return Ok(Prepared {
             base_sha: sha.clone(),
             base_branch: branch.clone(),
+            steering_sha: run.steering_sha.clone(),
+            review_base_sha: run.review_base_sha.clone(),
             prompt: String::from_utf8_lossy(&text).into_owned(),
         });
     }
     let repository = by_id(&app.db, run.repository_id).await?;
-    let name = &repository.name;
-    let number = u64::try_from(run.issue_number).unwrap_or_default();
-    let stage = app
-        .stages
-        .get(&run.stage)
-        .ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}` any more.", run.stage)))?;
-    let branch = async {
-        match &repository.default_branch {
-            Some(branch) => Ok(branch.clone()),
-            None => app.forge.repository(name).await.map(|r| r.default_branch),
-        }
-    };
-    let issue = async {
-        match &run.issue {
-            Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot {
-                title: i.title,
-                body: i.body,
-                author: i.author,
-                url: i.html_url,
-            }),
-        }
-    };
-    let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
-    let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
-    let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
-    let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
-    let head = match base_to_go_on_from(app, run, name).await? {
-        Some(base) => base,
-        None => app
-            .forge
-            .branch_head(name, &branch)
-            .await
-            .map_err(|e| of_forge("The branch cannot be read", &e))?
-            .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?,
-    };
-
-    let identity = app.forge.identity().await.unwrap_or_default();
-    let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
-    let mut texts = Vec::new();
-    for comment in comments {
-        // Only what stood there when the run was asked for, and not what we wrote ourselves.
-        let ours =
-            comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
-        if ours || comment.created_at > run.received_at || comment.updated_at > run.received_at {
-            continue;
-        }
-        let author = comment.author.to_lowercase();
-        if !permissions.contains_key(&author) && permissions.len() < ASKED_AUTHORS {
-            // Not knowing leaves the comment out; it does not stop the run.
-            permissions.insert(author.clone(), app.forge.permission(name, &comment.author).await.ok());
-        }
-        let permission = permissions.get(&author).copied().flatten();
-        let by_author_of_issue = comment.author.eq_ignore_ascii_case(&issue.author);
-        if by_author_of_issue || permission.is_some_and(|p| p >= Permission::Write) {
-            texts.push(CommentText {
-                author: comment.author,
-                permission: permission.map(|p| p.to_string()),
-                created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
-                body: comment.body,
-            });
-        }
-    }
-    let author_permission =
-        permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
     let earlier = input_changeset(app, run)
         .await
         .map_err(|e| NotPrepared::later(format!("what the earlier attempt changed cannot be read: {e}")))?
@@ -152,27 +93,28 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             let path = |f: domain::changeset::FileChange| String::from_utf8_lossy(&f.path).into_owned();
             EarlierWork::new(changeset.base.to_string(), changeset.files.into_iter().map(path).collect())
         });
-    let delimiter: [u8; 8] = app.ids.bytes();
-    let context = PromptContext {
-        repository: name.to_string(),
-        base_branch: branch.clone(),
-        base_sha: head.to_string(),
-        issue: IssueText {
-            number,
-            title: issue.title.clone(),
-            body: issue.body.clone(),
-            author: issue.author.clone(),
-            author_permission,
-        },
-        comments: texts,
-        stage_role: stage.role.clone(),
-        earlier,
-        write_scope: stage.write_scope.clone(),
-        delimiter: hex::encode(delimiter),
-        run_id: run.id.to_string(),
+    let session = match run.continues {
+        Some(continues) => checkpoints::has_session(&app.db, continues).await?,
+        None => false,
     };
-    let rendered = prompts::render(&stage.template, &context)
-        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    let wanted = Wanted {
+        run: run.id.to_string(),
+        repository: &repository,
+        kind: run.kind,
+        stage: &run.stage,
+        definition: &run.definition,
+        language: &run.language,
+        issue: u64::try_from(run.issue_number).unwrap_or_default(),
+        pull: run.pull_request.and_then(|number| u64::try_from(number).ok()),
+        snapshot: run.issue.clone(),
+        received_at: run.received_at,
+        asked_by: AskedBy { login: run.actor.clone(), channel: channel(app, run.id).await?.to_owned() },
+        base: checkpoints::base_to_go_on_from(app, run).await?,
+        earlier,
+        session,
+    };
+    let Made { pin, issue, prompt: rendered } = make(app, &wanted).await?;
+    let Pin { base: head, branch, steering, review_base, pull: _ } = pin;
     let key = app
         .objects
         .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
@@ -180,13 +122,15 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         .map_err(|e| NotPrepared::later(format!("the prompt cannot be stored: {e}")))?;
     let mut tx = app.db.begin().await?;
     let stored = sqlx::query!(
-        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5
+        "update runs set base_branch = $2, base_sha = $3, issue = $4, prompt_key = $5, steering_sha = $6, review_base_sha = $7
          where run_id = $1 and state = 'active' and prompt_key is null",
         run.id.uuid(),
         branch,
         head.as_str(),
         Json(&issue) as _,
         key,
+        steering.as_str(),
+        review_base.as_ref().map(CommitSha::as_str),
     )
     .execute(&mut *tx)
     .await?;
@@ -199,21 +143,165 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         store::event(&mut tx, app, run.id, "prepared", &text).await?;
     }
     steps::commit(tx, Step::RunPrepared).await?;
-    Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
+    Ok(Prepared {
+        base_sha: head,
+        base_branch: branch,
+        steering_sha: Some(steering),
+        review_base_sha: review_base,
+        prompt: rendered.text,
+    })
 }
 
-/// The commit of the checkpoint a retry goes on from, while it can be fetched.
-async fn base_to_go_on_from(
+/// What a prompt is made for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The run's id, or words in its place.
+    pub(crate) run: String,
+    pub(crate) repository: &'a Repository,
+    pub(crate) kind: RunKind,
+    pub(crate) stage: &'a str,
+    pub(crate) definition: &'a Stage,
+    /// `en` or `ru`.
+    pub(crate) language: &'a str,
+    pub(crate) issue: u64,
+    /// The pull request it goes on with or reviews.
+    pub(crate) pull: Option<u64>,
+    /// The issue as it was when the run was asked for; `None`: as it is now.
+    pub(crate) snapshot: Option<IssueSnapshot>,
+    /// What came later is left out.
+    pub(crate) received_at: DateTime<Utc>,
+    pub(crate) asked_by: AskedBy,
+    /// The commit to work on, while it can be fetched; `None`: the branch's head.
+    pub(crate) base: Option<CommitSha>,
+    pub(crate) earlier: Option<EarlierWork>,
+    /// The agent's session of an earlier run is there.
+    pub(crate) session: bool,
+}
+
+/// A prompt and what it was made from.
+#[derive(Debug)]
+struct Made {
+    pin: Pin,
+    issue: IssueSnapshot,
+    prompt: RenderedPrompt,
+}
+
+/// Gathers what a run may read, and renders its prompt.
+async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
+    let (name, stage) = (&wanted.repository.name, wanted.definition);
+    let issue = async {
+        match &wanted.snapshot {
+            Some(issue) => Ok(issue.clone()),
+            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot {
+                title: i.title,
+                body: i.body,
+                author: i.author,
+                url: i.html_url,
+            }),
+        }
+    };
+    let (pin, issue) = futures::join!(pin(app, wanted), issue);
+    let (pin, issue) = (pin?, issue.map_err(|e| of_forge("The issue cannot be read", &e))?);
+    let heard = reading::read(app, wanted, &issue.author, pin.pull.as_ref()).await?;
+    let pull_request = match &pin.pull {
+        Some(pull) => Some(pull_request(app, name, pull, &pin).await?),
+        None => None,
+    };
+    let delimiter: [u8; 8] = app.ids.bytes();
+    let request = Request {
+        template: &stage.template,
+        role: &stage.role,
+        kind: match wanted.kind {
+            RunKind::Work => prompts::Kind::Work,
+            RunKind::Revise => prompts::Kind::Revise,
+            RunKind::Review => prompts::Kind::Review,
+            RunKind::Discussion => prompts::Kind::Discussion,
+        },
+        language: match wanted.language {
+            "ru" => prompts::Language::Ru,
+            _ => prompts::Language::En,
+        },
+    };
+    let context = PromptContext {
+        repository: name.to_string(),
+        base_branch: pin.branch.clone(),
+        base_sha: pin.base.to_string(),
+        stage: wanted.stage.to_owned(),
+        role: stage.role.clone(),
+        kind: request.kind,
+        language: request.language,
+        issue: IssueText {
+            number: wanted.issue,
+            title: issue.title.clone(),
+            body: issue.body.clone(),
+            author: issue.author.clone(),
+            author_permission: heard.author_permission,
+            labels: Vec::new(),
+        },
+        comments: heard.comments,
+        left_out: heard.left_out,
+        earlier: wanted.earlier.clone(),
+        write_scope: stage.write_scope.clone(),
+        limits: Limits {
+            minutes: stage.time_limit_minutes,
+            files: stage.max_changeset_files,
+            lines: stage.max_changeset_lines,
+            bytes: stage.max_changeset_bytes,
+        },
+        pull_request,
+        reviews: heard.reviews,
+        documents: heard.documents,
+        session: wanted.session,
+        asked_by: wanted.asked_by.clone(),
+        delimiter: hex::encode(delimiter),
+        run_id: wanted.run.clone(),
+    };
+    let prompt = Library::built_in()
+        .render(&request, &context)
+        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    Ok(Made { pin, issue, prompt })
+}
+
+async fn pull_request(
     app: &App,
-    run: &Run,
-    repository: &RepositoryName,
-) -> Result<Option<CommitSha>, NotPrepared> {
-    let Some(base) = checkpoints::base_to_go_on_from(app, run).await? else { return Ok(None) };
-    match app.forge.commit(repository, &base).await {
-        Ok(_) => Ok(Some(base)),
-        Err(ForgeError::Missing { .. }) => Ok(None),
-        Err(error) => Err(of_forge("The checkpoint's commit cannot be read", &error)),
-    }
+    name: &RepositoryName,
+    pull: &PullRequestDetails,
+    pin: &Pin,
+) -> Result<PullRequestText, NotPrepared> {
+    let files = app.forge.files_of_pull_request(name, pull.number).await;
+    Ok(PullRequestText {
+        number: pull.number,
+        title: pull.title.clone(),
+        body: pull.body.clone(),
+        author: pull.author.clone(),
+        branch: pull.branch.clone(),
+        base_sha: pin.review_base.as_ref().map(ToString::to_string).unwrap_or_default(),
+        head_sha: pin.base.to_string(),
+        changed_files: files.map_err(|e| of_forge("The pull request cannot be read", &e))?,
+        more_files: 0,
+    })
+}
+
+/// Through what a run was asked for, in a word.
+async fn channel(app: &App, run: RunId) -> sqlx::Result<&'static str> {
+    let reason = sqlx::query_scalar!(
+        "select d.reason from decisions d join runs r using (decision_id) where r.run_id = $1",
+        run.uuid()
+    )
+    .fetch_one(&app.db)
+    .await?;
+    let is = |known: Reason| known.code() == reason;
+    Ok(if is(Reason::ChangesRequested) {
+        "review"
+    } else if is(Reason::DiscussionComment) {
+        "comment"
+    } else if is(Reason::CommentCommand) {
+        "command"
+    } else if is(Reason::CommandLine) {
+        "command line"
+    } else {
+        "label"
+    })
 }
 
 /// What an attempt starts from.
@@ -221,5 +309,7 @@ async fn base_to_go_on_from(
 pub(super) struct Prepared {
     pub(super) base_sha: CommitSha,
     pub(super) base_branch: String,
+    pub(super) steering_sha: Option<CommitSha>,
+    pub(super) review_base_sha: Option<CommitSha>,
     pub(super) prompt: String,
 }

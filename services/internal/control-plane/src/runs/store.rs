@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    decision::RunRef,
     ids::{AttemptId, Id, ProjectId, RepositoryId, RunId, WorkerId},
     names::{CommitSha, RepositoryName},
-    run::{AttemptState, IllegalMove, RunState},
+    run::{AttemptState, IllegalMove, RunKind, RunState},
+    stage::{Policy, Reasoning, Stage},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -44,6 +46,26 @@ pub(crate) struct Run {
     pub(crate) repository: RepositoryName,
     pub(crate) issue_number: i64,
     pub(crate) stage: String,
+    pub(crate) kind: RunKind,
+    /// The pull request it goes on with or reviews.
+    pub(crate) pull_request: Option<i64>,
+    /// The run whose session it goes on with.
+    pub(crate) continues: Option<RunId>,
+    /// The run it waits for.
+    pub(crate) behind: Option<RunId>,
+    /// The stage as the rules had it when the run was asked for.
+    pub(crate) definition: Stage,
+    /// What labels asked for.
+    pub(crate) model: Option<String>,
+    pub(crate) reasoning: Option<Reasoning>,
+    /// Of prompts: `en` or `ru`.
+    pub(crate) language: String,
+    /// How many runs led one to the other up to this one.
+    pub(crate) chain: i32,
+    /// Head of the default branch when the run was pinned.
+    pub(crate) steering_sha: Option<CommitSha>,
+    /// Where the branch of its pull request left the branch it is to be merged into.
+    pub(crate) review_base_sha: Option<CommitSha>,
     pub(crate) state: RunState,
     pub(crate) message: String,
     pub(crate) actor: String,
@@ -61,6 +83,27 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The run, as far as decisions and their sentences care.
+    pub(crate) fn reference(&self) -> RunRef {
+        RunRef {
+            id: self.id.to_string(),
+            stage: self.stage.clone(),
+            kind: self.kind,
+            since: self.created_at,
+            actor: self.actor.clone(),
+            pull: self.pull_request.and_then(|pull| u64::try_from(pull).ok()),
+            is_final: self.state.is_final(),
+        }
+    }
+
+    /// The issue or pull request its status comment is on: a review's is where it was asked for.
+    pub(crate) fn thread(&self) -> i64 {
+        match self.kind {
+            RunKind::Review => self.pull_request.unwrap_or(self.issue_number),
+            RunKind::Work | RunKind::Revise | RunKind::Discussion => self.issue_number,
+        }
+    }
+
     /// SHA-256 of the prompt, as the object store's key ends with.
     pub(crate) fn prompt_digest(&self) -> Option<&str> {
         self.prompt_key.as_deref().and_then(|key| key.rsplit('/').next())
@@ -89,12 +132,26 @@ struct RunRow {
     received_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    kind: String,
+    pull_request: Option<i64>,
+    continues: Option<Uuid>,
+    behind: Option<Uuid>,
+    definition: Option<Json<Stage>>,
+    model: Option<String>,
+    reasoning: Option<String>,
+    language: String,
+    chain: i32,
+    steering_sha: Option<String>,
+    review_base_sha: Option<String>,
 }
 
 impl TryFrom<RunRow> for Run {
     type Error = RunError;
     fn try_from(row: RunRow) -> Result<Self, RunError> {
         let damaged = |problem: String| RunError::Damaged { table: "runs", id: row.run_id, problem };
+        let sha = |text: Option<&str>| -> Result<Option<CommitSha>, RunError> {
+            text.map(str::parse).transpose().map_err(|e| damaged(format!("{e}")))
+        };
         Ok(Self {
             id: RunId::from_uuid(row.run_id),
             project: ProjectId::from_uuid(row.project_id),
@@ -102,12 +159,24 @@ impl TryFrom<RunRow> for Run {
             repository: row.full_name.parse().map_err(|e| damaged(format!("{e}")))?,
             state: RunState::from_columns(&row.state, row.state_kind.as_deref())
                 .ok_or_else(|| damaged(format!("state {} {:?} is not one", row.state, row.state_kind)))?,
-            base_sha: row
-                .base_sha
-                .as_deref()
-                .map(str::parse)
-                .transpose()
-                .map_err(|e| damaged(format!("{e}")))?,
+            base_sha: sha(row.base_sha.as_deref())?,
+            steering_sha: sha(row.steering_sha.as_deref())?,
+            review_base_sha: sha(row.review_base_sha.as_deref())?,
+            kind: RunKind::parse(&row.kind)
+                .ok_or_else(|| damaged(format!("kind {} is not one", row.kind)))?,
+            pull_request: row.pull_request,
+            continues: row.continues.map(RunId::from_uuid),
+            behind: row.behind.map(RunId::from_uuid),
+            // A run of the release before this one has none.
+            definition: row
+                .definition
+                .map(|Json(stage)| stage)
+                .or_else(|| Policy::built_in().stages.remove(&row.stage))
+                .ok_or_else(|| damaged(format!("stage {} is not one", row.stage)))?,
+            model: row.model,
+            reasoning: row.reasoning.as_deref().and_then(Reasoning::parse),
+            language: row.language,
+            chain: row.chain,
             retry_of: row.retry_of.map(RunId::from_uuid),
             issue: row.issue.map(|Json(issue)| issue),
             project_name: row.project_name,
@@ -140,7 +209,9 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
+                  r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
+                  r.language, r.chain, r.steering_sha, r.review_base_sha
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where r.run_id = $1"#,
         id.uuid()
@@ -162,7 +233,9 @@ pub(crate) async fn list(
         RunRow,
         r#"select r.run_id, r.project_id, p.name as project_name, r.repository_id, o.full_name, r.issue_number, r.stage, r.state,
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
-                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at
+                  r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
+                  r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
+                  r.language, r.chain, r.steering_sha, r.review_base_sha
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
            order by r.created_at desc, r.run_id desc limit $3"#,
@@ -184,7 +257,8 @@ pub(crate) async fn under_way(
     issue: i64,
 ) -> Result<Option<Run>, RunError> {
     let id = sqlx::query_scalar!(
-        "select run_id from runs where repository_id = $1 and issue_number = $2 and state in ('queued', 'active', 'waiting')",
+        "select run_id from runs where repository_id = $1 and issue_number = $2 and behind is null
+           and state in ('queued', 'active', 'waiting')",
         repository.uuid(),
         issue
     )
@@ -290,6 +364,8 @@ pub(crate) struct Attempt {
     pub(crate) summary: Option<String>,
     /// The attempt whose checkpoint it goes on from.
     pub(crate) restored_from: Option<AttemptId>,
+    /// The attempt of an earlier run whose session it goes on with, where it has no checkpoint.
+    pub(crate) session_from: Option<AttemptId>,
     /// Which it was, in a sentence; empty when there was nothing to go on from.
     pub(crate) start_note: String,
     pub(crate) leased_at: DateTime<Utc>,
@@ -312,6 +388,7 @@ struct AttemptRow {
     message: String,
     summary: Option<String>,
     restored_from: Option<Uuid>,
+    session_from: Option<Uuid>,
     start_note: String,
     leased_at: DateTime<Utc>,
     running_at: Option<DateTime<Utc>>,
@@ -341,6 +418,7 @@ impl TryFrom<AttemptRow> for Attempt {
             message: row.message,
             summary: row.summary,
             restored_from: row.restored_from.map(AttemptId::from_uuid),
+            session_from: row.session_from.map(AttemptId::from_uuid),
             start_note: row.start_note,
             leased_at: row.leased_at,
             running_at: row.running_at,
@@ -355,7 +433,7 @@ pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number",
         run.uuid()
     )
@@ -371,7 +449,7 @@ pub(crate) async fn attempt(db: impl PgExecutor<'_>, id: AttemptId) -> Result<Op
     sqlx::query_as!(
         AttemptRow,
         "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
          from attempts a join workers w using (worker_id) where a.attempt_id = $1",
         id.uuid()
     )

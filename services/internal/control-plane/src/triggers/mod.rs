@@ -2,11 +2,14 @@
 
 pub(crate) mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use domain::{
-    decision::{Decided, Decision, Event, Facts, Reason, RunUnderWay, decide, needs_permission},
+    decision::{
+        Admission, Decided, Decision, Event, Facts, Reason, Record, RepositoryStanding, decide,
+        needs_permission,
+    },
     ids::{DecisionId, DeliveryId},
     rights::Permission,
 };
@@ -215,15 +218,15 @@ async fn decide_and_commit(
         };
     }
     let facts = Facts {
-        stages: &app.stages,
+        policy: &app.stages,
         permission,
-        run_under_way: run_under_way.map(|r| RunUnderWay {
-            id: r.id.to_string(),
-            stage: r.stage,
-            since: r.created_at,
-        }),
+        role: None,
+        bots: &BTreeSet::new(),
         own_effect,
-        repository_enabled: repository.enabled,
+        repository: RepositoryStanding::Enabled,
+        default_branch: repository.default_branch.as_deref(),
+        record: Record { under_way: run_under_way.as_ref().map(Run::reference), ..Record::default() },
+        admission: Admission::default(),
     };
     let decided = decide(event, &facts);
     commit(app, delivery, Some(repository), Some(event), &decided, Some(tx)).await
@@ -283,24 +286,25 @@ async fn commit(
     .await?;
     if let Some(repository) = repository {
         match &decided.decision {
-            Decision::Start { stage, issue, label } => {
-                let priority = app.stages.get(stage).map_or(0, |s| s.priority);
-                let new = NewRun {
-                    repository,
-                    issue_number: i64::try_from(*issue).unwrap_or(i64::MAX),
-                    stage,
-                    priority,
-                    decision: id,
-                    actor: actor.as_deref().unwrap_or("unknown"),
-                    retry_of: None,
-                    issue: issue_snapshot(&delivery.body),
-                    trace_id: &delivery.trace_id,
-                    received_at: delivery.received_at,
-                    label: label.as_deref(),
-                };
-                runs::start(&mut tx, app, &new).await?;
+            Decision::Start(start) => {
+                if let Some(definition) = app.stages.get(&start.stage) {
+                    let new = NewRun {
+                        repository,
+                        start,
+                        definition,
+                        language: &app.stages.language,
+                        decision: id,
+                        actor: actor.as_deref().unwrap_or("unknown"),
+                        issue: issue_snapshot(&delivery.body),
+                        trace_id: &delivery.trace_id,
+                        received_at: delivery.received_at,
+                        continues: None,
+                        chain: 0,
+                    };
+                    runs::start(&mut tx, app, &new).await?;
+                }
             }
-            Decision::Reject { on, label } => {
+            Decision::Reject { on, label, need: _ } => {
                 let number = event.and_then(|e| e.happening.number());
                 publishing::say_rejection(
                     &mut tx,
@@ -314,7 +318,19 @@ async fn commit(
                 )
                 .await?;
             }
-            Decision::Ignore | Decision::Cancel | Decision::Release => {}
+            Decision::Preview { .. }
+            | Decision::Approve { .. }
+            | Decision::WithdrawApproval { .. }
+            | Decision::RecordEnd { .. }
+            | Decision::EndDiscussion { .. }
+            | Decision::KeepLabels { .. }
+            | Decision::NoteParameter { .. }
+            | Decision::Answer { .. }
+            | Decision::NoteRepository { .. }
+            | Decision::RefreshPolicy
+            | Decision::Ignore
+            | Decision::Cancel { .. }
+            | Decision::Release => {}
         }
     }
     steps::commit(tx, Step::DeliveryDecided).await?;

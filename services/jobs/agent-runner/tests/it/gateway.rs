@@ -102,7 +102,7 @@ impl Gateway {
             agent: Some(AgentSpec {
                 kind: Kind::Command.into(),
                 argv: vec!["/bin/sh".into(), "-c".into(), script.to_owned()],
-                model: String::new(),
+                ..AgentSpec::default()
             }),
             max_changeset_bytes: 1 << 20,
             max_processes: 200,

@@ -4,11 +4,11 @@ use domain::{
     changeset::{Change, Changeset, Mode},
     ids::RunId,
     names::CommitSha,
-    run::{PublicationState, RunState},
+    run::{PublicationState, RunKind, RunState},
 };
 use forge::{Commit, FileMode, ForgeError, NewCommit, NewPullRequest, PullRequest, TreeChange};
 
-use super::{Applied, Failure};
+use super::{Applied, Failure, unsigned};
 use crate::{
     App,
     projects::store::Repository,
@@ -20,7 +20,7 @@ use crate::{
 const MOST_BRANCHES: u32 = 100;
 
 /// The run and its publication while it is being published.
-async fn publishing(app: &App, pending: &Pending) -> Result<Option<(Run, Publication)>, Failure> {
+pub(super) async fn publishing(app: &App, pending: &Pending) -> Result<Option<(Run, Publication)>, Failure> {
     let Some(id) = pending.run else { return Ok(None) };
     let run = runs::get(&app.db, id).await?;
     let publication = publication(&app.db, id).await?;
@@ -29,7 +29,7 @@ async fn publishing(app: &App, pending: &Pending) -> Result<Option<(Run, Publica
         .filter(|(run, p)| run.state == RunState::Active && p.state == PublicationState::Publishing))
 }
 
-const ENDED: Applied = Applied::Pointless("the run ended first");
+pub(super) const ENDED: Applied = Applied::Pointless("the run ended first");
 
 /// Blobs, tree and commit. Repeated without a look: no branch points at it yet, and the same
 /// input makes the same commit, or one that nobody ever sees.
@@ -42,11 +42,17 @@ pub(super) async fn commit(
     let Some((run, publication)) = publishing(app, pending).await? else { return Ok(ENDED) };
     let key = publication.changeset_key.as_deref().ok_or_else(|| Failure::Changeset("no key".to_owned()))?;
     let changeset = read_changeset(app, key).await?;
+    if let (RunKind::Revise, Some(number)) = (run.kind, run.pull_request) {
+        let pull = app.forge.pull_request(&repository.name, unsigned(number)).await?;
+        if !pull.open {
+            return Ok(Applied::PullRequestEnded(pull));
+        }
+    }
     if let Some(moved) = head::moved(app, &repository.name, &run, &publication, &changeset).await? {
         return Ok(Applied::HeadMoved(moved));
     }
     let commit = NewCommit {
-        parent: changeset.base.clone(),
+        parent: parent(app, repository, &run, &changeset).await?,
         message: message.to_owned(),
         changes: tree_changes(changeset)?,
         date: pending.created_at,
@@ -54,6 +60,37 @@ pub(super) async fn commit(
     let sha = app.forge.create_commit(&repository.name, &commit).await?;
     tracing::debug!(run_id = %run.id, %sha, "commit made");
     Ok(Applied::Commit(sha))
+}
+
+/// What the commit goes on from: the pin. A branch that moved on under a result that a person
+/// released all the same goes on from where it is, as long as nobody else changed these files.
+async fn parent(
+    app: &App,
+    repository: &Repository,
+    run: &Run,
+    changeset: &Changeset,
+) -> Result<CommitSha, Failure> {
+    let pin = &changeset.base;
+    let branch = match run.kind {
+        RunKind::Revise => run.base_branch.as_deref(),
+        RunKind::Work | RunKind::Review | RunKind::Discussion => None,
+    };
+    let Some(branch) = branch else { return Ok(pin.clone()) };
+    let Some(head) = app.forge.branch_head(&repository.name, branch).await?.filter(|head| head != pin) else {
+        return Ok(pin.clone());
+    };
+    let changed = app.forge.changed_paths(&repository.name, pin, &head).await?;
+    match changed {
+        Some(paths) if changeset.touched_by(&paths).is_empty() => Ok(head),
+        Some(_) | None => {
+            let message = format!(
+                "branch `{branch}` moved on to `{}` in files of this result; merge it by hand (`callboard run changeset {}`)",
+                head.short(),
+                run.id
+            );
+            Err(ForgeError::Conflict { message }.into())
+        }
+    }
 }
 
 /// The first free name at the commit; a name that is taken may be taken by us.
@@ -125,14 +162,14 @@ async fn our_head(
     }
     let (found, made) =
         (app.forge.commit(&repository.name, &head).await?, app.forge.commit(&repository.name, ours).await?);
-    Ok(is_same_work(&found, &made, run.base_sha.as_ref(), run.id).then_some(head))
+    Ok(is_same_work(&found, &made, run.id).then_some(head))
 }
 
-/// The same tree, on the pinned commit and nothing else, with the run's trailer.
-fn is_same_work(found: &Commit, made: &Commit, pin: Option<&CommitSha>, run: RunId) -> bool {
+/// The same tree, on the same commit and nothing else, with the run's trailer.
+pub(super) fn is_same_work(found: &Commit, made: &Commit, run: RunId) -> bool {
     let trailer = comments::trailer(run);
     found.tree == made.tree
-        && found.parents.iter().eq(pin)
+        && found.parents == made.parents
         && found.message.lines().any(|line| line.trim_end() == trailer)
 }
 
@@ -225,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_is_ours_by_tree_pin_and_trailer_together() {
+    fn a_branch_is_ours_by_tree_parent_and_trailer_together() {
         let run = RunId::from_uuid(RUN.parse().expect("an id"));
-        let same = |found: &Commit| is_same_work(found, &made(), Some(&sha('a')), run);
+        let same = |found: &Commit| is_same_work(found, &made(), run);
         // Signed by the server: other bytes, another hash, the same work.
         assert!(same(&Commit { message: format!("Add a greeting\n\nCallboard-Run: {RUN}"), ..made() }));
         for other in [
@@ -241,6 +278,5 @@ mod tests {
         ] {
             assert!(!same(&other), "{other:?}");
         }
-        assert!(!is_same_work(&made(), &made(), None, run));
     }
 }

@@ -144,7 +144,10 @@ pub(in crate::publishing) async fn sole_comment(
             | Effect::React { .. }
             | Effect::Commit { .. }
             | Effect::Branch { .. }
-            | Effect::PullRequest { .. },
+            | Effect::PullRequest { .. }
+            | Effect::MoveBranch { .. }
+            | Effect::UpdatePullRequest { .. }
+            | Effect::Review { .. },
             _,
         ) => return Ok(()),
     };

@@ -4,8 +4,9 @@
 
 mod code;
 mod comment;
+mod pull;
 
-use forge::{Comment, ForgeError, PullRequest};
+use forge::{Comment, ForgeError, PullRequest, PullRequestDetails, Review};
 
 pub(super) use self::{code::read_changeset, comment::sole_comment};
 use super::{
@@ -33,6 +34,16 @@ pub(super) enum Applied {
         head: domain::names::CommitSha,
     },
     PullRequest(PullRequest),
+    /// The branch of a pull request is at our commit.
+    BranchMoved {
+        name: String,
+        head: domain::names::CommitSha,
+        pull: PullRequestDetails,
+    },
+    /// The pull request was closed or merged, and nothing was made.
+    PullRequestEnded(PullRequestDetails),
+    /// A review is posted, now or by an earlier call.
+    Reviewed(Review),
     /// The branch moved in files of the changeset, and nothing was made.
     HeadMoved(head::Moved),
     /// It makes no sense any more; why.
@@ -89,6 +100,16 @@ pub(super) async fn apply(app: &App, pending: &Pending, repository: &Repository)
         Effect::Branch { name } => code::branch(app, pending, repository, name).await,
         Effect::PullRequest { title, body } => {
             code::pull_request(app, pending, repository, title, body).await
+        }
+        Effect::MoveBranch { name, number } => {
+            pull::move_branch(app, pending, repository, name, *number).await
+        }
+        Effect::UpdatePullRequest { number, block, mark } => {
+            pull::add_to_text(app, repository, *number, block, mark).await
+        }
+        Effect::Review { number, head, said, findings, mark } => {
+            let wanted = pull::Wanted { number: *number, head, said, findings, mark };
+            pull::review(app, pending, repository, &wanted).await
         }
     }
 }
