@@ -7,6 +7,7 @@ mod explain;
 mod outbox;
 mod output;
 mod pause;
+mod prompts;
 mod run;
 mod up;
 mod worker;
@@ -68,6 +69,9 @@ enum Command {
     /// Changes on the code host that were given up: list, retry, drop.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
+    /// What agents are asked: check the prompts of a project.
+    #[command(subcommand)]
+    Prompts(prompts::PromptsCommand),
 }
 
 /// What went wrong, for people, and the exit code.
@@ -144,6 +148,7 @@ impl Cli {
             Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
+            Command::Prompts(command) => command.run(self.output),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What agents are asked, as they read it.
 
 mod data;
+mod documentation;
 mod projects;
 mod reading;

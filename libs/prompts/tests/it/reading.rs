@@ -64,6 +64,11 @@ fn the_prompts_read_like_this() {
             };
             let prompt = library.render(&request, &ctx).unwrap();
             assert_eq!(prompt.digest.len(), 64);
+            // Agents that play a script find their issue by these, in every language.
+            let line =
+                |start: &str| prompt.text.lines().find(|line| line.starts_with(start)).map(str::to_owned);
+            assert_eq!(line("Issue: "), Some("Issue: #7".to_owned()));
+            assert!(line("Title: ").is_some_and(|title| title.contains("Greet") || title.contains("Nice")));
             text.push_str(&format!("═══ {name} ═══\n"));
             if first.is_empty() {
                 text.push_str(&prompt.text);
