@@ -1,0 +1,5 @@
+//! The rules from outside: stages files, the table of decisions, random histories, and the
+//! documentation that is made of them.
+
+mod documents;
+mod stages_file;
