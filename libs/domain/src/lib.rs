@@ -14,6 +14,8 @@ pub mod neutralise;
 pub mod outbox;
 pub mod retention;
 pub mod retry;
+pub mod review;
 pub mod rights;
 pub mod run;
 pub mod stage;
+pub mod tick;

@@ -8,6 +8,7 @@ use forge::{Comment, PullRequest};
 use sqlx::PgConnection;
 
 use super::{
+    about::about,
     applying::{Applied, read_changeset, sole_comment},
     comments,
     effects::{self, Effect, End, Made, Pending},
@@ -150,15 +151,15 @@ async fn published(
     let message = format!("Pull request: {}", pull.html_url);
     let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
     let mut effects = Vec::new();
-    let publication = publication::publication(&mut *tx, run.id).await?;
-    if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
-        && let Some(key) = publication.and_then(|p| p.changeset_key)
+    let about = about(&mut *tx, app, &run).await?;
+    if let Some(attempt) = about.attempts.last()
+        && let Some(key) = about.publication.as_ref().and_then(|p| p.changeset_key.as_deref())
     {
         runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
-        match read_changeset(app, &key).await {
+        match read_changeset(app, key).await {
             Ok(changeset) => effects.push(Effect::Comment {
                 number,
-                body: comments::report(&run, &attempt, &changeset),
+                body: comments::report(&run, &about, attempt, &changeset),
                 mark: comments::mark_of_report(run.id),
             }),
             Err(error) => {
