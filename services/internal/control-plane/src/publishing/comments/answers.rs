@@ -7,7 +7,7 @@ use domain::{
     run::RunState,
 };
 
-use super::phrases::{name, work};
+use super::phrases::{name, sentence, work};
 use crate::runs::Run;
 
 /// Runs listed.
@@ -22,7 +22,7 @@ pub(in crate::publishing) fn answer_status(runs: &[Run], record: &Record, mark: 
     if runs.is_empty() {
         text.push_str("\nNo run was asked for here yet.\n");
     } else {
-        text.push_str("\n| run | state | asked | by | |\n|---|---|---|---|---|\n");
+        text.push_str("\n| run | state | asked | by | id |\n|---|---|---|---|---|\n");
         for run in runs.iter().take(LISTED_RUNS) {
             text.push_str(&format!(
                 "| {} | {} | {} | {} | `{}` |\n",
@@ -133,6 +133,6 @@ pub(super) fn rules_looked_at(trace: &[Looked]) -> String {
 }
 
 /// A sentence of ours in a cell of a table.
-fn cell(sentence: &str) -> String {
-    neutralise(sentence, 300).replace('\n', " ").replace('|', "¦")
+fn cell(text: &str) -> String {
+    sentence(text, 300).replace('|', "¦")
 }

@@ -5,7 +5,7 @@ use domain::run::{AttemptState, PublicationState, RunState};
 
 use super::{
     checked::checked_in_short,
-    phrases::{asked_by, name, time, took},
+    phrases::{asked_by, name, sentence, time, took},
 };
 use crate::{
     publishing::about::About,
@@ -64,9 +64,16 @@ fn model(run: &Run) -> String {
     model.into_iter().chain(reasoning).collect::<Vec<_>>().join(", ")
 }
 
-/// How each attempt ended, one line for each.
-pub(super) fn tried(attempts: &[Attempt]) -> String {
-    attempts.iter().filter(|a| !a.state.is_live()).map(|a| format!("- {}\n", ended(a))).collect()
+/// How each attempt ended, one line for each; what the `cause` says already is not said again.
+pub(super) fn tried(attempts: &[Attempt], cause: &str) -> String {
+    let last = attempts.last().map(|a| a.id);
+    let lines = attempts.iter().filter(|a| !a.state.is_live()).map(|attempt| {
+        let why = attempt.message.trim().trim_end_matches('.');
+        let known = why.is_empty() || (Some(attempt.id) == last && cause.contains(why));
+        let why = if known { String::new() } else { format!(": {}", sentence(why, 300)) };
+        format!("- {}{why}\n", ended(attempt))
+    });
+    lines.collect()
 }
 
 fn ended(attempt: &Attempt) -> String {
@@ -77,7 +84,5 @@ fn ended(attempt: &Attempt) -> String {
         AttemptState::Stopped => "stopped",
         AttemptState::Leased | AttemptState::Preparing | AttemptState::Running => "under way",
     };
-    let why = domain::neutralise::neutralise_line(attempt.message.trim().trim_end_matches('.'), 300);
-    let why = if why.is_empty() { why } else { format!(": {why}") };
-    format!("attempt {} on {}, {spent}: {how}{why}", attempt.number, name(&attempt.worker_name))
+    format!("attempt {} on {}, {spent}: {how}", attempt.number, name(&attempt.worker_name))
 }

@@ -25,6 +25,11 @@ pub(super) fn name(text: &str) -> String {
     format!("`{}`", neutralise_line(text, 60))
 }
 
+/// A sentence of ours with words from outside in it, on one line, code and all.
+pub(super) fn sentence(text: &str, max_chars: usize) -> String {
+    neutralise(text, max_chars).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// How long something took. Whole minutes, so that a text that says it changes once a minute.
 pub(super) fn took(span: TimeDelta) -> String {
     let minutes = span.num_minutes();
@@ -80,9 +85,9 @@ pub(super) fn asked_by(run: &Run, asked: &Asked, labels: &domain::stage::Labels)
         (How::Label, RunKind::Revise) => label(labels.revise_label(&run.stage)),
         (How::Label, RunKind::Review) => label(labels.need_label("reviewer")),
         (How::Label, RunKind::Discussion) => label(labels.discussion.clone()),
-        (How::Command, _) => format!("{who} by {}", here("a command")),
-        (How::Review, _) => format!("{who} by {}", here("a review that requests changes")),
-        (How::Comment, _) => format!("{who} by {}", here("a comment")),
+        (How::Command, _) => format!("{who} with {}", here("a command")),
+        (How::Review, _) => format!("{who} with {}", here("a review that requests changes")),
+        (How::Comment, _) => format!("{who} with {}", here("a comment")),
         (How::CommandLine, _) => format!("{who} on the command line"),
     }
 }
@@ -98,7 +103,7 @@ pub(super) fn findings(findings: &[Finding]) -> String {
     let mut text: String = findings
         .iter()
         .take(LISTED_FINDINGS)
-        .map(|f| format!("- {}\n", neutralise_line(&f.sentence, 300)))
+        .map(|f| format!("- {}\n", sentence(&f.sentence, 300)))
         .collect();
     if findings.len() > LISTED_FINDINGS {
         text.push_str(&format!("- … and {} more\n", findings.len() - LISTED_FINDINGS));

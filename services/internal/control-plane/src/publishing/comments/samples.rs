@@ -104,7 +104,7 @@ pub(super) fn run_of_kind(kind: RunKind, state: RunState, message: &str) -> Run 
 pub(super) fn attempt(number: i32, state: AttemptState, message: &str) -> Attempt {
     let leased = 3 + i64::from(number - 1) * 300;
     let ended = (!state.is_live()).then(|| after(leased + 280));
-    let ran = matches!(state, AttemptState::Running | AttemptState::Returned | AttemptState::Lost);
+    let ran = !matches!(state, AttemptState::Leased | AttemptState::Preparing);
     Attempt {
         id: id::<AttemptId>(0x10 + u128::from(number.unsigned_abs())),
         run: run_id(7),
@@ -151,7 +151,7 @@ pub(super) fn protected() -> Finding {
     Finding {
         code: FindingCode::ProtectedPath,
         path: Some("AGENTS.md".to_owned()),
-        sentence: "'AGENTS.md' is protected (what steers agents); a person has to look at it first."
+        sentence: "`AGENTS.md` is protected (what steers agents); a person has to look at it first."
             .to_owned(),
     }
 }

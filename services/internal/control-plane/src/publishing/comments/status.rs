@@ -50,10 +50,10 @@ pub(in crate::publishing) fn status(
     text.push_str(&what_is_so(run, about));
     text.push_str(&format!("\n{}", phases(run, about, now)));
     // Where it ended well, how often it was tried is a detail.
-    let tried = tried(&about.attempts);
+    let tried = tried(&about.attempts, &run.message);
     let ended_well = run.state == RunState::Succeeded;
     if !tried.is_empty() && !ended_well && (run.state.is_final() || about.attempts.len() > 1) {
-        text.push_str(&format!("\nTried so far:\n\n{tried}"));
+        text.push_str(&format!("\nTried:\n\n{tried}"));
     }
     text.push_str(&next_steps(run, about));
     if about.attempts.last().is_some_and(|a| a.unsandboxed) {
@@ -103,7 +103,7 @@ fn what_is_so(run: &Run, about: &About) -> String {
 fn details(run: &Run, about: &About) -> String {
     let mut text = String::new();
     let mut line = |words: String| text.push_str(&format!("- {words}\n"));
-    line(format!("run `{0}`: `callboard run get {0}` shows all of it", run.id));
+    line(format!("`callboard run get {}` shows all of it", run.id));
     line(format!("stage {}: {}", name(&run.stage), neutralise_line(&run.definition.description, 200)));
     if let Some(sha) = &run.base_sha {
         let branch = run.base_branch.as_deref().map(|b| format!(" of {}", name(b))).unwrap_or_default();

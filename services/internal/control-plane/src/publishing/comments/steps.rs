@@ -21,10 +21,9 @@ pub(super) fn next_steps(run: &Run, about: &About) -> String {
     };
     let one = |step: String| format!("\n**Next:** {step}\n");
     match run.state {
-        RunState::Queued | RunState::Active => one(format!(
-            "nothing. `callboard run logs -f {}` follows it, `/callboard cancel` ends it.",
-            run.id
-        )),
+        RunState::Queued | RunState::Active => {
+            format!("\nFollow it with `callboard run logs -f {}`, end it with `/callboard cancel`.\n", run.id)
+        }
         // Its message says what to do about the effect that failed.
         RunState::Waiting(Waiting::Held)
             if publication.is_some_and(|p| p.state == PublicationState::Publishing) =>
@@ -100,18 +99,22 @@ pub(super) fn about_the_pull_request(run: &Run, about: &About, pull: &str) -> St
 
 /// The stages that may come next, and on which path.
 fn stages(run: &Run, about: &About) -> String {
-    let mut text = String::new();
-    for next in about.policy.next_of(&run.stage, &run.definition) {
+    let next = about.policy.next_of(&run.stage, &run.definition);
+    if next.is_empty() {
+        return String::new();
+    }
+    let mut text = "- go on, by a label on this issue or by the command:\n".to_owned();
+    for next in next {
         let what = about.policy.get(&next.stage).map(|s| neutralise_line(&s.description, 120));
         let paths = match next.profiles.as_slice() {
             [] => String::new(),
             profiles => format!(" ({})", neutralise_line(&profiles.join(", "), 120)),
         };
         text.push_str(&format!(
-            "- {}{paths}: {} Or write {}.\n",
+            "  - {} or `/callboard run {}`{paths}: {}\n",
             name(&about.policy.labels.run_label(&next.stage)),
+            next.stage,
             what.unwrap_or_default(),
-            name(&format!("/callboard run {}", next.stage)),
         ));
     }
     text
