@@ -74,6 +74,9 @@ pub(super) fn checked_in_short(publication: &Publication) -> String {
     };
     let became = match (publication.state, &publication.released_by) {
         (_, Some(by)) => format!(", released by {}", name(by)),
+        (State::Held, None) if publication.findings.is_empty() && publication.head_moved_to.is_some() => {
+            ", held because the branch moved".to_owned()
+        }
         (State::Held, None) => ", held for a person".to_owned(),
         // Refused for what was found; else for something that happened later.
         (State::Refused, None) if !publication.findings.is_empty() => ", refused".to_owned(),

@@ -1,7 +1,7 @@
 //! The answer of a discussion.
 
 use super::{
-    SUMMARY_CHARS, mark_of_run,
+    SUMMARY_CHARS, mark_of_answer,
     phrases::{asked_by, name, summary},
 };
 use crate::{publishing::about::About, runs::Run};
@@ -10,7 +10,7 @@ use crate::{publishing::about::About, runs::Run};
 pub(in crate::publishing) fn discussion_answer(run: &Run, about: &About, said: &str) -> String {
     format!(
         "{}\n{}\n\n<sub>**Callboard** · an agent's answer, asked for by {} · it changed nothing · take {} off to end it · run `{}`</sub>\n",
-        mark_of_run(run.id),
+        mark_of_answer(run.id),
         summary(said, SUMMARY_CHARS),
         asked_by(run, &about.asked, &about.policy.labels),
         name(&about.policy.labels.discussion),

@@ -62,6 +62,14 @@ pub(super) fn mark_of_report(run: RunId) -> String {
     format!("<!-- callboard:report={run} -->")
 }
 
+pub(super) fn mark_of_review(run: RunId) -> String {
+    format!("<!-- callboard:review={run} -->")
+}
+
+pub(super) fn mark_of_answer(run: RunId) -> String {
+    format!("<!-- callboard:answer={run} -->")
+}
+
 pub(super) fn mark_of_decision(decision: DecisionId) -> String {
     format!("<!-- callboard:decision={decision} -->")
 }

@@ -6,7 +6,7 @@ use domain::{
 };
 
 use super::{
-    MOST_CHARS, mark_of_run,
+    MOST_CHARS, mark_of_review,
     phrases::{asked_by, name, summary},
 };
 use crate::{publishing::about::About, runs::Run};
@@ -26,7 +26,7 @@ pub(in crate::publishing) fn review_body(
 ) -> String {
     let mut text = format!(
         "{}\n**Callboard** · review by an agent · {}\n\n{}\n",
-        mark_of_run(run.id),
+        mark_of_review(run.id),
         counts(all),
         summary(said, SUMMARY_CHARS)
     );

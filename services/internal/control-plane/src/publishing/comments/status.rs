@@ -49,10 +49,10 @@ pub(in crate::publishing) fn status(
     let mut text = format!("{}\n**Callboard** · {} · {headline}\n", mark_of_run(run.id), work(run));
     text.push_str(&what_is_so(run, about));
     text.push_str(&format!("\n{}", phases(run, about, now)));
-    // Where it ended well, how often it was tried is a detail.
-    let tried = tried(&about.attempts, &run.message);
+    // One attempt is told by the table. Where it ended well, how often it was tried is a detail.
+    let tried = if about.attempts.len() > 1 { tried(&about.attempts, &run.message) } else { String::new() };
     let ended_well = run.state == RunState::Succeeded;
-    if !tried.is_empty() && !ended_well && (run.state.is_final() || about.attempts.len() > 1) {
+    if !tried.is_empty() && !ended_well {
         text.push_str(&format!("\nTried:\n\n{tried}"));
     }
     text.push_str(&next_steps(run, about));
@@ -62,7 +62,7 @@ pub(in crate::publishing) fn status(
     for note in notes {
         text.push_str(&format!("\n⚠️ {note}\n"));
     }
-    let tried = if ended_well && about.attempts.len() > 1 { tried } else { String::new() };
+    let tried = if ended_well { tried.as_str() } else { "" };
     text.push_str(&folded("Details", &format!("{}{tried}", details(run, about))));
     text
 }
