@@ -4,6 +4,7 @@ mod ceilings;
 mod fields;
 mod file;
 mod labels;
+mod next;
 mod policy;
 mod schema;
 mod yaml;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use ceilings::Ceilings;
 pub use fields::{FIELDS, Field, Holds};
 pub use labels::{Labels, Meaning};
+pub use next::Next;
 pub use policy::{Broken, Off, Policy};
 pub use schema::schema;
 

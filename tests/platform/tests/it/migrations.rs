@@ -73,6 +73,7 @@ const ROWS: &[(i64, &str)] = &[
         "insert into retention values ('transcripts', now(), 1, 1);
          insert into unneeded_objects values ('p/prompts/d', now());",
     ),
+    (20_261_122_000_004, "update runs set asked_url = 'https://github.com/o/r/issues/7#issuecomment-1';"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

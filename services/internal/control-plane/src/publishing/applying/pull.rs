@@ -15,14 +15,12 @@ use super::{
 use crate::{
     App,
     projects::store::Repository,
-    publishing::{comments, effects::Pending, head, publication},
+    publishing::{about::about, comments, effects::Pending, head, publication},
     runs::{self, Run},
 };
 
 /// Our clock and the code host's may differ by this much.
 const SKEW: TimeDelta = TimeDelta::hours(1);
-/// Characters the text of a pull request may have at GitHub, with some to spare.
-const MOST_TEXT: usize = 65_000;
 
 /// The branch of an open pull request goes on to the run's commit: forward, or not at all.
 pub(super) async fn move_branch(
@@ -108,7 +106,7 @@ pub(super) async fn add_to_text(
         return Ok(Applied::Done);
     }
     let text = comments::with_block(&pull.body, block);
-    if text.chars().count() > MOST_TEXT {
+    if text == pull.body {
         return Ok(Applied::Pointless("the text of the pull request is full"));
     }
     app.forge.update_pull_request(&repository.name, unsigned(number), &text).await?;
@@ -157,9 +155,10 @@ pub(super) async fn review(
         ));
         BTreeMap::new()
     };
+    let about = about(&mut *app.db.acquire().await?, app, &run).await?;
     let with = |on_lines: &[&ReviewFinding], elsewhere: &[&ReviewFinding]| NewReview {
         head: wanted.head.clone(),
-        body: comments::review_body(&run, &said, wanted.findings, elsewhere),
+        body: comments::review_body(&run, &about, &said, wanted.findings, elsewhere),
         remarks: on_lines.iter().map(|finding| comments::remark(finding)).collect(),
     };
     let (on_lines, elsewhere) = divided(wanted.findings, &lines);
