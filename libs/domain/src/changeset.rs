@@ -5,12 +5,14 @@ mod judge;
 mod paths;
 mod protected;
 mod restorable;
+mod searched;
 
 use serde::{Deserialize, Serialize};
 
 pub use finding::{Finding, FindingCode, HeldFor};
 pub use judge::{Rules, Verdict, judge};
 pub use restorable::NotRestorable;
+pub use searched::Searched;
 
 use crate::names::CommitSha;
 

@@ -222,7 +222,7 @@ fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
     let mut payload = serde_json::to_value(effect)?;
     for key in ["title", "body", "message"] {
         if let Some(Value::String(text)) = payload.get_mut(key) {
-            *text = app.censor.censor(text).into_owned();
+            *text = app.censor.censor_for_posting(text).into_owned();
         }
     }
     Ok(payload)

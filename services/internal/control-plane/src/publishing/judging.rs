@@ -1,7 +1,7 @@
 //! A returned changeset is judged, and what follows from it is committed.
 
 use domain::{
-    changeset::{Changeset, Finding, HeldFor, Rules, Verdict, judge},
+    changeset::{Changeset, Finding, HeldFor, Rules, Searched, Verdict, judge},
     ids::{Id, PublicationId},
     run::{FailureClass, PublicationState, RunState, Waiting},
     stage::PublicationRule,
@@ -26,7 +26,7 @@ pub(crate) async fn publish(
     app: &App,
     run: &Run,
     attempt: &Attempt,
-    changeset: &Changeset,
+    searched: &Searched,
     secrets: &domain::censor::Censor,
 ) -> Result<(), RunError> {
     let Some(stage) = app.stages.get(&run.stage) else {
@@ -50,7 +50,7 @@ pub(crate) async fn publish(
         needs_approver: stage.publication == PublicationRule::Approver,
         secrets,
     };
-    let verdict = judge(changeset, &rules);
+    let verdict = judge(searched, &rules);
     if let Verdict::Empty = verdict {
         let message = match attempt.summary.as_deref().map(str::trim) {
             Some(summary) if !summary.is_empty() => {
@@ -68,7 +68,7 @@ pub(crate) async fn publish(
         Verdict::Publish => {
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
             runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
-            Ok(send(tx, app, run, attempt, changeset, None).await?)
+            Ok(send(tx, app, run, attempt, searched.changeset(), None).await?)
         }
         Verdict::Hold(findings) => {
             keep_findings(tx, id, &findings).await?;

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use domain::{
     censor::Censor,
-    changeset::{Change, Changeset},
+    changeset::{Change, Changeset, Searched},
     ids::{AttemptId, Id, RunId},
     neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
@@ -337,8 +337,16 @@ async fn settle(
     } else {
         Some(app.objects.put(run.project, Kind::Session, session).await.map_err(store_error)?)
     };
-    let summary = censor.censor(&visible(cut(&outcome.summary, MAX_SUMMARY_BYTES))).replace('\0', "");
-    let message = censor.censor(&visible(cut(&outcome.message, MAX_MESSAGE_BYTES))).replace('\0', "");
+    let posted = |text: &str, bytes| censor.censor_for_posting(&visible(cut(text, bytes))).replace('\0', "");
+    let summary = posted(&outcome.summary, MAX_SUMMARY_BYTES);
+    let message = posted(&outcome.message, MAX_MESSAGE_BYTES);
+    // Before the run is locked: the largest take seconds.
+    let searched = tokio::task::spawn_blocking(move || changeset.searched());
+    let changeset = searched.await.map_err(|e| RunError::Damaged {
+        table: "attempts",
+        id: attempt.id.uuid(),
+        problem: format!("its changeset could not be searched for secrets: {e}"),
+    })?;
 
     let mut tx = app.db.begin().await?;
     let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {
@@ -374,7 +382,7 @@ async fn follow(
     app: &App,
     run: &Run,
     attempt: &Attempt,
-    changeset: &Changeset,
+    changeset: &Searched,
     censor: &Censor,
     status: return_outcome::Status,
     message: &str,
