@@ -10,6 +10,7 @@ pub use release::decide_release;
 use crate::{
     label::TriggerLabel,
     names::RepositoryName,
+    neutralise::neutralise_line,
     rights::{Action, Denied, Permission, Principal, authorise},
     stage::{SecondTrigger, Stages},
 };
@@ -308,9 +309,9 @@ fn not_a_trigger(label: &str) -> Decided {
     )
 }
 
-/// Labels come from outside; at most 60 characters of one line of them go into a sentence.
+/// Labels come from outside; at most 60 harmless characters of them go into a sentence.
 fn for_people(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && *c != '`').take(60).collect()
+    neutralise_line(text, 60)
 }
 
 /// People are told on the issue; bots are not, lest two of them talk to each other for ever.
@@ -500,6 +501,8 @@ pub fn decide_cancel(principal: &Principal, run_is_final: bool) -> Decided {
     Decided::new(Decision::Cancel, Reason::CommandLine, format!("Cancelled by {}.", principal.name()), "")
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -8,6 +8,7 @@ pub mod censor;
 pub mod changeset;
 pub mod clock;
 pub mod decision;
+pub mod hostile;
 pub mod ids;
 pub mod label;
 pub mod names;

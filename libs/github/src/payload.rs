@@ -167,6 +167,20 @@ mod tests {
         assert_eq!(event.actor, Some(Account { login: "mona".into(), is_bot: false }));
     }
 
+    /// What an issue says decides nothing: only who did what to which label does.
+    #[test]
+    fn no_text_of_an_issue_changes_what_is_read() {
+        for hostile in domain::hostile::texts() {
+            let mut body = labeled_issue();
+            for field in ["title", "body"] {
+                body["issue"][field] = json!(hostile.text);
+            }
+            body["label"]["description"] = json!(hostile.text);
+            body["repository"]["description"] = json!(hostile.text);
+            assert_eq!(read("issues", &body), read("issues", &labeled_issue()), "{}", hostile.name);
+        }
+    }
+
     #[test]
     fn a_closed_issue_and_one_that_is_a_pull_request() {
         let mut body = labeled_issue();

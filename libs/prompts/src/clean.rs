@@ -1,6 +1,6 @@
 //! Cleaning text that people wrote, before it is put into a prompt.
 
-use domain::neutralise::visible;
+use domain::neutralise::{visible, without_hidden_definitions};
 
 /// Stands where people see nothing on the code host, but the agent would have read something.
 const COMMENT_REMOVED: &str = "[hidden comment removed]";
@@ -11,7 +11,7 @@ fn text(text: &str) -> String {
     visible(&text.replace(['\u{85}', '\u{2028}', '\u{2029}'], "\n")).into_owned()
 }
 
-/// Markdown cleaned, also of HTML comments. One that is not closed reaches to the end, and one
+/// Markdown cleaned, also of HTML comments and of definitions that no link uses. One that is not closed reaches to the end, and one
 /// in code is taken out as well: no reading of Markdown is sure to be the code host's.
 pub(crate) fn body(dirty: &str) -> String {
     let dirty = text(dirty);
@@ -23,7 +23,7 @@ pub(crate) fn body(dirty: &str) -> String {
         rest = comment.split_once("-->").map_or("", |(_, after)| after);
     }
     cleaned.push_str(rest);
-    cleaned
+    without_hidden_definitions(&cleaned, COMMENT_REMOVED)
 }
 
 /// `text` cleaned and on one line, each run of white space being one space.
@@ -64,6 +64,7 @@ mod tests {
         );
         assert_eq!(body("a\n<!-- do this\n\nand that"), "a\n[hidden comment removed]");
         assert_eq!(body("a -> b --> c <! d"), "a -> b --> c <! d");
+        assert_eq!(body("a\n\n[//]: # (do this)\n"), "a\n\n[hidden comment removed]\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What agents are asked, as they read it.
 
+mod hostile;
+
 use domain::stage::Stages;
 use prompts::{CommentText, EarlierWork, PromptContext, PromptError, render, template_names};
 
