@@ -134,3 +134,24 @@ async fn keep_findings(
     let json = serde_json::to_value(findings).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     Ok(set_findings(tx, id, &json).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::changeset::FindingCode;
+
+    use super::*;
+
+    #[test]
+    fn why_it_is_held_is_said_once_and_the_most_serious_first() {
+        let found = |code| Finding { code, path: None, sentence: String::new() };
+        let said = held_because(&[
+            found(FindingCode::NeedsApprover),
+            found(FindingCode::OutsideWriteScope),
+            found(FindingCode::OutsideWriteScope),
+            found(FindingCode::LinkToProtectedPath),
+            found(FindingCode::ProtectedPath),
+            found(FindingCode::SecretPattern),
+        ]);
+        insta::assert_snapshot!(said, @"There may be a secret in the changeset. The agent changed protected files. The agent changed files this stage does not write by itself. Every result of this stage needs an approver. Nothing was published; the changeset is kept for a person to look at.");
+    }
+}
