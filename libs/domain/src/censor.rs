@@ -1,8 +1,14 @@
 //! Removes secrets from everything stored or posted: those the platform knows, and whatever has
-//! the shape of a well-known token.
+//! the shape of one.
+//!
+//! Two sets of shapes: a small one of our own, fast enough for every line of a transcript, which
+//! nothing switches off; and gitleaks' rules, for what is published.
 
+mod gitleaks;
+mod go_regex;
 mod lines;
 mod patterns;
+mod suspects;
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -14,7 +20,7 @@ use base64::{
 use secrecy::{ExposeSecret, SecretString};
 
 pub use lines::CensoredLines;
-pub use patterns::{TokenKind, token_in};
+pub use suspects::{Suspect, SuspectSearch};
 
 /// What stands where a secret stood.
 const CENSORED: &str = "[censored]";
@@ -67,33 +73,54 @@ impl Censor {
     }
 
     /// The text with `[censored]` in place of every known secret and of everything that looks
-    /// like one.
+    /// like a well-known token.
     pub fn censor<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        without(text, self.found(text))
+    }
+
+    /// The same for text that is posted, also without what gitleaks' rules find.
+    pub fn censor_for_posting<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut found = self.found(text);
+        // All of it: what is posted is short.
+        let mut effort = usize::MAX;
+        let leaks = gitleaks::leaks(text.as_bytes(), None, &mut effort).into_iter().map(|leak| leak.range);
+        found.extend(
+            leaks.map(|range| text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end)),
+        );
+        without(text, found)
+    }
+
+    fn found(&self, text: &str) -> Vec<Range<usize>> {
         // All occurrences, also those that overlap: the rest of the shorter one would be left.
         let mut found: Vec<Range<usize>> =
             self.searches.iter().flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range())).collect();
         found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        found.sort_unstable_by_key(|r| r.start);
-        let mut out = String::with_capacity(text.len());
-        let mut end = 0;
-        for range in found {
-            if range.start > end || out.is_empty() {
-                out.push_str(&text[end..range.start]);
-                out.push_str(CENSORED);
-            }
-            end = end.max(range.end);
-        }
-        out.push_str(&text[end..]);
-        Cow::Owned(out)
+        found
     }
 
     /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         self.searches.iter().any(|s| s.is_match(bytes))
     }
+}
+
+/// The text with `[censored]` in place of these parts.
+fn without(text: &str, mut secrets: Vec<Range<usize>>) -> Cow<'_, str> {
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    secrets.sort_unstable_by_key(|r| r.start);
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for range in secrets {
+        if range.start > end || out.is_empty() {
+            out.push_str(&text[end..range.start]);
+            out.push_str(CENSORED);
+        }
+        end = end.max(range.end);
+    }
+    out.push_str(&text[end..]);
+    Cow::Owned(out)
 }
 
 /// Every way a secret is likely to be written.

@@ -5,6 +5,7 @@ mod judge;
 mod paths;
 mod protected;
 mod restorable;
+mod searched;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub use finding::{Finding, FindingCode, HeldFor};
 pub use judge::{Rules, Verdict, judge};
 pub use protected::is_steering;
 pub use restorable::NotRestorable;
+pub use searched::Searched;
 
 use crate::names::CommitSha;
 

@@ -9,6 +9,7 @@ pub mod changeset;
 pub mod clock;
 pub mod command;
 pub mod decision;
+pub mod hostile;
 pub mod ids;
 pub mod names;
 pub mod neutralise;

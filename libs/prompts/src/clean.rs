@@ -1,6 +1,6 @@
 //! Cleaning text that people wrote, before it is put into a prompt.
 
-use domain::neutralise::visible;
+use domain::neutralise::{visible, without_hidden_definitions};
 
 /// `text` without what cannot be seen or changes how the rest is read; newlines and tabs stay.
 fn text(text: &str) -> String {
@@ -8,9 +8,9 @@ fn text(text: &str) -> String {
     visible(&text.replace(['\u{85}', '\u{2028}', '\u{2029}'], "\n")).into_owned()
 }
 
-/// Markdown cleaned, without `delimiter` and without HTML comments, in whose place `removed`
-/// stands. One that is not closed reaches to the end, and one in code is taken out as well: no
-/// reading of Markdown is sure to be the code host's.
+/// Markdown cleaned, without `delimiter` and without HTML comments and definitions that no link
+/// uses, in whose place `removed` stands. A comment that is not closed reaches to the end, and one
+/// in code is taken out as well: no reading of Markdown is sure to be the code host's.
 pub(crate) fn body(dirty: &str, delimiter: &str, removed: &str) -> String {
     let dirty = without(text(dirty), delimiter);
     let mut cleaned = String::with_capacity(dirty.len());
@@ -21,7 +21,7 @@ pub(crate) fn body(dirty: &str, delimiter: &str, removed: &str) -> String {
         rest = comment.split_once("-->").map_or("", |(_, after)| after);
     }
     cleaned.push_str(rest);
-    cleaned
+    without_hidden_definitions(&cleaned, removed)
 }
 
 /// `text` cleaned, without `delimiter` and on one line, each run of white space being one space.
@@ -72,6 +72,7 @@ mod tests {
         );
         assert_eq!(body("a\n<!-- do this\n\nand that", "", "[removed]"), "a\n[removed]");
         assert_eq!(body("a -> b --> c <! d", "", ""), "a -> b --> c <! d");
+        assert_eq!(body("a\n\n[//]: # (do this)\n", "", "[removed]"), "a\n\n[removed]\n");
     }
 
     #[test]

@@ -1,4 +1,9 @@
 //! Shapes of well-known tokens, found in linear time.
+//!
+//! gitleaks' rules know most of these kinds as well. Ours stay because they are read everywhere:
+//! in every line of a transcript, where two hundred rules would be too many; in files that
+//! gitleaks passes over, such as lock files; and in a token that is longer or shorter than
+//! gitleaks expects it today.
 
 use std::{collections::HashSet, ops::Range, sync::LazyLock};
 
@@ -9,7 +14,7 @@ const VARIETY: usize = 6;
 
 /// Whose token something looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
+pub(super) enum TokenKind {
     /// `ghp_`, `gho_`, `ghu_`, `ghs_`, `ghr_`, `github_pat_`.
     Github,
     /// `glpat-`.
@@ -116,11 +121,6 @@ pub(super) fn tokens(bytes: &[u8]) -> Vec<(TokenKind, Range<usize>)> {
     found
 }
 
-/// The first thing in there that has the shape of a token.
-pub fn token_in(bytes: &[u8]) -> Option<TokenKind> {
-    tokens(bytes).into_iter().min_by_key(|(_, range)| range.start).map(|(kind, _)| kind)
-}
-
 /// Documentation is full of tokens that are none.
 fn is_no_placeholder(kind: TokenKind, secret: &[u8]) -> bool {
     let varied = secret.iter().rev().take(24).collect::<HashSet<_>>().len() >= VARIETY;
@@ -145,6 +145,11 @@ fn is_no_placeholder(kind: TokenKind, secret: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The first thing in there that has the shape of a token.
+    fn token_in(bytes: &[u8]) -> Option<TokenKind> {
+        tokens(bytes).into_iter().min_by_key(|(_, range)| range.start).map(|(kind, _)| kind)
+    }
 
     /// So many characters that look random.
     fn body(length: usize) -> String {

@@ -3,13 +3,14 @@
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{
-    Change, Changeset, FileChange, Finding, FindingCode, Mode,
+    Change, Changeset, FileChange, Finding, FindingCode, Mode, Searched,
     finding::Findings,
     paths::{self, Hostile},
     protected::protected,
+    searched::Suspects,
 };
 use crate::{
-    censor::{Censor, token_in},
+    censor::{Censor, Suspect},
     names::CommitSha,
     neutralise::is_hidden,
 };
@@ -53,7 +54,8 @@ pub enum Verdict {
 
 /// Judges what an attempt returned. Refusing wins over holding; all findings of the verdict
 /// are listed, at most 50.
-pub fn judge(changeset: &Changeset, rules: &Rules<'_>) -> Verdict {
+pub fn judge(searched: &Searched, rules: &Rules<'_>) -> Verdict {
+    let changeset = searched.changeset();
     if changeset.files.is_empty() {
         return Verdict::Empty;
     }
@@ -61,12 +63,17 @@ pub fn judge(changeset: &Changeset, rules: &Rules<'_>) -> Verdict {
     check_whole(changeset, rules, &mut findings);
     let scope = scope(rules.write_scope);
     let mut sound = Vec::with_capacity(changeset.files.len());
-    for file in &changeset.files {
+    for (file, suspects) in changeset.files.iter().zip(searched.suspects()) {
+        check_secrets(file, suspects, rules.secrets, &mut findings);
         if let Some(path) = check_file(file, rules, &scope, &mut findings) {
             sound.push((path, &file.change));
         }
     }
     check_together(&sound, rules.secrets, &mut findings);
+    if searched.gave_up() {
+        let sentence = "The changeset has too much that could be a secret to be searched to its end; a person has to look at it first.";
+        findings.hold(FindingCode::SecretPattern, None, sentence.to_owned());
+    }
     if rules.needs_approver {
         let sentence = "Every result of this stage needs an approver.".to_owned();
         findings.hold(FindingCode::NeedsApprover, None, sentence);
@@ -143,27 +150,6 @@ fn check_file<'f>(
 ) -> Option<&'f str> {
     let shown = shown(&file.path, rules.secrets);
     let shown = shown.as_str();
-    if rules.secrets.found_in(&file.path) {
-        let sentence = format!("The path `{shown}` contains a secret of this platform.");
-        findings.refuse(FindingCode::KnownSecret, Some(shown), sentence);
-    }
-    if let Change::Put { content, .. } = &file.change
-        && rules.secrets.found_in(content)
-    {
-        let sentence = format!(
-            "`{shown}` contains a secret of this platform. Replace the secret: the agent should never have seen it."
-        );
-        findings.refuse(FindingCode::KnownSecret, Some(shown), sentence);
-    }
-    let content = match &file.change {
-        Change::Put { content, .. } => token_in(content),
-        Change::Delete | Change::Submodule => None,
-    };
-    if let Some(kind) = token_in(&file.path).or(content) {
-        let sentence =
-            format!("`{shown}` contains what looks like {kind}; a person has to look at it first.");
-        findings.hold(FindingCode::SecretPattern, Some(shown), sentence);
-    }
     if let Change::Submodule = file.change {
         let sentence = format!("`{shown}` is a submodule, and submodules are never published.");
         findings.refuse(FindingCode::Submodule, Some(shown), sentence);
@@ -198,6 +184,34 @@ fn check_file<'f>(
         check_link(path, shown, content, findings);
     }
     Some(path)
+}
+
+fn check_secrets(file: &FileChange, suspects: &Suspects, known: &Censor, findings: &mut Findings) {
+    let shown = shown(&file.path, known);
+    if known.found_in(&file.path) {
+        let sentence = format!("The path `{shown}` contains a secret of this platform.");
+        findings.refuse(FindingCode::KnownSecret, Some(&shown), sentence);
+    }
+    if let Change::Put { content, .. } = &file.change
+        && known.found_in(content)
+    {
+        let sentence = format!(
+            "`{shown}` contains a secret of this platform. Replace the secret: the agent should never have seen it."
+        );
+        findings.refuse(FindingCode::KnownSecret, Some(&shown), sentence);
+    }
+    if let Some(Suspect { what, .. }) = &suspects.path {
+        let sentence =
+            format!("The path `{shown}` contains what looks like {what}; a person has to look at it first.");
+        findings.hold(FindingCode::SecretPattern, Some(&shown), sentence);
+    }
+    for Suspect { what, line, more } in &suspects.content {
+        let more = if *more == 0 { String::new() } else { format!(", and {more} times more in this file") };
+        let sentence = format!(
+            "`{shown}` contains what looks like {what} in line {line}{more}; a person has to look at it first."
+        );
+        findings.hold(FindingCode::SecretPattern, Some(&shown), sentence);
+    }
 }
 
 fn check_link(path: &str, shown: &str, target: &[u8], findings: &mut Findings) {

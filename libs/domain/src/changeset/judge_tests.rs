@@ -37,7 +37,7 @@ fn judged_by(scope: &[&str], base: &str, needs_approver: bool, files: Vec<FileCh
         needs_approver,
         secrets: &secrets,
     };
-    judge(&Changeset { base: base.parse().unwrap(), files }, &rules)
+    judge(&Changeset { base: base.parse().unwrap(), files }.searched(), &rules)
 }
 
 fn judged(files: Vec<FileChange>) -> Verdict {
@@ -197,8 +197,8 @@ fn what_looks_like_a_token_is_for_a_person_and_a_known_secret_for_nobody() {
     let Verdict::Hold(findings) = held else { panic!("{held:?}") };
     let text: Vec<String> = findings.iter().map(|f| format!("{:?}: {}", f.code, f.sentence)).collect();
     insta::assert_snapshot!(text.join("\n"), @r"
-    SecretPattern: `config.toml` contains what looks like a GitLab token; a person has to look at it first.
-    SecretPattern: `tokens/[censored]` contains what looks like a GitLab token; a person has to look at it first.
+    SecretPattern: `config.toml` contains what looks like a GitLab token in line 1; a person has to look at it first.
+    SecretPattern: The path `tokens/[censored]` contains what looks like a GitLab token; a person has to look at it first.
     ");
     let both = judged(vec![put("config.toml", token), put("leak", SECRET)]);
     assert!(matches!(&both, Verdict::Refuse(findings) if findings[0].code == FindingCode::KnownSecret));

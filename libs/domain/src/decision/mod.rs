@@ -3,6 +3,8 @@
 mod about_runs;
 mod event;
 mod facts;
+#[cfg(test)]
+mod hostile_tests;
 mod release;
 mod rules;
 

@@ -305,3 +305,18 @@ fn hostile_bodies_are_errors_and_nothing_worse() {
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(500_000), "]".repeat(500_000));
     assert!(parse("star", deep.as_bytes()).is_ok());
 }
+
+/// What an issue says decides nothing: only who did what to which label does.
+#[test]
+fn no_text_of_an_issue_changes_what_is_read() {
+    let labeled = with("labeled", json!({ "issue": issue(), "label": { "name": "run:dev" } }));
+    for hostile in domain::hostile::texts() {
+        let mut body = labeled.clone();
+        for field in ["title", "body"] {
+            body["issue"][field] = json!(hostile.text);
+        }
+        body["label"]["description"] = json!(hostile.text);
+        body["repository"]["description"] = json!(hostile.text);
+        assert_eq!(read("issues", &body), read("issues", &labeled), "{}", hostile.name);
+    }
+}

@@ -2,5 +2,6 @@
 
 mod data;
 mod documentation;
+mod hostile;
 mod projects;
 mod reading;

@@ -108,9 +108,14 @@ async fn what_looks_like_a_token_never_reaches_storage_or_github() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changeset_with_something_like_a_token_is_held() {
     let world = World::start().await;
-    let content = "token = \"glpat-a1B2c3D4e5F6g7H8i9J0\"\n";
-    let issue = world
-        .scripted_issue("Configure", &json!([{ "write": { "path": "config.toml", "content": content } }]));
+    // One we know ourselves and one that only gitleaks' rules know.
+    let ocean = format!("dop_v1_{}", "0123456789abcdef".repeat(4));
+    let content = format!("token = \"glpat-a1B2c3D4e5F6g7H8i9J0\"\nocean = \"{ocean}\"\n");
+    let steps = json!([
+        { "write": { "path": "config.toml", "content": content } },
+        { "summary": format!("The key is {ocean}") },
+    ]);
+    let issue = world.scripted_issue("Configure", &steps);
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     let held = |g: &webhook_simulator::Simulator| {
@@ -123,8 +128,9 @@ async fn a_changeset_with_something_like_a_token_is_held() {
     world.release(&run.id, "an example").await.expect("released");
     world.finished(&run.id).await;
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
-    let checked = "released by `uid:0` (\"an example\"):\n  - `config.toml` contains what looks like";
+    let checked = "released by `uid:0` (\"an example\"):\n  - 'config.toml' contains what looks like";
     assert!(pull.body.contains(checked), "{}", pull.body);
+    assert!(pull.body.contains("The key is [censored]"), "{}", pull.body);
     world.end().await;
 }
 

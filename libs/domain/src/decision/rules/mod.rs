@@ -13,6 +13,7 @@ mod trace;
 use super::{Decided, Event, Facts, Happening, Reason, ReviewVerdict};
 use crate::{
     command,
+    neutralise::neutralise_line,
     stage::{Meaning, Policy},
 };
 pub(super) use ask::standing;
@@ -86,13 +87,9 @@ pub fn needs_permission(event: &Event, policy: &Policy) -> bool {
     }
 }
 
-/// Names come from outside; at most 60 plain characters of one line of them go into a sentence.
+/// Names come from outside; at most 60 harmless characters of them go into a sentence.
 pub(super) fn for_people(text: &str) -> String {
-    let plain = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '`' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().filter(plain).take(60).collect()
+    neutralise_line(text, 60)
 }
 
 /// "`a`, `b` and `c`", each as [`for_people`].

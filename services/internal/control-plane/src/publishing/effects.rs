@@ -242,7 +242,7 @@ fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
     let mut payload = serde_json::to_value(effect)?;
     let censor = |text: Option<&mut Value>| {
         if let Some(Value::String(text)) = text {
-            *text = app.censor.censor(text).into_owned();
+            *text = app.censor.censor_for_posting(text).into_owned();
         }
     };
     for key in ["title", "body", "message", "block", "said"] {

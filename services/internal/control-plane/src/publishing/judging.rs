@@ -1,7 +1,7 @@
 //! A returned changeset is judged, and what follows from it is committed.
 
 use domain::{
-    changeset::{Changeset, Finding, HeldFor, Rules, Verdict, judge},
+    changeset::{Changeset, Finding, HeldFor, Rules, Searched, Verdict, judge},
     ids::{Id, PublicationId},
     run::{FailureClass, PublicationState, RunKind, RunState, Waiting},
     stage::PublicationRule,
@@ -27,7 +27,7 @@ pub(crate) async fn publish(
     app: &App,
     run: &Run,
     attempt: &Attempt,
-    changeset: &Changeset,
+    searched: &Searched,
     secrets: &domain::censor::Censor,
 ) -> Result<(), RunError> {
     let stage = &run.definition;
@@ -46,7 +46,7 @@ pub(crate) async fn publish(
         needs_approver: stage.publication == PublicationRule::Approver,
         secrets,
     };
-    let verdict = judge(changeset, &rules);
+    let verdict = judge(searched, &rules);
     if let Verdict::Empty = verdict {
         let message = match attempt.summary.as_deref().map(str::trim) {
             Some(summary) if !summary.is_empty() => {
@@ -64,7 +64,7 @@ pub(crate) async fn publish(
         Verdict::Publish => {
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
             runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
-            send(tx, app, run, attempt, changeset, None).await
+            send(tx, app, run, attempt, searched.changeset(), None).await
         }
         Verdict::Hold(findings) => {
             keep_findings(tx, id, &findings).await?;
@@ -137,4 +137,25 @@ async fn keep_findings(
 ) -> Result<(), RunError> {
     let json = serde_json::to_value(findings).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     Ok(set_findings(tx, id, &json).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::changeset::FindingCode;
+
+    use super::*;
+
+    #[test]
+    fn why_it_is_held_is_said_once_and_the_most_serious_first() {
+        let found = |code| Finding { code, path: None, sentence: String::new() };
+        let said = held_because(&[
+            found(FindingCode::NeedsApprover),
+            found(FindingCode::OutsideWriteScope),
+            found(FindingCode::OutsideWriteScope),
+            found(FindingCode::LinkToProtectedPath),
+            found(FindingCode::ProtectedPath),
+            found(FindingCode::SecretPattern),
+        ]);
+        insta::assert_snapshot!(said, @"There may be a secret in the changeset. The agent changed protected files. The agent changed files this stage does not write by itself. Every result of this stage needs an approver. Nothing was published; the changeset is kept for a person to look at.");
+    }
 }

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
+    censor::Censor,
     ids::Id,
     run::{RunState, Waiting},
 };
@@ -38,6 +39,8 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
     // Its patterns are compiled at first use, which nobody should wait for.
     domain::neutralise::neutralise("", 1);
     domain::neutralise::neutralise_line("", 1);
+    // And gitleaks' rules are read from their file.
+    tokio::task::spawn_blocking(|| Censor::default().censor_for_posting("").len());
     singleton::spawn(app, shutdown, Singleton::Publisher, |app, leads, ended| {
         Box::pin(work(app, leads, ended))
     });

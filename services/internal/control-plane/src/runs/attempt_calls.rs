@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use domain::{
     censor::Censor,
-    changeset::{Change, Changeset},
+    changeset::{Change, Changeset, Searched},
     ids::{AttemptId, Id, RunId},
     names::CommitSha,
     neutralise::visible,
@@ -333,10 +333,19 @@ async fn settle(
     } else {
         Some(app.objects.put(run.project, Kind::Session, session).await.map_err(store_error)?)
     };
-    let summary = censor.censor(&visible(cut(&outcome.summary, MAX_SUMMARY_BYTES))).replace('\0', "");
-    let message = censor.censor(&visible(cut(&outcome.message, MAX_MESSAGE_BYTES))).replace('\0', "");
+    let posted = |text: &str, bytes| censor.censor_for_posting(&visible(cut(text, bytes))).replace('\0', "");
+    let summary = posted(&outcome.summary, MAX_SUMMARY_BYTES);
+    let message = posted(&outcome.message, MAX_MESSAGE_BYTES);
     let reviewed = (done && run.kind == RunKind::Review)
         .then(|| Reviewed::read(&outcome.findings_json, &summary, censor));
+    let changed = changeset.files.len();
+    // Before the run is locked: the largest take seconds.
+    let searched = tokio::task::spawn_blocking(move || changeset.searched());
+    let changeset = searched.await.map_err(|e| RunError::Damaged {
+        table: "attempts",
+        id: attempt.id.uuid(),
+        problem: format!("its changeset could not be searched for secrets: {e}"),
+    })?;
 
     let mut tx = app.db.begin().await?;
     let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {
@@ -362,9 +371,9 @@ async fn settle(
     let attempt = move_attempt(&mut tx, app, &run, &live, AttemptState::Returned, &message).await?;
     let attempt = Attempt { summary: Some(summary), ..attempt };
     let output = match &reviewed {
-        Some(reviewed) => Output::Review(reviewed, changeset.files.len()),
+        Some(reviewed) => Output::Review(reviewed, changed),
         None if run.kind.publishes_changes() => Output::Changes(&changeset, censor),
-        None => Output::Answer(changeset.files.len()),
+        None => Output::Answer(changed),
     };
     follow(&mut tx, app, &run, &attempt, &output, outcome.status(), &message).await?;
     steps::commit(tx, Step::ResultReturned).await?;
@@ -375,7 +384,7 @@ async fn settle(
 /// What an attempt came to, by what its run is for.
 enum Output<'a> {
     /// Files to be published, and what must not be in them.
-    Changes(&'a Changeset, &'a Censor),
+    Changes(&'a Searched, &'a Censor),
     /// Findings, and how many files were changed for nothing.
     Review(&'a Reviewed, usize),
     /// Its summary is the answer; and how many files were changed for nothing.
