@@ -17,7 +17,6 @@ use telemetry::address::Address;
 
 use crate::harness::{REPOSITORY, Setup, World, filtered, story::Story};
 
-/// Snapshots of what is said about a checkpoint.
 /// Steps that edit in every way there is, and end only when they go on from there.
 fn edits() -> Value {
     json!([
