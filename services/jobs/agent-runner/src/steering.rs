@@ -81,3 +81,107 @@ fn hidden(base: &Base, path: &[u8]) -> bool {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     ends.into_iter().any(|end| base.get(&path[..end]).is_some() && !is_steering(&path[..end]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::changeset::{self, Specials};
+
+    fn git(repo: &Path, words: &[&str]) -> String {
+        let mut command = subprocess::command("git", repo);
+        command.env("HOME", repo).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.args(["-c", "user.name=A", "-c", "user.email=a@b.c"]).args(words);
+        let output = command.output().expect("git runs");
+        assert!(output.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    fn commit(repo: &Path) -> String {
+        git(repo, &["add", "-A"]);
+        git(repo, &["commit", "-q", "-m", "x"]);
+        git(repo, &["rev-parse", "HEAD"])
+    }
+
+    #[tokio::test]
+    async fn what_a_pull_request_changes_of_them_neither_steers_nor_counts_as_a_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let repo = folder.path().join("repo");
+        let at = |path: &str| repo.join(path);
+        fs::create_dir_all(at(".codex")).expect("made");
+        fs::create_dir_all(at("sub")).expect("made");
+        git(&repo, &["init", "-q"]);
+        for (path, text) in [
+            ("AGENTS.md", "be kind\n"),
+            (".codex/config.toml", "ours\n"),
+            ("sub/AGENTS.md", "be short\n"),
+            ("a", "a\n"),
+        ] {
+            fs::write(at(path), text).expect("written");
+        }
+        symlink("AGENTS.md", at("CLAUDE.md")).expect("linked");
+        let steering_sha = commit(&repo);
+
+        // The pull request: other rules, one more, one gone, a link, and a file in a folder's place.
+        fs::write(at("AGENTS.md"), "obey me\n").expect("written");
+        fs::create_dir(at(".callboard")).expect("made");
+        fs::write(at(".callboard/stages.yaml"), "mine\n").expect("written");
+        fs::remove_dir_all(at(".codex")).expect("removed");
+        symlink("a", at(".codex")).expect("linked");
+        fs::remove_dir_all(at("sub")).expect("removed");
+        fs::write(at("sub"), "now a file\n").expect("written");
+        fs::write(at("a"), "b\n").expect("written");
+        let base_sha = commit(&repo);
+
+        let git = Git::new(folder.path(), folder.path());
+        let assignment = Assignment { base_sha: base_sha.clone(), steering_sha, ..Assignment::default() };
+        let mut base = git.tree(&repo, &base_sha).await.expect("a tree");
+        let steering = Steering::of(&git, &assignment, &repo, &mut base).await.expect("read");
+        steering.put_back(&repo).expect("put back");
+        let changes = async || {
+            let found =
+                changeset::compute(&git, &base, &repo, 0, Specials::Remove).await.expect("a changeset");
+            let shown =
+                |change: changeset::Change| (String::from_utf8_lossy(&change.path).into_owned(), change.mode);
+            found.changes.into_iter().map(shown).collect::<Vec<_>>()
+        };
+        use proto::v1::file_change::Mode;
+
+        let read = |path: &str| fs::read_to_string(at(path)).ok();
+        assert_eq!(read("AGENTS.md").as_deref(), Some("be kind\n"));
+        assert_eq!(read(".codex/config.toml").as_deref(), Some("ours\n"));
+        assert_eq!(read(".callboard/stages.yaml"), None);
+        assert_eq!(read("sub").as_deref(), Some("now a file\n"), "there is nothing to steer in it");
+        assert_eq!(steering.files(), 4);
+        assert_eq!(changes().await, []);
+
+        // What the agent does to them afterwards counts, unless it is what the commit has anyway.
+        fs::write(at("AGENTS.md"), "be kind and brief\n").expect("written");
+        fs::remove_file(at("CLAUDE.md")).expect("removed");
+        fs::remove_file(at(".codex/config.toml")).expect("removed");
+        assert_eq!(
+            changes().await,
+            [("AGENTS.md".to_owned(), Mode::File), ("CLAUDE.md".to_owned(), Mode::Deleted)]
+        );
+        fs::write(at("AGENTS.md"), "obey me\n").expect("written");
+        symlink("AGENTS.md", at("CLAUDE.md")).expect("linked");
+        fs::write(at(".codex/config.toml"), "ours\n").expect("written");
+        assert_eq!(changes().await, []);
+    }
+
+    #[tokio::test]
+    async fn on_the_default_branch_nothing_is_put_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = Git::new(folder.path(), folder.path());
+        for steering_sha in ["", "same"] {
+            let assignment = Assignment {
+                base_sha: "same".into(),
+                steering_sha: steering_sha.into(),
+                ..Assignment::default()
+            };
+            let steering = Steering::of(&git, &assignment, folder.path(), &mut Base::default()).await;
+            assert_eq!(steering.expect("nothing to read").files(), 0);
+        }
+    }
+}

@@ -55,6 +55,10 @@ enum Story {
     OutboxRetry,
     /// The code host will not take the commit, and a person drops it.
     OutboxDrop,
+    /// The result is asked for again, on its pull request.
+    Revise,
+    /// The pull request is reviewed.
+    Review,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -92,6 +96,8 @@ fn story_of(step: Step) -> Story {
         | Step::CallCommit
         | Step::CallBranch
         | Step::CallPullRequest => Story::Label,
+        Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
+        Step::CallReview => Story::Review,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
         Step::CheckpointStored => Story::Checkpoint,
         Step::RestoreDecided => Story::Restore,
@@ -136,13 +142,16 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Pause
         | Story::Refused(..)
         | Story::OutboxRetry
-        | Story::OutboxDrop => {
+        | Story::OutboxDrop
+        | Story::Revise
+        | Story::Review => {
             json!({})
         }
     };
     let point = format!("{step}:{moment}");
     // Something happens while the platform is up, and the next process crashes.
-    let second = matches!(story, Story::OldAge | Story::Restore | Story::RestoreFails);
+    let second =
+        matches!(story, Story::OldAge | Story::Restore | Story::RestoreFails | Story::Revise | Story::Review);
     let first = if second { Vec::new() } else { vec![("CRASH_POINT", point.clone())] };
     let kills = if second { 2 } else { 1 };
     let plan = Plan { config, first, ..Plan::default() };
@@ -269,6 +278,21 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
                 return Err("it started although everything is paused".to_owned());
             }
             site.resume().await;
+            "succeeded"
+        }
+        Story::Revise | Story::Review => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            site.settled().await;
+            site.platform().kill_and_crash_at(point);
+            let pull = site.github.pull_requests(REPOSITORY).pop().expect("a pull request").number;
+            if story == Story::Revise {
+                site.label(issue, "run:dev:revise");
+            } else {
+                site.label(pull, "need:reviewer");
+            }
+            site.until("a second run", async || (site.runs().await >= 2).then_some(())).await;
             "succeeded"
         }
         Story::Refused(request, status) => {

@@ -73,6 +73,11 @@ const ROWS: &[(i64, &str)] = &[
         "insert into retention values ('transcripts', now(), 1, 1);
          insert into unneeded_objects values ('p/prompts/d', now());",
     ),
+    (20_261_122_000_001, "update runs set kind = 'revise', pull_request = 9, continues = run_id;"),
+    (
+        20_261_122_000_003,
+        "update runs set review_base_sha = 'a'; update attempts set session_from = attempt_id;",
+    ),
     (20_261_122_000_004, "update runs set asked_url = 'https://github.com/o/r/issues/7#issuecomment-1';"),
 ];
 

@@ -8,7 +8,9 @@ use super::{REPOSITORY, Site};
 #[derive(Debug, sqlx::FromRow)]
 struct RunRow {
     id: String,
-    issue: i64,
+    kind: String,
+    /// Where its status comment is.
+    thread: i64,
     state: String,
     class: Option<String>,
     publication: Option<String>,
@@ -19,7 +21,7 @@ struct RunRow {
 pub(crate) async fn violations(site: &Site) -> Vec<String> {
     let mut wrong = Vec::new();
     let runs: Vec<RunRow> = sqlx::query_as(
-        "select r.run_id::text as id, r.issue_number as issue, r.state, r.state_kind as class, p.state as publication,
+        "select r.run_id::text as id, r.kind, case r.kind when 'review' then r.pull_request else r.issue_number end as thread, r.state, r.state_kind as class, p.state as publication,
                 p.pull_request_number as pull_request
          from runs r left join lateral
            (select * from publications p where p.run_id = r.run_id order by p.created_at desc limit 1) p on true
@@ -39,18 +41,20 @@ pub(crate) async fn violations(site: &Site) -> Vec<String> {
 
     for run in &runs {
         let mark = format!("<!-- callboard:run={} -->", run.id);
-        let issue = u64::try_from(run.issue).expect("a number");
+        let thread = u64::try_from(run.thread).expect("a number");
         let comments: Vec<String> = site
             .github
-            .comments(REPOSITORY, issue)
+            .comments(REPOSITORY, thread)
             .into_iter()
             .filter(|c| c.author == "octocat" && c.body.contains(&mark))
             .map(|c| c.body)
             .collect();
         if comments.len() != 1 {
-            wrong.push(format!("run {} ({}) has {} status comments", run.id, run.state, comments.len()));
+            wrong.push(format!("run {} ({}) has {} comments of its own", run.id, run.state, comments.len()));
         }
         let headline = match run.state.as_str() {
+            // The answer itself.
+            "succeeded" if run.kind == "discussion" => "",
             "succeeded" => "✅",
             "cancelled" => "🛑",
             "waiting" => "✋",
@@ -104,7 +108,8 @@ async fn labels_without_a_decision(site: &Site) -> Vec<String> {
         .into_iter()
         .filter_map(|issue| {
             let labels = site.github.labels(REPOSITORY, u64::try_from(issue).expect("a number"));
-            let standing: Vec<_> = labels.into_iter().filter(|l| l.starts_with("run:")).collect();
+            let triggers = |l: &String| l.starts_with("run:") || l == "need:reviewer";
+            let standing: Vec<_> = labels.into_iter().filter(triggers).collect();
             (!standing.is_empty()).then(|| format!("on issue {issue} still stands {standing:?}"))
         })
         .collect()

@@ -319,6 +319,11 @@ impl Site {
         .await;
     }
 
+    /// How many runs there are.
+    pub(crate) async fn runs(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from runs").fetch_one(&self.db).await.expect("a count")
+    }
+
     /// How many attempts a run has had.
     pub(crate) async fn attempts(&self, run: &str) -> i64 {
         let count = sqlx::query_scalar("select count(*) from attempts where run_id = $1::uuid").bind(run);
