@@ -208,7 +208,7 @@ pub struct PullRequestDetails {
     pub head_sha: CommitSha,
     /// Branch it is to be merged into.
     pub base: String,
-    /// Head of that branch.
+    /// Head of that branch, when the host last looked.
     pub base_sha: CommitSha,
     /// True when the head lives in another repository.
     pub from_fork: bool,
@@ -366,78 +366,49 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<PullRequest>;
     /// The pull requests of a branch of this repository, open and closed, newest first.
     async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>>;
-    /// The content of a file at a commit; `None` when there is none, or it is no file.
-    async fn file(
-        &self,
-        _repository: &RepositoryName,
-        _path: &str,
-        _at: &CommitSha,
-    ) -> Result<Option<Vec<u8>>> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    /// The content of a file at a commit; `None` when there is none, or it is no file. One of
+    /// more than a mebibyte is invalid.
+    async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>>;
     /// Paths of the files below a folder at a commit, from the root of the repository; none when
-    /// there is no such folder.
+    /// there is no such folder. Links and submodules are not among them; a folder that is not
+    /// listed whole is invalid.
     async fn files_below(
         &self,
-        _repository: &RepositoryName,
-        _folder: &str,
-        _at: &CommitSha,
-    ) -> Result<Vec<String>> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+        repository: &RepositoryName,
+        folder: &str,
+        at: &CommitSha,
+    ) -> Result<Vec<String>>;
     /// A pull request as it is now.
-    async fn pull_request(&self, _repository: &RepositoryName, _number: u64) -> Result<PullRequestDetails> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
-    /// Every path a pull request changes, as far as the host lists them.
-    async fn files_of_pull_request(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<String>> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    async fn pull_request(&self, repository: &RepositoryName, number: u64) -> Result<PullRequestDetails>;
+    /// Every path a pull request changes, renamed ones under both names, as far as the host
+    /// lists them: 3,000 files at GitHub.
+    async fn files_of_pull_request(&self, repository: &RepositoryName, number: u64) -> Result<Vec<String>>;
     /// Its submitted reviews with their remarks, oldest first.
-    async fn reviews(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<Review>> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
-    /// Writes a review.
+    async fn reviews(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Review>>;
+    /// Writes a review, whole or not at all. A remark on a line that is not part of the change is
+    /// invalid; where the host has no remarks on whole files, those stand in the review's text.
     async fn create_review(
         &self,
-        _repository: &RepositoryName,
-        _number: u64,
-        _review: &NewReview,
-    ) -> Result<Review> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+        repository: &RepositoryName,
+        number: u64,
+        review: &NewReview,
+    ) -> Result<Review>;
     /// Replaces the text of a pull request.
-    async fn update_pull_request(
-        &self,
-        _repository: &RepositoryName,
-        _number: u64,
-        _body: &str,
-    ) -> Result<()> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    async fn update_pull_request(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<()>;
     /// Moves a branch forward to a commit that goes on from its head; anything else is a conflict.
-    async fn move_branch(&self, _repository: &RepositoryName, _branch: &str, _to: &CommitSha) -> Result<()> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    /// Moving it there again is fine; a branch that is not there is missing.
+    async fn move_branch(&self, repository: &RepositoryName, branch: &str, to: &CommitSha) -> Result<()>;
     /// Reacts to a comment; a second time is the same as once.
     async fn react_to_comment(
         &self,
-        _repository: &RepositoryName,
-        _comment: u64,
-        _reaction: Reaction,
-    ) -> Result<()> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+        repository: &RepositoryName,
+        comment: u64,
+        reaction: Reaction,
+    ) -> Result<()>;
     /// Every label of the repository.
-    async fn labels(&self, _repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>>;
     /// Makes a label.
-    async fn create_label(&self, _repository: &RepositoryName, _label: &LabelDefinition) -> Result<()> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    async fn create_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
     /// Changes colour and description of the label of that name.
-    async fn update_label(&self, _repository: &RepositoryName, _label: &LabelDefinition) -> Result<()> {
-        Err(ForgeError::Unsupported { message: "not built yet".to_owned() })
-    }
+    async fn update_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
 }

@@ -25,6 +25,10 @@ const SILENT_FOR: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// A page of 100 comments of the greatest length is about 26 MB.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+/// Items on a page of a list; GitHub gives no more.
+pub(crate) const PER_PAGE: usize = 100;
+const JSON: &str = "application/vnd.github+json";
+const RAW: &str = "application/vnd.github.raw+json";
 
 /// How we prove who we are.
 #[derive(Clone, Debug)]
@@ -105,7 +109,6 @@ impl Client {
             .set_read_timeout(Some(SILENT_FOR))
             .set_write_timeout(Some(SILENT_FOR))
             .add_header(header::USER_AGENT, concat!("callboard/", env!("CARGO_PKG_VERSION")).to_owned())
-            .add_header(header::ACCEPT, "application/vnd.github+json".to_owned())
             .build()
             .map_err(setup)?;
         Ok(Self { api, base, token, clock })
@@ -142,10 +145,12 @@ impl Client {
         })
     }
 
-    async fn call(&self, method: Method, uri: Uri, body: Option<&Value>) -> Result<Answer> {
+    async fn call(&self, method: Method, uri: Uri, accept: &str, body: Option<&Value>) -> Result<Answer> {
         let path = uri.path().to_owned();
         let started = Instant::now();
-        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(method.clone(), uri, body)).await;
+        let request =
+            http::request::Builder::new().method(method.clone()).uri(uri).header(header::ACCEPT, accept);
+        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(request, body)).await;
         let seen =
             sent.unwrap_or_else(|_| Err(format!("no whole answer within {} s", ANSWER_WITHIN.as_secs())));
         let status = seen.as_ref().map_or(0, |(status, ..)| status.as_u16());
@@ -168,12 +173,10 @@ impl Client {
 
     async fn exchange(
         &self,
-        method: Method,
-        uri: Uri,
+        request: http::request::Builder,
         body: Option<&Value>,
     ) -> std::result::Result<(StatusCode, HeaderMap, Bytes), String> {
-        let request = self.api.build_request(http::request::Builder::new().method(method).uri(uri), body);
-        let request = request.map_err(|error| chain(&error))?;
+        let request = self.api.build_request(request, body).map_err(|error| chain(&error))?;
         let (parts, body) = self.api.execute(request).await.map_err(|error| chain(&error))?.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| chain(&*error))?;
         Ok((parts.status, parts.headers, body.to_bytes()))
@@ -194,19 +197,46 @@ pub(crate) struct Scope<'a> {
 
 impl Scope<'_> {
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer> {
-        self.call(Method::GET, path, query, None).await
+        self.call(Method::GET, path, query, JSON, None).await
+    }
+
+    /// The file itself instead of a description of it.
+    pub(crate) async fn get_raw(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer> {
+        self.call(Method::GET, path, query, RAW, None).await
+    }
+
+    /// One page of a list.
+    pub(crate) async fn page(&self, path: &[&str], page: u32) -> Result<Answer> {
+        let (per_page, page) = (PER_PAGE.to_string(), page.to_string());
+        self.get(path, &[("per_page", &per_page), ("page", &page)]).await
+    }
+
+    /// A list from its first page on, at most so many pages.
+    pub(crate) async fn pages<T: DeserializeOwned>(&self, path: &[&str], most: u32) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        for page in 1..=most {
+            let answer = self.page(path, page).await?;
+            let read: Vec<T> = answer.json()?;
+            let full = read.len() >= PER_PAGE;
+            items.extend(read);
+            if !answer.has_next_page(full) {
+                return Ok(items);
+            }
+        }
+        tracing::warn!(path = path.join("/"), pages = most, "a very long list; what comes later is not read");
+        Ok(items)
     }
 
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer> {
-        self.call(Method::POST, path, &[], Some(body)).await
+        self.call(Method::POST, path, &[], JSON, Some(body)).await
     }
 
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Answer> {
-        self.call(Method::PATCH, path, &[], Some(body)).await
+        self.call(Method::PATCH, path, &[], JSON, Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Answer> {
-        self.call(Method::DELETE, path, &[], None).await
+        self.call(Method::DELETE, path, &[], JSON, None).await
     }
 
     async fn call(
@@ -214,10 +244,11 @@ impl Scope<'_> {
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
+        accept: &str,
         body: Option<&Value>,
     ) -> Result<Answer> {
         let uri = self.client.uri(self.repository, path, query)?;
-        self.client.call(method, uri, body).await
+        self.client.call(method, uri, accept, body).await
     }
 }
 
@@ -233,6 +264,21 @@ impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body)
             .map_err(|error| ForgeError::Outage { message: format!("an answer that does not read: {error}") })
+    }
+
+    /// True when the body is JSON, and not a file that was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        kind.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json"))
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.body
+    }
+
+    /// True when the list goes on; a server without links says so by full pages.
+    pub(crate) fn has_next_page(&self, full: bool) -> bool {
+        self.linked_page("next").map_or(full, |next| next.is_some())
     }
 
     /// The page number of a `Link`, `next` or `last`; the outer `None` when there is no

@@ -26,6 +26,7 @@ pub(crate) fn classify(
         return ForgeError::Limited { retry_after: retry_after(headers, now) };
     }
     let conflict = refusal.is_conflict();
+    let no_such_ref = refusal.says(&["reference does not exist"]);
     let message = refusal.words;
     match status.as_u16() {
         401 | 403 | 451 => ForgeError::Denied { message },
@@ -33,6 +34,7 @@ pub(crate) fn classify(
         405 | 410 | 501 => ForgeError::Unsupported { message },
         409 => ForgeError::Conflict { message },
         422 if conflict => ForgeError::Conflict { message },
+        422 if no_such_ref => ForgeError::Missing { message },
         // A write to a repository that was renamed; reads are followed to the new name.
         300..=399 => ForgeError::Missing { message: format!("it has moved: {message}") },
         // 408 is the server's own timeout: nobody knows what was done.

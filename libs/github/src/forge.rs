@@ -1,30 +1,31 @@
 //! GitHub as a [`Forge`].
 
+mod branches;
+mod contents;
+mod issues;
+mod pulls;
+mod repositories;
+mod reviews;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use domain::{
     names::{CommitSha, RepositoryName},
     rights::Permission,
 };
 use forge::{
-    Comment, Commit, Forge, ForgeError, Issue, NewCommit, NewPullRequest, PullRequest, Reaction, Repository,
-    Result,
+    Comment, Commit, Forge, Issue, LabelDefinition, NewCommit, NewPullRequest, NewReview, PullRequest,
+    PullRequestDetails, Reaction, Repository, Result, Review,
 };
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::{
-    client::{Client, GithubSettings, SetupError},
+    client::{Client, GithubSettings, Scope, SetupError},
     commit,
 };
-
-const PER_PAGE: usize = 100;
-/// An issue with more comments than ten pages gives its newest ten pages.
-const MAX_PAGES: u32 = 10;
-/// Files GitHub names in a comparison; one that has more looks like one that has as many.
-const MAX_COMPARED_FILES: usize = 300;
 
 /// One identity on GitHub or a server that speaks its API.
 #[derive(Debug)]
@@ -43,9 +44,13 @@ impl GithubForge {
         let list_lag = settings.list_lag;
         Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
     }
+
+    fn at<'a>(&'a self, repository: &'a RepositoryName) -> Scope<'a> {
+        self.client.for_repository(repository)
+    }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct User {
     login: String,
 }
@@ -53,177 +58,6 @@ struct User {
 /// What is shown for an account that was deleted.
 fn login(user: Option<User>) -> String {
     user.map_or_else(|| "ghost".to_owned(), |user| user.login)
-}
-
-#[derive(Deserialize)]
-struct RepositoryBody {
-    full_name: RepositoryName,
-    default_branch: String,
-    #[serde(default)]
-    private: bool,
-    #[serde(default)]
-    archived: bool,
-    permissions: Option<PermissionsBody>,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct PermissionsBody {
-    admin: bool,
-    maintain: bool,
-    push: bool,
-    triage: bool,
-    pull: bool,
-}
-
-impl From<PermissionsBody> for Permission {
-    fn from(body: PermissionsBody) -> Self {
-        let held = [
-            (body.admin, Self::Admin),
-            (body.maintain, Self::Maintain),
-            (body.push, Self::Write),
-            (body.triage, Self::Triage),
-            (body.pull, Self::Read),
-        ];
-        held.into_iter().find_map(|(holds, permission)| holds.then_some(permission)).unwrap_or(Self::None)
-    }
-}
-
-#[derive(Deserialize)]
-struct CollaboratorBody {
-    permission: String,
-    role_name: Option<String>,
-}
-
-/// GitHub's names for permissions; a custom role has a name of its own.
-fn standard_permission(name: &str) -> Option<Permission> {
-    match name {
-        "admin" => Some(Permission::Admin),
-        "maintain" => Some(Permission::Maintain),
-        "write" => Some(Permission::Write),
-        "triage" => Some(Permission::Triage),
-        "read" => Some(Permission::Read),
-        "none" => Some(Permission::None),
-        _ => None,
-    }
-}
-
-#[derive(Deserialize)]
-struct IssueBody {
-    number: u64,
-    title: String,
-    body: Option<String>,
-    user: Option<User>,
-    state: String,
-    #[serde(default)]
-    labels: Vec<LabelBody>,
-    html_url: String,
-    pull_request: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum LabelBody {
-    Name(String),
-    Label { name: String },
-}
-
-impl From<IssueBody> for Issue {
-    fn from(body: IssueBody) -> Self {
-        let names = body.labels.into_iter().map(|label| match label {
-            LabelBody::Name(name) | LabelBody::Label { name } => name,
-        });
-        Self {
-            number: body.number,
-            title: body.title,
-            body: body.body.unwrap_or_default(),
-            author: login(body.user),
-            open: body.state == "open",
-            labels: names.collect(),
-            html_url: body.html_url,
-            is_pull_request: body.pull_request.is_some(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct CommentBody {
-    id: u64,
-    user: Option<User>,
-    author_association: Option<String>,
-    body: Option<String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-    html_url: String,
-}
-
-impl From<CommentBody> for Comment {
-    fn from(body: CommentBody) -> Self {
-        Self {
-            id: body.id,
-            author: login(body.user),
-            author_association: body.author_association.unwrap_or_else(|| "NONE".to_owned()),
-            body: body.body.unwrap_or_default(),
-            created_at: body.created_at,
-            updated_at: body.updated_at,
-            html_url: body.html_url,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RefBody {
-    object: ObjectBody,
-}
-
-#[derive(Deserialize)]
-struct ObjectBody {
-    sha: CommitSha,
-}
-
-#[derive(Deserialize)]
-struct ComparisonBody {
-    status: String,
-    files: Option<Vec<ComparedFileBody>>,
-}
-
-#[derive(Deserialize)]
-struct ComparedFileBody {
-    filename: String,
-    previous_filename: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct PullRequestBody {
-    number: u64,
-    html_url: String,
-    state: String,
-    head: HeadBody,
-}
-
-#[derive(Deserialize)]
-struct HeadBody {
-    #[serde(rename = "ref")]
-    branch: String,
-    sha: CommitSha,
-    repo: Option<HeadRepositoryBody>,
-}
-
-#[derive(Deserialize)]
-struct HeadRepositoryBody {
-    full_name: String,
-}
-
-impl From<PullRequestBody> for PullRequest {
-    fn from(body: PullRequestBody) -> Self {
-        Self {
-            number: body.number,
-            html_url: body.html_url,
-            head_sha: body.head.sha,
-            open: body.state == "open",
-        }
-    }
 }
 
 #[async_trait::async_trait]
@@ -239,130 +73,56 @@ impl Forge for GithubForge {
     }
 
     async fn repository(&self, repository: &RepositoryName) -> Result<Repository> {
-        let body: RepositoryBody = self.client.for_repository(repository).get(&[], &[]).await?.json()?;
-        Ok(Repository {
-            name: body.full_name,
-            default_branch: body.default_branch,
-            private: body.private,
-            archived: body.archived,
-            our_permission: body.permissions.map(Permission::from),
-        })
+        repositories::read(self.at(repository)).await
     }
 
     async fn permission(&self, repository: &RepositoryName, login: &str) -> Result<Permission> {
-        let path = ["collaborators", login, "permission"];
-        let body: CollaboratorBody = self.client.for_repository(repository).get(&path, &[]).await?.json()?;
-        body.role_name
-            .as_deref()
-            .and_then(standard_permission)
-            .or_else(|| standard_permission(&body.permission))
-            .ok_or_else(|| ForgeError::Outage {
-                message: "a permission with a name we do not know".to_owned(),
-            })
+        repositories::permission(self.at(repository), login).await
     }
 
     async fn issue(&self, repository: &RepositoryName, number: u64) -> Result<Issue> {
-        let path = ["issues", &number.to_string()];
-        let body: IssueBody = self.client.for_repository(repository).get(&path, &[]).await?.json()?;
-        Ok(body.into())
+        issues::read(self.at(repository), number).await
     }
 
     async fn comments(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Comment>> {
-        let scope = self.client.for_repository(repository);
-        let number = number.to_string();
-        let mut comments = Vec::new();
-        let (mut page, mut end) = (1_u32, MAX_PAGES);
-        while page <= end {
-            let query = [("per_page", PER_PAGE.to_string()), ("page", page.to_string())];
-            let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
-            let answer = scope.get(&["issues", &number, "comments"], &query).await?;
-            let read: Vec<CommentBody> = answer.json()?;
-            let full = read.len() >= PER_PAGE;
-            comments.extend(read.into_iter().map(Comment::from));
-            // The newest matter most: ours is looked for among them.
-            if page == 1
-                && let Some(Some(last)) = answer.linked_page("last")
-                && last > MAX_PAGES
-            {
-                tracing::warn!(%repository, issue = number, pages = last, "very many comments; only the newest thousand are read");
-                comments.clear();
-                (page, end) = (last - MAX_PAGES + 1, last);
-                continue;
-            }
-            let more = answer.linked_page("next").map_or(full, |next| next.is_some());
-            if !more {
-                break;
-            }
-            page += 1;
-        }
-        Ok(comments)
+        issues::comments(self.at(repository), number).await
     }
 
     async fn create_comment(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<Comment> {
-        let path = ["issues", &number.to_string(), "comments"];
-        let answer = self.client.for_repository(repository).post(&path, &json!({ "body": body })).await?;
-        Ok(answer.json::<CommentBody>()?.into())
+        issues::create_comment(self.at(repository), number, body).await
     }
 
     async fn delete_comment(&self, repository: &RepositoryName, comment: u64) -> Result<()> {
-        let path = ["issues", "comments", &comment.to_string()];
-        match self.client.for_repository(repository).delete(&path).await {
-            Ok(_) => Ok(()),
-            // It may be the comment that is not there, or the repository.
-            Err(ForgeError::Missing { .. }) => self.repository(repository).await.map(drop),
-            Err(error) => Err(error),
-        }
+        issues::delete_comment(self.at(repository), comment).await
     }
 
     async fn update_comment(&self, repository: &RepositoryName, comment: u64, body: &str) -> Result<Comment> {
-        let path = ["issues", "comments", &comment.to_string()];
-        let answer = self.client.for_repository(repository).patch(&path, &json!({ "body": body })).await?;
-        Ok(answer.json::<CommentBody>()?.into())
+        issues::update_comment(self.at(repository), comment, body).await
     }
 
     async fn add_labels(&self, repository: &RepositoryName, number: u64, labels: &[String]) -> Result<()> {
-        let path = ["issues", &number.to_string(), "labels"];
-        self.client.for_repository(repository).post(&path, &json!({ "labels": labels })).await.map(drop)
+        issues::add_labels(self.at(repository), number, labels).await
     }
 
     async fn remove_label(&self, repository: &RepositoryName, number: u64, label: &str) -> Result<()> {
-        let path = ["issues", &number.to_string(), "labels", label];
-        match self.client.for_repository(repository).delete(&path).await {
-            Ok(_) => Ok(()),
-            // It may be the label that is not there, or the issue.
-            Err(ForgeError::Missing { message }) => {
-                let issue = self.issue(repository, number).await?;
-                let stands = issue.labels.iter().any(|name| name.to_lowercase() == label.to_lowercase());
-                if stands { Err(ForgeError::Missing { message }) } else { Ok(()) }
-            }
-            Err(error) => Err(error),
-        }
+        issues::remove_label(self.at(repository), number, label).await
     }
 
     async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()> {
-        let content = match reaction {
-            Reaction::Eyes => "eyes",
-            Reaction::ThumbsUp => "+1",
-        };
-        let path = ["issues", &number.to_string(), "reactions"];
-        match self.client.for_repository(repository).post(&path, &json!({ "content": content })).await {
-            Ok(_) => Ok(()),
-            // A server without reactions does not know the path; the issue tells the two apart.
-            Err(ForgeError::Missing { message }) => {
-                self.issue(repository, number).await?;
-                Err(ForgeError::Unsupported { message })
-            }
-            Err(error) => Err(error),
-        }
+        issues::react(self.at(repository), number, reaction).await
+    }
+
+    async fn react_to_comment(
+        &self,
+        repository: &RepositoryName,
+        comment: u64,
+        reaction: Reaction,
+    ) -> Result<()> {
+        issues::react_to_comment(self.at(repository), comment, reaction).await
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        let path: Vec<&str> = ["git", "ref", "heads"].into_iter().chain(branch.split('/')).collect();
-        match self.client.for_repository(repository).get(&path, &[]).await {
-            Ok(answer) => Ok(Some(answer.json::<RefBody>()?.object.sha)),
-            Err(ForgeError::Missing { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        branches::head(self.at(repository), branch).await
     }
 
     async fn changed_paths(
@@ -371,34 +131,23 @@ impl Forge for GithubForge {
         base: &CommitSha,
         head: &CommitSha,
     ) -> Result<Option<Vec<String>>> {
-        let range = format!("{base}...{head}");
-        // The files come with the first page of commits, whatever its size.
-        let query = [("per_page", "1"), ("page", "1")];
-        let answer = match self.client.for_repository(repository).get(&["compare", &range], &query).await {
-            Ok(answer) => answer,
-            // One of them is gone, or they have no history in common.
-            Err(ForgeError::Missing { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let body: ComparisonBody = answer.json()?;
-        let goes_on = matches!(body.status.as_str(), "ahead" | "identical");
-        let Some(files) = body.files.filter(|files| goes_on && files.len() < MAX_COMPARED_FILES) else {
-            return Ok(None);
-        };
-        Ok(Some(files.into_iter().flat_map(|f| [Some(f.filename), f.previous_filename]).flatten().collect()))
+        branches::changed_paths(self.at(repository), base, head).await
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.client.for_repository(repository), commit).await
+        commit::create(&self.at(repository), commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
-        commit::read(&self.client.for_repository(repository), sha).await
+        commit::read(&self.at(repository), sha).await
     }
 
     async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()> {
-        let body = json!({ "ref": format!("refs/heads/{branch}"), "sha": at });
-        self.client.for_repository(repository).post(&["git", "refs"], &body).await.map(drop)
+        branches::create(self.at(repository), branch, at).await
+    }
+
+    async fn move_branch(&self, repository: &RepositoryName, branch: &str, to: &CommitSha) -> Result<()> {
+        branches::advance(self.at(repository), branch, to).await
     }
 
     async fn create_pull_request(
@@ -406,26 +155,60 @@ impl Forge for GithubForge {
         repository: &RepositoryName,
         new: &NewPullRequest,
     ) -> Result<PullRequest> {
-        let body = json!({ "title": new.title, "body": new.body, "head": new.head, "base": new.base });
-        let answer = self.client.for_repository(repository).post(&["pulls"], &body).await?;
-        Ok(answer.json::<PullRequestBody>()?.into())
+        pulls::create(self.at(repository), new).await
     }
 
     async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>> {
-        let owned = format!("{}:{head}", repository.owner());
-        let query = [("head", owned.as_str()), ("state", "all"), ("per_page", "100")];
-        let answer = self.client.for_repository(repository).get(&["pulls"], &query).await?;
-        let found: Vec<PullRequestBody> = answer.json()?;
-        // A server that does not filter by head gives all of them.
-        let ours = |pull: &PullRequestBody| {
-            let same_repository = |head: &HeadRepositoryBody| {
-                head.full_name.parse().is_ok_and(|name: RepositoryName| name == *repository)
-            };
-            pull.head.branch == head && pull.head.repo.as_ref().is_some_and(same_repository)
-        };
-        Ok(found.into_iter().filter(ours).map(PullRequest::from).collect())
+        pulls::of_branch(self.at(repository), repository, head).await
+    }
+
+    async fn pull_request(&self, repository: &RepositoryName, number: u64) -> Result<PullRequestDetails> {
+        pulls::read(self.at(repository), repository, number).await
+    }
+
+    async fn files_of_pull_request(&self, repository: &RepositoryName, number: u64) -> Result<Vec<String>> {
+        pulls::files(self.at(repository), number).await
+    }
+
+    async fn update_pull_request(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<()> {
+        pulls::update(self.at(repository), number, body).await
+    }
+
+    async fn reviews(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Review>> {
+        reviews::list(self.at(repository), number).await
+    }
+
+    async fn create_review(
+        &self,
+        repository: &RepositoryName,
+        number: u64,
+        review: &NewReview,
+    ) -> Result<Review> {
+        reviews::create(self.at(repository), number, review).await
+    }
+
+    async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
+        contents::file(self.at(repository), path, at).await
+    }
+
+    async fn files_below(
+        &self,
+        repository: &RepositoryName,
+        folder: &str,
+        at: &CommitSha,
+    ) -> Result<Vec<String>> {
+        contents::below(self.at(repository), folder, at).await
+    }
+
+    async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
+        repositories::labels(self.at(repository)).await
+    }
+
+    async fn create_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()> {
+        repositories::create_label(self.at(repository), label).await
+    }
+
+    async fn update_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()> {
+        repositories::update_label(self.at(repository), label).await
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -32,7 +32,9 @@ pub struct Thread {
 /// What an event tells about a pull request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pull {
-    /// Head commit.
+    /// Head commit; none where the event does not tell: an event about the issue side of a pull
+    /// request, such as a comment on it, tells neither head nor branches. `from_fork` is true
+    /// then, until the code host was asked.
     pub head: Option<CommitSha>,
     /// Head branch.
     pub branch: Option<String>,
@@ -157,7 +159,7 @@ pub enum Happening {
     ReviewDismissed {
         /// The pull request.
         on: Thread,
-        /// The review.
+        /// The review. What it said before is not told: its verdict is `Commented`.
         review: Review,
     },
     /// A branch was pushed to.
@@ -231,6 +233,10 @@ pub struct Event {
     pub action: Option<String>,
     /// Repository in the body.
     pub repository: Option<RepositoryName>,
+    /// Its id at the code host, which a new name or owner does not change.
+    pub repository_id: Option<u64>,
+    /// Its default branch, where the event tells.
+    pub default_branch: Option<String>,
     /// App installation in the body.
     pub installation: Option<u64>,
     /// Who did it.

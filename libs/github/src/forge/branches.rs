@@ -1,0 +1,83 @@
+//! Branches, and what differs between commits.
+
+use domain::names::CommitSha;
+use forge::{ForgeError, Result};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::client::Scope;
+
+/// Files GitHub names in a comparison; one that has more looks like one that has as many.
+const MAX_COMPARED_FILES: usize = 300;
+
+#[derive(Deserialize)]
+struct RefBody {
+    object: ObjectBody,
+}
+
+#[derive(Deserialize)]
+struct ObjectBody {
+    sha: CommitSha,
+}
+
+#[derive(Deserialize)]
+struct ComparisonBody {
+    status: String,
+    files: Option<Vec<ChangedFileBody>>,
+}
+
+/// A file in a comparison or a pull request.
+#[derive(Deserialize)]
+pub(super) struct ChangedFileBody {
+    filename: String,
+    previous_filename: Option<String>,
+}
+
+impl ChangedFileBody {
+    /// Every path; a renamed file counts under both names.
+    pub(super) fn paths(files: Vec<Self>) -> Vec<String> {
+        files.into_iter().flat_map(|f| [Some(f.filename), f.previous_filename]).flatten().collect()
+    }
+}
+
+fn segments<'a>(first: &[&'a str], branch: &'a str) -> Vec<&'a str> {
+    first.iter().copied().chain(["heads"]).chain(branch.split('/')).collect()
+}
+
+pub(super) async fn head(repository: Scope<'_>, branch: &str) -> Result<Option<CommitSha>> {
+    match repository.get(&segments(&["git", "ref"], branch), &[]).await {
+        Ok(answer) => Ok(Some(answer.json::<RefBody>()?.object.sha)),
+        Err(ForgeError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) async fn create(repository: Scope<'_>, branch: &str, at: &CommitSha) -> Result<()> {
+    let body = json!({ "ref": format!("refs/heads/{branch}"), "sha": at });
+    repository.post(&["git", "refs"], &body).await.map(drop)
+}
+
+pub(super) async fn advance(repository: Scope<'_>, branch: &str, to: &CommitSha) -> Result<()> {
+    let body = json!({ "sha": to, "force": false });
+    repository.patch(&segments(&["git", "refs"], branch), &body).await.map(drop)
+}
+
+pub(super) async fn changed_paths(
+    repository: Scope<'_>,
+    base: &CommitSha,
+    head: &CommitSha,
+) -> Result<Option<Vec<String>>> {
+    let range = format!("{base}...{head}");
+    // The files come with the first page of commits, whatever its size.
+    let query = [("per_page", "1"), ("page", "1")];
+    let answer = match repository.get(&["compare", &range], &query).await {
+        Ok(answer) => answer,
+        // One of them is gone, or they have no history in common.
+        Err(ForgeError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let body: ComparisonBody = answer.json()?;
+    let goes_on = matches!(body.status.as_str(), "ahead" | "identical");
+    let files = body.files.filter(|files| goes_on && files.len() < MAX_COMPARED_FILES);
+    Ok(files.map(ChangedFileBody::paths))
+}
