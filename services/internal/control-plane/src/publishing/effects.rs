@@ -34,8 +34,10 @@ pub(crate) enum Effect {
     RemoveLabel { number: i64, label: String },
     /// Labels go on.
     AddLabels { number: i64, labels: Vec<String> },
-    /// A small sign.
+    /// A small sign on an issue.
     React { number: i64, reaction: Reaction },
+    /// A small sign on a comment.
+    ReactToComment { number: i64, comment: i64, reaction: Reaction },
     /// Blobs, tree and commit of the run's changeset.
     Commit { message: String },
     /// A branch at that commit; the first free of `name`, `name-2`, ….
@@ -54,6 +56,7 @@ impl Effect {
             Self::RemoveLabel { .. } => "remove_label",
             Self::AddLabels { .. } => "add_labels",
             Self::React { .. } => "react",
+            Self::ReactToComment { .. } => "react_to_comment",
             Self::Commit { .. } => "commit",
             Self::Branch { .. } => "branch",
             Self::PullRequest { .. } => "pull_request",
@@ -69,6 +72,7 @@ impl Effect {
             Self::RemoveLabel { .. } => Step::CallRemoveLabel,
             Self::AddLabels { .. } => Step::CallAddLabels,
             Self::React { .. } => Step::CallReact,
+            Self::ReactToComment { .. } => Step::CallReactToComment,
             Self::Commit { .. } => Step::CallCommit,
             Self::Branch { .. } => Step::CallBranch,
             Self::PullRequest { .. } => Step::CallPullRequest,
@@ -82,6 +86,7 @@ impl Effect {
             Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Comment { .. }
             | Self::SoleComment { .. } => true,
             Self::StatusComment { .. }
@@ -94,7 +99,7 @@ impl Effect {
     /// How long it is tried.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
         match self {
-            Self::React { .. } => retry::NICETY,
+            Self::React { .. } | Self::ReactToComment { .. } => retry::NICETY,
             Self::StatusComment { .. }
             | Self::Comment { .. }
             | Self::SoleComment { .. }
@@ -115,7 +120,8 @@ impl Effect {
             | Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
-            | Self::React { .. } => false,
+            | Self::React { .. }
+            | Self::ReactToComment { .. } => false,
         }
     }
 
@@ -129,6 +135,7 @@ impl Effect {
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
             | Self::PullRequest { .. } => Duration::ZERO,
@@ -145,6 +152,7 @@ impl Effect {
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
             | Self::PullRequest { .. } => Duration::ZERO,

@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use domain::{
     ids::Id,
     names::{CommitSha, RepositoryName},
     rights::Permission,
+    stage::Stage,
 };
 use forge::ForgeError;
-use prompts::{CommentText, EarlierWork, IssueText, PromptContext};
+use prompts::{CommentText, EarlierWork, IssueText, PromptContext, RenderedPrompt};
 use sqlx::types::Json;
 
 use super::{
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     App, checkpoints,
     objects::Kind,
-    projects::store::by_id,
+    projects::store::{Repository, by_id},
     steps::{self, Step},
 };
 
@@ -27,7 +29,7 @@ const ASKED_AUTHORS: usize = 20;
 
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotPrepared {
+pub(crate) enum NotPrepared {
     /// May pass: try again, not before what the code host asked for.
     #[error("{why}")]
     Later { why: String, at_least: Option<Duration> },
@@ -80,68 +82,6 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
         });
     }
     let repository = by_id(&app.db, run.repository_id).await?;
-    let name = &repository.name;
-    let number = u64::try_from(run.issue_number).unwrap_or_default();
-    let stage = &run.definition;
-    let branch = async {
-        match &repository.default_branch {
-            Some(branch) => Ok(branch.clone()),
-            None => app.forge.repository(name).await.map(|r| r.default_branch),
-        }
-    };
-    let issue = async {
-        match &run.issue {
-            Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot {
-                title: i.title,
-                body: i.body,
-                author: i.author,
-                url: i.html_url,
-            }),
-        }
-    };
-    let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
-    let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
-    let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
-    let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
-    let head = match base_to_go_on_from(app, run, name).await? {
-        Some(base) => base,
-        None => app
-            .forge
-            .branch_head(name, &branch)
-            .await
-            .map_err(|e| of_forge("The branch cannot be read", &e))?
-            .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?,
-    };
-
-    let identity = app.forge.identity().await.unwrap_or_default();
-    let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
-    let mut texts = Vec::new();
-    for comment in comments {
-        // Only what stood there when the run was asked for, and not what we wrote ourselves.
-        let ours =
-            comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
-        if ours || comment.created_at > run.received_at || comment.updated_at > run.received_at {
-            continue;
-        }
-        let author = comment.author.to_lowercase();
-        if !permissions.contains_key(&author) && permissions.len() < ASKED_AUTHORS {
-            // Not knowing leaves the comment out; it does not stop the run.
-            permissions.insert(author.clone(), app.forge.permission(name, &comment.author).await.ok());
-        }
-        let permission = permissions.get(&author).copied().flatten();
-        let by_author_of_issue = comment.author.eq_ignore_ascii_case(&issue.author);
-        if by_author_of_issue || permission.is_some_and(|p| p >= Permission::Write) {
-            texts.push(CommentText {
-                author: comment.author,
-                permission: permission.map(|p| p.to_string()),
-                created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
-                body: comment.body,
-            });
-        }
-    }
-    let author_permission =
-        permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
     let earlier = input_changeset(app, run)
         .await
         .map_err(|e| NotPrepared::later(format!("what the earlier attempt changed cannot be read: {e}")))?
@@ -149,27 +89,17 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
             let path = |f: domain::changeset::FileChange| String::from_utf8_lossy(&f.path).into_owned();
             EarlierWork::new(changeset.base.to_string(), changeset.files.into_iter().map(path).collect())
         });
-    let delimiter: [u8; 8] = app.ids.bytes();
-    let context = PromptContext {
-        repository: name.to_string(),
-        base_branch: branch.clone(),
-        base_sha: head.to_string(),
-        issue: IssueText {
-            number,
-            title: issue.title.clone(),
-            body: issue.body.clone(),
-            author: issue.author.clone(),
-            author_permission,
-        },
-        comments: texts,
-        stage_role: stage.role.clone(),
+    let wanted = Wanted {
+        run: run.id.to_string(),
+        repository: &repository,
+        issue: u64::try_from(run.issue_number).unwrap_or_default(),
+        snapshot: run.issue.clone(),
+        definition: &run.definition,
+        received_at: run.received_at,
+        pin: base_to_go_on_from(app, run, &repository.name).await?,
         earlier,
-        write_scope: stage.write_scope.clone(),
-        delimiter: hex::encode(delimiter),
-        run_id: run.id.to_string(),
     };
-    let rendered = prompts::render(&stage.template, &context)
-        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    let Made { branch, head, issue, prompt: rendered } = make(app, wanted).await?;
     let key = app
         .objects
         .put(run.project, Kind::Prompt, rendered.text.clone().into_bytes())
@@ -197,6 +127,125 @@ pub(super) async fn prepare(app: &App, run: &Run) -> Result<Prepared, NotPrepare
     }
     steps::commit(tx, Step::RunPrepared).await?;
     Ok(Prepared { base_sha: head, base_branch: branch, prompt: rendered.text })
+}
+
+/// What a prompt is made for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The run's id, or words in its place.
+    pub(crate) run: String,
+    pub(crate) repository: &'a Repository,
+    pub(crate) issue: u64,
+    /// The issue as it was when the run was asked for; `None`: as it is now.
+    pub(crate) snapshot: Option<IssueSnapshot>,
+    pub(crate) definition: &'a Stage,
+    /// What came later is left out.
+    pub(crate) received_at: DateTime<Utc>,
+    /// The commit to work on; `None`: the branch's head.
+    pub(crate) pin: Option<CommitSha>,
+    pub(crate) earlier: Option<EarlierWork>,
+}
+
+/// A prompt and what it was made from.
+#[derive(Debug)]
+struct Made {
+    branch: String,
+    head: CommitSha,
+    issue: IssueSnapshot,
+    prompt: RenderedPrompt,
+}
+
+/// The prompt a run would get now; nothing is written.
+pub(crate) async fn preview(app: &App, wanted: Wanted<'_>) -> Result<String, NotPrepared> {
+    Ok(make(app, wanted).await?.prompt.text)
+}
+
+/// Gathers what a run may read, and renders its prompt.
+async fn make(app: &App, wanted: Wanted<'_>) -> Result<Made, NotPrepared> {
+    let Wanted { run, repository, issue: number, snapshot, definition: stage, received_at, pin, earlier } =
+        wanted;
+    let name = &repository.name;
+    let branch = async {
+        match &repository.default_branch {
+            Some(branch) => Ok(branch.clone()),
+            None => app.forge.repository(name).await.map(|r| r.default_branch),
+        }
+    };
+    let issue = async {
+        match snapshot {
+            Some(issue) => Ok(issue),
+            None => app.forge.issue(name, number).await.map(|i| IssueSnapshot {
+                title: i.title,
+                body: i.body,
+                author: i.author,
+                url: i.html_url,
+            }),
+        }
+    };
+    let (branch, issue, comments) = futures::join!(branch, issue, app.forge.comments(name, number));
+    let branch = branch.map_err(|e| of_forge("The repository cannot be read", &e))?;
+    let issue = issue.map_err(|e| of_forge("The issue cannot be read", &e))?;
+    let comments = comments.map_err(|e| of_forge("The comments cannot be read", &e))?;
+    let head = match pin {
+        Some(base) => base,
+        None => app
+            .forge
+            .branch_head(name, &branch)
+            .await
+            .map_err(|e| of_forge("The branch cannot be read", &e))?
+            .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))?,
+    };
+
+    let identity = app.forge.identity().await.unwrap_or_default();
+    let mut permissions: HashMap<String, Option<Permission>> = HashMap::new();
+    let mut texts = Vec::new();
+    for comment in comments {
+        // Only what stood there when the run was asked for, and not what we wrote ourselves.
+        let ours =
+            comment.author.eq_ignore_ascii_case(&identity) && comment.body.starts_with("<!-- callboard:");
+        if ours || comment.created_at > received_at || comment.updated_at > received_at {
+            continue;
+        }
+        let author = comment.author.to_lowercase();
+        if !permissions.contains_key(&author) && permissions.len() < ASKED_AUTHORS {
+            // Not knowing leaves the comment out; it does not stop the run.
+            permissions.insert(author.clone(), app.forge.permission(name, &comment.author).await.ok());
+        }
+        let permission = permissions.get(&author).copied().flatten();
+        let by_author_of_issue = comment.author.eq_ignore_ascii_case(&issue.author);
+        if by_author_of_issue || permission.is_some_and(|p| p >= Permission::Write) {
+            texts.push(CommentText {
+                author: comment.author,
+                permission: permission.map(|p| p.to_string()),
+                created_at: comment.created_at.format("%Y-%m-%d %H:%M UTC").to_string(),
+                body: comment.body,
+            });
+        }
+    }
+    let author_permission =
+        permissions.get(&issue.author.to_lowercase()).copied().flatten().map(|p| p.to_string());
+    let delimiter: [u8; 8] = app.ids.bytes();
+    let context = PromptContext {
+        repository: name.to_string(),
+        base_branch: branch.clone(),
+        base_sha: head.to_string(),
+        issue: IssueText {
+            number,
+            title: issue.title.clone(),
+            body: issue.body.clone(),
+            author: issue.author.clone(),
+            author_permission,
+        },
+        comments: texts,
+        stage_role: stage.role.clone(),
+        earlier,
+        write_scope: stage.write_scope.clone(),
+        delimiter: hex::encode(delimiter),
+        run_id: run,
+    };
+    let rendered = prompts::render(&stage.template, &context)
+        .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    Ok(Made { branch, head, issue, prompt: rendered })
 }
 
 /// The commit of the checkpoint a retry goes on from, while it can be fetched.
