@@ -7,7 +7,9 @@ mod explain;
 mod outbox;
 mod output;
 mod pause;
+mod policy;
 mod prompts;
+mod repo;
 mod run;
 mod up;
 mod worker;
@@ -69,7 +71,13 @@ enum Command {
     /// Changes on the code host that were given up: list, retry, drop.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
-    /// What agents are asked: check the prompts of a project.
+    /// Repositories: bring their labels up to date.
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// A project's rules: check its files, simulate an event.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// What agents are asked: check a project's prompts, see what a run would get.
     #[command(subcommand)]
     Prompts(prompts::PromptsCommand),
 }
@@ -148,7 +156,11 @@ impl Cli {
             Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
-            Command::Prompts(command) => command.run(self.output),
+            Command::Repo(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Policy(command) => command.run(config.as_ref(), self.output).await,
+            Command::Prompts(command) => command.run(config.as_ref(), self.output).await,
         }
     }
 }

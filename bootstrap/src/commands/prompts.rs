@@ -8,10 +8,12 @@ use std::{
 
 use ::prompts::{Library, PROJECT_FOLDER, Problem, Template, is_template};
 use clap::Subcommand;
+use proto::admin::RenderPromptRequest;
 use serde::Serialize;
 
 use super::{
     CommandError, Result,
+    connection::Connection,
     output::{Format, complain, plain, print, table},
 };
 
@@ -24,6 +26,18 @@ pub(crate) enum PromptsCommand {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
+    /// The prompt a run would get now; nothing is started.
+    Render {
+        /// The issue.
+        #[arg(long)]
+        issue: u64,
+        /// The stage.
+        #[arg(long)]
+        stage: String,
+        /// owner/name; absent: the only one of the configuration.
+        #[arg(long)]
+        repository: Option<String>,
+    },
 }
 
 /// What was checked, and what is wrong.
@@ -34,8 +48,18 @@ struct Report {
 }
 
 impl PromptsCommand {
-    pub(crate) fn run(self, format: Format) -> Result<ExitCode> {
+    pub(crate) async fn run(self, config: Option<&PathBuf>, format: Format) -> Result<ExitCode> {
         match self {
+            Self::Render { issue, stage, repository } => {
+                let connection = Connection::open(config)?;
+                let request =
+                    RenderPromptRequest { repository: repository.unwrap_or_default(), issue, stage };
+                let done = connection.client().render_prompt(request).await;
+                let rendered = done.map_err(|s| connection.explain(&s))?.into_inner();
+                // As it is: it is for reading, and for comparing byte by byte.
+                print(format, &rendered, |rendered| rendered.prompt.clone())?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Check { dir } => {
                 if !dir.is_dir() {
                     let dir = dir.display();

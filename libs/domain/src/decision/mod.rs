@@ -5,6 +5,7 @@ mod event;
 mod facts;
 #[cfg(test)]
 mod hostile_tests;
+mod limits;
 mod release;
 mod rules;
 
@@ -16,6 +17,7 @@ pub use facts::{
     Admission, ApprovalRecord, Facts, OpenDiscussion, Parameter, Record, RepositoryStanding, ResultRecord,
     RunRef,
 };
+pub use limits::Limits;
 pub use release::decide_release;
 use rules::Trace;
 pub use rules::{decide, needs_permission};

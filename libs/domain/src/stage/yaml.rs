@@ -23,8 +23,9 @@ pub(super) fn read(text: &str) -> Result<Value, String> {
     }
     let left = Cell::new(MOST_VALUES);
     let seed = Limited { left: &left, depth: DEEPEST };
-    seed.deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| super::plain(&error.to_string()))
+    let read = seed.deserialize(serde_yaml::Deserializer::from_str(text));
+    // The parser repeats names of the file, and its words end up in a comment.
+    read.map_err(|error| super::plain(&error.to_string()).replace(['@', '#', '<'], "?"))
 }
 
 /// Reads one value and pays for it; what an anchor repeats is paid for each time.

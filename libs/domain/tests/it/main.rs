@@ -2,4 +2,6 @@
 //! documentation that is made of them.
 
 mod documents;
+mod histories;
 mod stages_file;
+mod table;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    decision::Reason,
+    decision::{Reason, Start},
     ids::{Id, RunId},
     names::{CommitSha, RepositoryName},
     run::RunKind,
-    stage::Stage,
+    stage::{Policy, Stage},
 };
 use forge::{ForgeError, PullRequestDetails};
 use prompts::{
-    AskedBy, EarlierWork, IssueText, Library, Limits, PromptContext, PullRequestText, RenderedPrompt, Request,
+    AskedBy, EarlierWork, IssueText, Limits, PromptContext, PullRequestText, RenderedPrompt, Request,
 };
 use sqlx::types::Json;
 
@@ -21,6 +21,7 @@ use super::{
     pinning::{Pin, pin},
     reading,
     store::{self, IssueSnapshot, Run, RunError},
+    templates,
 };
 use crate::{
     App, checkpoints,
@@ -31,7 +32,7 @@ use crate::{
 
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotPrepared {
+pub(crate) enum NotPrepared {
     /// May pass: try again, not before what the code host asked for.
     #[error("{why}")]
     Later { why: String, at_least: Option<Duration> },
@@ -186,6 +187,36 @@ struct Made {
     prompt: RenderedPrompt,
 }
 
+/// The prompt a run would get now; nothing is written.
+pub(crate) async fn preview(
+    app: &App,
+    repository: &Repository,
+    start: &Start,
+    policy: &Policy,
+    asked_by: AskedBy,
+) -> Result<String, NotPrepared> {
+    let stage = policy.get(&start.stage);
+    let definition =
+        stage.ok_or_else(|| NotPrepared::Never(format!("There is no stage `{}`.", start.stage)))?;
+    let wanted = Wanted {
+        run: "(not started)".to_owned(),
+        repository,
+        kind: start.kind,
+        stage: &start.stage,
+        definition,
+        language: &policy.language,
+        issue: start.issue,
+        pull: start.pull,
+        snapshot: None,
+        received_at: app.clock.now(),
+        asked_by,
+        base: None,
+        earlier: None,
+        session: false,
+    };
+    Ok(make(app, &wanted).await?.prompt.text)
+}
+
 /// Gathers what a run may read, and renders its prompt.
 async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
     let (name, stage) = (&wanted.repository.name, wanted.definition);
@@ -256,7 +287,8 @@ async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
         delimiter: hex::encode(delimiter),
         run_id: wanted.run.clone(),
     };
-    let prompt = Library::built_in()
+    let library = templates::of_project(app, name, &pin.steering).await?;
+    let prompt = library
         .render(&request, &context)
         .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
     Ok(Made { pin, issue, prompt })

@@ -17,7 +17,7 @@ const LISTED_RULES: usize = 40;
 
 /// What our records say about an issue or pull request: its runs, the newest first, and its
 /// results.
-pub(in crate::publishing) fn answer_status(runs: &[Run], record: &Record, mark: &str) -> String {
+pub(crate) fn answer_status(runs: &[Run], record: &Record, mark: &str) -> String {
     let mut text = format!("{mark}\n**Callboard** · status\n");
     if runs.is_empty() {
         text.push_str("\nNo run was asked for here yet.\n");
@@ -81,22 +81,22 @@ fn words(run: &Run) -> String {
 
 /// A decision to be explained.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::publishing) struct Explained<'a> {
+pub(crate) struct Explained<'a> {
     /// "issues.labeled"
-    pub(in crate::publishing) subject: &'a str,
-    pub(in crate::publishing) actor: Option<&'a str>,
-    pub(in crate::publishing) decided_at: DateTime<Utc>,
+    pub(crate) subject: &'a str,
+    pub(crate) actor: Option<&'a str>,
+    pub(crate) decided_at: DateTime<Utc>,
     /// "start", "reject"
-    pub(in crate::publishing) decision: &'a str,
+    pub(crate) decision: &'a str,
     /// Its code.
-    pub(in crate::publishing) reason: &'a str,
-    pub(in crate::publishing) rule: &'a str,
-    pub(in crate::publishing) remedy: &'a str,
-    pub(in crate::publishing) trace: &'a [Looked],
+    pub(crate) reason: &'a str,
+    pub(crate) rule: &'a str,
+    pub(crate) remedy: &'a str,
+    pub(crate) trace: &'a [Looked],
 }
 
 /// The newest decision that was more than taking note, with every rule that was looked at.
-pub(in crate::publishing) fn answer_explain(explained: Option<&Explained<'_>>, mark: &str) -> String {
+pub(crate) fn answer_explain(explained: Option<&Explained<'_>>, mark: &str) -> String {
     let Some(explained) = explained else {
         return format!("{mark}\n**Callboard** · why\n\nNothing was decided here yet.\n");
     };

@@ -3,10 +3,12 @@
 //!
 //! Text of people and agents goes through `neutralise` here, and is censored where it is stored.
 
+mod answers;
 mod checked;
 mod discussion;
 mod phases;
 mod phrases;
+mod preview;
 mod pull_request;
 mod rejection;
 mod report;
@@ -15,11 +17,6 @@ mod revised;
 mod status;
 mod steps;
 
-#[cfg_attr(not(test), expect(dead_code, reason = "its commands are not taken yet"))]
-mod answers;
-#[cfg_attr(not(test), expect(dead_code, reason = "its label is not taken yet"))]
-mod preview;
-
 #[cfg(test)]
 mod gallery;
 #[cfg(test)]
@@ -27,8 +24,7 @@ mod samples;
 
 use domain::ids::{DecisionId, RunId};
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "see their modules"))]
-pub(super) use self::{
+pub(crate) use self::{
     answers::{Explained, answer_explain, answer_status},
     preview::{Preview, preview},
     rejection::put_back,

@@ -12,18 +12,18 @@ const PROMPT_CHARS: usize = 50_000;
 
 /// What would be started.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::publishing) struct Preview<'a> {
-    pub(in crate::publishing) decided: &'a Decided,
-    pub(in crate::publishing) stage: &'a str,
-    pub(in crate::publishing) definition: &'a Stage,
+pub(crate) struct Preview<'a> {
+    pub(crate) decided: &'a Decided,
+    pub(crate) stage: &'a str,
+    pub(crate) definition: &'a Stage,
     /// The prompt, or why there is none.
-    pub(in crate::publishing) prompt: Result<&'a str, &'a str>,
+    pub(crate) prompt: Result<&'a str, &'a str>,
     /// What the agent could use.
-    pub(in crate::publishing) tools: &'a [&'a str],
+    pub(crate) tools: &'a [&'a str],
 }
 
 /// Decision, prompt, tools and limits; all but the decision is folded.
-pub(in crate::publishing) fn preview(preview: &Preview<'_>, mark: &str) -> String {
+pub(crate) fn preview(preview: &Preview<'_>, mark: &str) -> String {
     let Preview { decided, stage, definition, prompt, tools } = *preview;
     let mut text = format!(
         "{mark}\n**Callboard** · preview of {} · nothing was started\n\nIt would start: {}\n",

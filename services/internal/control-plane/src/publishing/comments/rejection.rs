@@ -5,7 +5,7 @@ use domain::decision::{Decided, Decision};
 use super::phrases::name;
 
 /// Why nothing was started. Rules and remedies are sentences of ours.
-pub(in crate::publishing) fn rejection(decided: &Decided, mark: &str) -> String {
+pub(crate) fn rejection(decided: &Decided, mark: &str) -> String {
     let mut text = format!("{mark}\n**Callboard** · nothing was started\n\n{}\n", decided.rule);
     if !decided.remedy.is_empty() {
         text.push_str(&format!("\n**Next:** {}\n", decided.remedy));
@@ -21,8 +21,7 @@ pub(in crate::publishing) fn rejection(decided: &Decided, mark: &str) -> String 
 }
 
 /// Why labels were put as our records have them.
-#[cfg_attr(not(test), expect(dead_code, reason = "labels are not kept yet"))]
-pub(in crate::publishing) fn put_back(decided: &Decided, mark: &str) -> String {
+pub(crate) fn put_back(decided: &Decided, mark: &str) -> String {
     let mut text = format!("{mark}\n**Callboard** · labels put right\n\n{}\n", decided.rule);
     if let Decision::KeepLabels { add, remove, .. } = &decided.decision {
         let put = add.iter().map(|label| format!("{} is back on", name(label)));
