@@ -16,6 +16,7 @@ use super::{
     connection::Connection,
     output::{Format, complain, plain, print, table},
 };
+use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PromptsCommand {
@@ -48,7 +49,7 @@ struct Report {
 }
 
 impl PromptsCommand {
-    pub(crate) async fn run(self, config: Option<&PathBuf>, format: Format) -> Result<ExitCode> {
+    pub(crate) async fn run(self, config: Option<&Config>, format: Format) -> Result<ExitCode> {
         match self {
             Self::Render { issue, stage, repository } => {
                 let connection = Connection::open(config)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use domain::stage::Stages;
+use domain::stage::Policy;
 use prompts::{EarlierWork, Kind, Language, Library, PromptContext, PromptError, Request};
 
 use crate::data::dev;
@@ -112,7 +112,7 @@ fn the_library_that_comes_with_the_product_has_no_mistake() {
 
 #[test]
 fn every_template_and_role_of_the_built_in_stages_exists() {
-    for (name, stage) in Stages::built_in().stages {
+    for (name, stage) in Policy::built_in().stages {
         for (kind, language) in Kind::ALL.iter().flat_map(|kind| Language::ALL.map(|it| (*kind, it))) {
             let request = Request { template: &stage.template, role: &stage.role, kind, language };
             let ctx = PromptContext { pull_request: review().pull_request, ..PromptContext::sample() };
