@@ -52,14 +52,14 @@ pub(crate) async fn open(
     Ok(())
 }
 
-/// Ends the one that is open.
+/// Ends the one that is open; says whether one was.
 pub(crate) async fn end(
     tx: &mut PgConnection,
     app: &App,
     repository: &Repository,
     issue: i64,
     actor: &str,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let ended = sqlx::query!(
         "update discussions set closed_at = $3 where repository_id = $1 and issue_number = $2 and closed_at is null",
         repository.id.uuid(),
@@ -68,10 +68,11 @@ pub(crate) async fn end(
     )
     .execute(&mut *tx)
     .await?;
-    if ended.rows_affected() == 1 {
+    let was_open = ended.rows_affected() == 1;
+    if was_open {
         record(tx, app, repository, issue, actor, "discussion.ended").await?;
     }
-    Ok(())
+    Ok(was_open)
 }
 
 async fn record(

@@ -1,7 +1,5 @@
 //! The labels a repository's rules name, made at the code host for people to pick from.
 
-use std::collections::BTreeSet;
-
 use domain::stage::{Policy, Reasoning, StageKind};
 use forge::{ForgeError, LabelDefinition};
 use serde_json::json;
@@ -9,7 +7,7 @@ use serde_json::json;
 use super::{Unread, current};
 use crate::{
     App, audit,
-    projects::store::{Repository, rules},
+    projects::store::Repository,
     steps::{self, Step, around},
 };
 
@@ -54,7 +52,7 @@ pub(crate) enum NotSynced {
 }
 
 /// Every label of the rules, with its colour and description.
-fn definitions(policy: &Policy, models: &BTreeSet<String>) -> Vec<LabelDefinition> {
+fn definitions(policy: &Policy) -> Vec<LabelDefinition> {
     let label = |name: String, color: &str, description: &str| LabelDefinition {
         name,
         color: color.to_owned(),
@@ -103,7 +101,7 @@ fn definitions(policy: &Policy, models: &BTreeSet<String>) -> Vec<LabelDefinitio
         let text = format!("The model is asked to think with {} effort.", level.as_str());
         all.push(label(format!("{}{}", names.reasoning, level.as_str()), REASONING, &text));
     }
-    for model in models {
+    for model in policy.ceilings.models.iter().flatten() {
         all.push(label(format!("{}{model}", names.model), MODEL, &format!("Asks for the model {model}.")));
     }
     all
@@ -118,14 +116,13 @@ pub(crate) async fn sync_labels(
     dry_run: bool,
 ) -> Result<Vec<(LabelDefinition, Outcome)>, NotSynced> {
     let policy = current(app, repository).await?;
-    let allowed = rules(&app.db, repository.project).await?.ceilings.models.unwrap_or_default();
     let failed = |label: &str| {
         let label = format!("{} of {}", label, repository.name);
         move |error| NotSynced::Forge { label, error }
     };
     let there = app.forge.labels(&repository.name).await.map_err(failed("The labels"))?;
     let mut synced = Vec::new();
-    for wanted in definitions(&policy, &allowed) {
+    for wanted in definitions(&policy) {
         let found = there.iter().find(|label| label.name.eq_ignore_ascii_case(&wanted.name));
         let same = found.map(|label| {
             label.color.eq_ignore_ascii_case(&wanted.color) && label.description == wanted.description
@@ -170,12 +167,16 @@ pub(crate) async fn sync_labels(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use domain::stage::Ceilings;
+
     use super::*;
 
     #[test]
     fn every_label_has_one_definition_that_github_takes() {
-        let models = BTreeSet::from(["gpt-5".to_owned()]);
-        let all = definitions(&Policy::built_in(), &models);
+        let models = Some(BTreeSet::from(["gpt-5".to_owned()]));
+        let all = definitions(&Policy::of_project(None, &Ceilings { models, ..Ceilings::default() }));
         let names: BTreeSet<String> = all.iter().map(|label| label.name.to_lowercase()).collect();
         assert_eq!(names.len(), all.len());
         for name in [

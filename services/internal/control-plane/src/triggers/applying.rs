@@ -147,7 +147,7 @@ async fn carry_out(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunErro
         Decision::Cancel { run } => cancel(tx, case, run.as_deref()).await,
         Decision::EndDiscussion { issue } => {
             discussions::end(tx, app, repository, signed(*issue), case.actor).await?;
-            end_of_discussion(tx, case, *issue).await
+            end_of_discussion(tx, case).await
         }
         Decision::KeepLabels { number, add, remove } => {
             let place = case.place(*number);
@@ -183,7 +183,7 @@ async fn preview(tx: &mut PgConnection, case: &Case<'_>, start: &Start) -> Resul
 
 /// Cancels a run; when its issue ended, what waits behind it and the issue's discussion end too.
 async fn cancel(tx: &mut PgConnection, case: &Case<'_>, run: Option<&str>) -> Result<(), RunError> {
-    let Case { app, repository, decided, record, .. } = *case;
+    let Case { decided, record, .. } = *case;
     let named = run.or_else(|| record.under_way.as_ref().map(|run| run.id.as_str()));
     let ended = decided.reason == Reason::IssueEnded;
     let mut wanted: Vec<&str> = Vec::new();
@@ -197,13 +197,13 @@ async fn cancel(tx: &mut PgConnection, case: &Case<'_>, run: Option<&str>) -> Re
         starting::cancel(tx, case, id, &reason).await?;
     }
     if let (true, Some(issue)) = (ended, case.event.happening.number()) {
-        discussions::end(tx, app, repository, signed(issue), case.actor).await?;
+        starting::end_discussion(tx, case, issue).await?;
     }
     Ok(())
 }
 
 /// The runs of a discussion end with it.
-async fn end_of_discussion(tx: &mut PgConnection, case: &Case<'_>, _issue: u64) -> Result<(), RunError> {
+async fn end_of_discussion(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {
     let runs = [&case.record.behind, &case.record.under_way];
     for run in runs.into_iter().flatten().filter(|run| run.kind == RunKind::Discussion) {
         starting::cancel(tx, case, &run.id, "the discussion was ended").await?;

@@ -62,6 +62,19 @@ pub(super) async fn cancel(
     }
 }
 
+/// Ends the discussion of an issue, and takes the label off that says there is one.
+pub(super) async fn end_discussion(
+    tx: &mut PgConnection,
+    case: &Case<'_>,
+    issue: u64,
+) -> Result<(), RunError> {
+    if discussions::end(tx, case.app, case.repository, signed(issue), case.actor).await? {
+        let label = std::slice::from_ref(&case.asked.policy.labels.discussion);
+        publishing::change_labels(tx, case.app, case.place(issue), &[], label).await?;
+    }
+    Ok(())
+}
+
 /// Starts a run.
 pub(super) async fn start(tx: &mut PgConnection, case: &Case<'_>, start: &Start) -> Result<(), RunError> {
     let (app, policy) = (case.app, &case.asked.policy);
@@ -76,7 +89,7 @@ pub(super) async fn start(tx: &mut PgConnection, case: &Case<'_>, start: &Start)
     }
     match start.kind {
         RunKind::Work | RunKind::Revise => {
-            discussions::end(tx, app, case.repository, issue, case.actor).await?;
+            end_discussion(tx, case, start.issue).await?;
         }
         RunKind::Discussion => {
             discussions::open(tx, app, case.repository, issue, case.actor).await?;
