@@ -10,6 +10,8 @@ fn labeled(label: &str, login: &str) -> Event {
         name: "issues".to_owned(),
         action: Some("labeled".to_owned()),
         repository: None,
+        repository_id: None,
+        default_branch: None,
         installation: None,
         actor: Some(Account { login: login.to_owned(), is_bot: false }),
         happening: Happening::Labeled {

@@ -63,6 +63,7 @@ pub(super) fn run(state: RunState, message: &str) -> Run {
         language: "en".to_owned(),
         chain: 0,
         steering_sha: None,
+        review_base_sha: None,
         state,
         message: message.to_owned(),
         actor: "mona".to_owned(),
@@ -119,6 +120,7 @@ pub(super) fn attempt(number: i32, state: AttemptState, message: &str) -> Attemp
         message: message.to_owned(),
         summary: Some("Added a greeting for the moon.".to_owned()),
         restored_from: None,
+        session_from: None,
         start_note: String::new(),
         leased_at: after(leased),
         running_at: ran.then(|| after(leased + 2)),
@@ -164,7 +166,7 @@ pub(super) fn about(attempts: Vec<Attempt>, publication: Option<Publication>) ->
         publication,
         pause: None,
         asked: Asked { how: How::Label, url },
-        policy: Policy::built_in(),
+        policy: Policy::built_in().into(),
     }
 }
 
