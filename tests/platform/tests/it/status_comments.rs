@@ -80,7 +80,7 @@ async fn nothing_is_refreshed_while_the_code_host_has_us_wait() {
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     until_at_work_for(&world, issue, 0).await;
-    world.clock.advance(TimeDelta::seconds(50));
+    world.clock.advance(TimeDelta::seconds(30));
     world.github.fault(Fault::Refuse(429), "POST /repos/{owner}/{repo}/issues/{number}/comments", 1);
     world.label(world.issue("Refused", ""), "run:nothing");
     let refused =
@@ -88,7 +88,7 @@ async fn nothing_is_refreshed_while_the_code_host_has_us_wait() {
     world.until("a refusal", refused).await;
     // An answer on another issue tells that the publisher has gone on since, before and after it
     // would have been time.
-    for seconds in [0, 20] {
+    for seconds in [0, 35] {
         world.clock.advance(TimeDelta::seconds(seconds));
         let other = world.issue("Told", "");
         world.label(other, "run:nothing");
