@@ -3,6 +3,8 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
+use webhook_simulator::Fault;
+
 use crate::harness::{REPOSITORY, World};
 
 /// Times the status comments of an issue were written or edited.
@@ -67,5 +69,35 @@ async fn a_long_run_is_refreshed_and_no_more_often_than_it_is_news() {
     let (writes, slow) = (writes(&world, issue), began.elapsed().as_secs() / 60);
     assert!(writes >= 8 && writes as u64 <= 9 + slow, "{writes}");
     assert!(!world.comments(issue)[0].contains("so far"), "{}", world.comments(issue)[0]);
+    world.end().await;
+}
+
+/// The code host has us wait because of something else: what would only be a refresh waits too.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_refreshed_while_the_code_host_has_us_wait() {
+    let world = World::start().await;
+    let issue = world.scripted_issue("Take your time", &json!([{ "print": "working" }, { "hang": true }]));
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    until_at_work_for(&world, issue, 0).await;
+    world.clock.advance(TimeDelta::seconds(30));
+    world.github.fault(Fault::Refuse(429), "POST /repos/{owner}/{repo}/issues/{number}/comments", 1);
+    world.label(world.issue("Refused", ""), "run:nothing");
+    let refused =
+        |g: &webhook_simulator::Simulator| g.request_log().iter().any(|r| r.status == 429).then_some(());
+    world.until("a refusal", refused).await;
+    // An answer on another issue tells that the publisher has gone on since, before and after it
+    // would have been time.
+    for seconds in [0, 35] {
+        world.clock.advance(TimeDelta::seconds(seconds));
+        let other = world.issue("Told", "");
+        world.label(other, "run:nothing");
+        world.until("an answer", |g| (!g.comments(REPOSITORY, other).is_empty()).then_some(())).await;
+    }
+    assert!(world.comments(issue)[0].contains("under a minute so far"), "{}", world.comments(issue)[0]);
+    world.clock.advance(TimeDelta::seconds(61));
+    until_at_work_for(&world, issue, 1).await;
+    world.cancel(&run.id).await.expect("cancelled");
+    world.finished(&run.id).await;
     world.end().await;
 }
