@@ -4,6 +4,7 @@ use domain::{
     decision::{Decided, Decision, Event, Happening, Question, Reason, Record, RepositoryChange, Start},
     ids::{DecisionId, RunId},
     run::RunKind,
+    stage::Meaning,
 };
 use forge::Reaction;
 use sqlx::PgConnection;
@@ -275,6 +276,7 @@ async fn reject(
     let number = case.event.happening.number();
     if let (Reason::ParameterNotAllowed, Happening::Labeled { on, label }) =
         (decided.reason, &case.event.happening)
+        && matches!(case.asked.policy.labels.meaning(label), Some(Meaning::Model(_) | Meaning::Reasoning(_)))
     {
         // It comes off; until then it is known whose it is.
         let setter = Some((case.actor, app.clock.now()));
