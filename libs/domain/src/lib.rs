@@ -19,3 +19,4 @@ pub mod review;
 pub mod rights;
 pub mod run;
 pub mod stage;
+pub mod tick;

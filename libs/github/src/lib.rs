@@ -5,6 +5,7 @@ mod client;
 mod commit;
 mod failure;
 mod forge;
+pub mod link;
 pub mod payload;
 pub mod webhook;
 

@@ -92,6 +92,8 @@ steps! {
     EffectRetried = "effect_retried",
     /// A person drops an effect that was given up.
     EffectDropped = "effect_dropped",
+    /// The status comment of a run whose agent works is to be brought up to date.
+    StatusRefreshed = "status_refreshed",
     /// The status comment is written or edited at the code host.
     CallStatusComment = "call_status_comment",
     /// Another comment is written at the code host.

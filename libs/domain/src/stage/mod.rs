@@ -1,6 +1,7 @@
 //! Stages: what a label starts, as data.
 
 mod labels;
+mod next;
 mod policy;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use labels::{Labels, Meaning};
+pub use next::Next;
 pub use policy::{Broken, Ceilings, Off, Policy, PolicyError};
 
 use crate::rights::Permission;

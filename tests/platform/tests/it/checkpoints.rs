@@ -18,12 +18,6 @@ use telemetry::address::Address;
 use crate::harness::{REPOSITORY, Setup, World, filtered, story::Story};
 
 /// Snapshots of what is said about a checkpoint.
-fn said() -> insta::Settings {
-    let mut settings = filtered();
-    settings.add_filter(r"taken \d\d:\d\d UTC", "taken TIME UTC");
-    settings
-}
-
 /// Steps that edit in every way there is, and end only when they go on from there.
 fn edits() -> Value {
     json!([
@@ -137,7 +131,7 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
         .skip_while(|line| !line.starts_with("attempt"))
         .take_while(|line| line.starts_with("attempt") || line.starts_with(' '))
         .collect();
-    said().bind(|| {
+    filtered().bind(|| {
         insta::assert_snapshot!("goes_on", comment(issue));
         insta::assert_snapshot!("run_get", attempts.join("\n"));
     });
@@ -147,7 +141,7 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
     while !comment(idle_issue).contains("Attempt 2 starts afresh") {
         assert!(Instant::now() < patience, "{}", comment(idle_issue));
     }
-    said().bind(|| insta::assert_snapshot!("starts_afresh", comment(idle_issue)));
+    filtered().bind(|| insta::assert_snapshot!("starts_afresh", comment(idle_issue)));
     assert_eq!(story.callboard(&["run", "cancel", &idle]).0, 0);
     story.until_final(&idle);
 }
@@ -210,7 +204,7 @@ async fn a_retry_goes_on_from_the_run_it_retries() {
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
     let diff = world.github.pull_request_diff(REPOSITORY, pull.number).await.expect("a diff");
     assert!(diff.contains("+untracked") && diff.contains("+went on"), "{diff}");
-    said().bind(|| insta::assert_snapshot!("a_retry_goes_on", second.attempts[0].start_note));
+    filtered().bind(|| insta::assert_snapshot!("a_retry_goes_on", second.attempts[0].start_note));
 
     world.end().await;
 }
@@ -249,7 +243,7 @@ async fn a_retry_starts_afresh_where_it_must() {
         world.cancel(&again).await.expect("cancelled");
         world.finished(&again).await;
     }
-    said().bind(|| insta::assert_snapshot!("retries_start_afresh", notes.join("\n")));
+    filtered().bind(|| insta::assert_snapshot!("retries_start_afresh", notes.join("\n")));
     world.end().await;
 }
 
@@ -280,7 +274,7 @@ async fn a_checkpoint_that_cannot_be_restored_is_said() {
         comments.into_iter().map(|c| c.body).find(|body| body.contains("could not be restored"))
     };
     let comment = world.until("the comment", told).await;
-    said().bind(|| insta::assert_snapshot!("could_not_be_restored", comment));
+    filtered().bind(|| insta::assert_snapshot!("could_not_be_restored", comment));
     let detail = world.get(&run.id).await;
     assert_eq!(detail.attempts[1].restored_from, "");
     let kinds: Vec<_> = detail.events.iter().map(|event| event.kind.as_str()).collect();

@@ -25,6 +25,8 @@ enum Story {
     Label,
     /// The agent hangs, and a person cancels.
     Cancel,
+    /// The agent works for long, and a person cancels.
+    LongWork,
     /// The agent fails, and a person retries.
     Retry,
     /// The agent hangs until its time is over.
@@ -101,6 +103,7 @@ fn story_of(step: Step) -> Story {
         Step::RestoreDecided => Story::Restore,
         Step::RestoreFailed => Story::RestoreFails,
         Step::RunCancelled => Story::Cancel,
+        Step::StatusRefreshed => Story::LongWork,
         Step::RunRetried => Story::Retry,
         Step::RunReleased => Story::Release,
         Step::WorkPaused | Step::WorkResumed => Story::Pause,
@@ -130,6 +133,7 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         Story::TooMuchOutput => json!({ "executor": { "local": { "output_mib": 1 } } }),
         Story::Label
         | Story::Cancel
+        | Story::LongWork
         | Story::Retry
         | Story::RunnerDies
         | Story::LateWord
@@ -160,12 +164,15 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             "succeeded"
         }
-        Story::Cancel => {
+        Story::Cancel | Story::LongWork => {
             let issue =
                 site.issue("Take your time", Some(&json!([{ "print": "working" }, { "hang": true }])));
             site.label(issue, "run:dev");
             let run = site.run_of(issue).await;
             site.until_said(&run, "working").await;
+            if story == Story::LongWork {
+                site.until_refreshed(&run).await;
+            }
             // After a crash the first call may have been the one that did it.
             drop(site.cancel(&run).await);
             "cancelled"

@@ -25,5 +25,6 @@ mod payloads;
 mod processes;
 mod refusals;
 mod retention;
+mod status_comments;
 mod transcripts;
 mod two_of_each;

@@ -78,6 +78,7 @@ const ROWS: &[(i64, &str)] = &[
         20_261_122_000_003,
         "update runs set review_base_sha = 'a'; update attempts set session_from = attempt_id;",
     ),
+    (20_261_122_000_004, "update runs set asked_url = 'https://github.com/o/r/issues/7#issuecomment-1';"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use domain::{
 use sqlx::PgConnection;
 
 use super::{
+    about::about,
     comments::{self, Released},
     effects::{Effect, insert_for_run},
     move_publication,
@@ -63,7 +64,7 @@ pub(crate) async fn publish(
         Verdict::Publish => {
             move_publication(tx, app, run, PublicationState::Checking, PublicationState::Publishing).await?;
             runs::event(tx, app, run.id, "checked", "The changeset passed the checks.").await?;
-            Ok(send(tx, app, run, attempt, changeset, None).await?)
+            send(tx, app, run, attempt, changeset, None).await
         }
         Verdict::Hold(findings) => {
             keep_findings(tx, id, &findings).await?;
@@ -108,8 +109,9 @@ pub(super) async fn send(
     attempt: &Attempt,
     changeset: &Changeset,
     released: Option<&Released<'_>>,
-) -> sqlx::Result<()> {
+) -> Result<(), RunError> {
     let summary = attempt.summary.as_deref().unwrap_or_default();
+    let about = about(&mut *tx, app, run).await?;
     let commit = Effect::Commit { message: comments::commit_message(run) };
     let effects = match (run.kind, run.pull_request, &run.base_branch) {
         // What it says on the pull request follows when the branch is there.
@@ -121,11 +123,11 @@ pub(super) async fn send(
             Effect::Branch { name: comments::branch(run) },
             Effect::PullRequest {
                 title: comments::title(run),
-                body: comments::pull_request(run, summary, changeset, released),
+                body: comments::pull_request(run, &about, summary, changeset, released),
             },
         ],
     };
-    insert_for_run(tx, app, run, effects).await
+    Ok(insert_for_run(tx, app, run, effects).await?)
 }
 
 async fn keep_findings(

@@ -2,6 +2,7 @@
 //! every change in the outside world is an effect row, committed together with the state
 //! that wants it and applied by the publisher.
 
+mod about;
 mod applying;
 mod changesets;
 mod comments;
@@ -14,6 +15,7 @@ mod publisher;
 mod recording;
 mod release;
 mod reviewing;
+mod tick;
 
 use domain::{
     decision::Decided,
@@ -36,9 +38,9 @@ pub(crate) use self::{
     reviewing::{Reviewed, post_answer, post_review},
 };
 use crate::{
-    App, audit, pauses,
+    App, audit,
     projects::store::Repository,
-    runs::{self, Run, RunError},
+    runs::{Run, RunError},
 };
 
 /// Brings a run's status comment up to date with the run as it is in this transaction.
@@ -46,17 +48,8 @@ pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> R
     if !is_told(run) {
         return Ok(());
     }
-    let attempts = runs::attempts(&mut *tx, run.id).await?;
-    let publication = publication(&mut *tx, run.id).await?;
-    let pause = match run.state {
-        RunState::Queued => pauses::of(&mut *tx, run).await?,
-        RunState::Active
-        | RunState::Waiting(_)
-        | RunState::Succeeded
-        | RunState::Failed(_)
-        | RunState::Cancelled => None,
-    };
-    let body = comments::status(run, attempts.last(), publication.as_ref(), pause.as_ref(), &app.notes);
+    let about = about::about(&mut *tx, app, run).await?;
+    let body = comments::status(run, &about, &app.notes, app.clock.now());
     let effect = Effect::StatusComment { issue: run.thread(), body };
     Ok(insert_for_run(tx, app, run, [effect]).await?)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     changeset::Finding,
-    ids::{Id, PublicationId, RunId},
+    ids::{AttemptId, Id, PublicationId, RunId},
     names::CommitSha,
     run::PublicationState,
 };
@@ -17,11 +17,16 @@ use crate::runs::RunError;
 #[derive(Clone, Debug)]
 pub(crate) struct Publication {
     pub(crate) id: PublicationId,
+    /// The attempt whose result it is.
+    pub(crate) attempt: AttemptId,
     pub(crate) state: PublicationState,
     pub(crate) findings: Vec<Finding>,
     pub(crate) branch: Option<String>,
     pub(crate) commit: Option<CommitSha>,
+    pub(crate) pull_request_number: Option<i64>,
     pub(crate) pull_request_url: Option<String>,
+    /// When it was checked.
+    pub(crate) created_at: DateTime<Utc>,
     pub(crate) published_at: Option<DateTime<Utc>>,
     pub(crate) changeset_key: Option<String>,
     /// Head of the branch when it had moved in files of the changeset.
@@ -36,8 +41,8 @@ pub(crate) async fn publication(
     run: RunId,
 ) -> Result<Option<Publication>, RunError> {
     let row = sqlx::query!(
-        r#"select p.publication_id, p.state, p.findings as "findings: Json<Vec<Finding>>", p.branch, p.commit_sha, p.pull_request_url, p.published_at,
-                  a.changeset_key, p.head_moved_to, p.released_by
+        r#"select p.publication_id, p.state, p.findings as "findings: Json<Vec<Finding>>", p.branch, p.commit_sha, p.pull_request_number,
+                  p.pull_request_url, p.created_at, p.published_at, p.attempt_id, a.changeset_key, p.head_moved_to, p.released_by
            from publications p join attempts a using (attempt_id) where p.run_id = $1
            order by a.number desc limit 1"#,
         run.uuid()
@@ -51,12 +56,15 @@ pub(crate) async fn publication(
         };
         Ok(Publication {
             id: PublicationId::from_uuid(r.publication_id),
+            attempt: AttemptId::from_uuid(r.attempt_id),
             state: PublicationState::parse(&r.state)
                 .ok_or_else(|| damaged(format!("state {} is not one", r.state)))?,
             findings: r.findings.0,
             branch: r.branch,
             commit: sha(r.commit_sha)?,
+            pull_request_number: r.pull_request_number,
             pull_request_url: r.pull_request_url,
+            created_at: r.created_at,
             published_at: r.published_at,
             changeset_key: r.changeset_key,
             head_moved_to: sha(r.head_moved_to)?,

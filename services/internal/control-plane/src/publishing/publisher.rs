@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use domain::{
     ids::Id,
     run::{RunState, Waiting},
@@ -16,6 +17,7 @@ use super::{
     effects::{self, Effect, End, Made, Pending, after},
     recording::record,
     say_status,
+    tick::tick,
 };
 use crate::{
     App,
@@ -46,6 +48,7 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
     let mut wake = app.wake.subscribe(Topic::Effects);
     let mut busy = HashSet::new();
     let mut under_way = FuturesUnordered::new();
+    let mut limited_until = DateTime::<Utc>::MIN_UTC;
     loop {
         wake.mark_unchanged();
         if ended.is_cancelled() {
@@ -54,24 +57,26 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
             return Ok(());
         }
         leads.still().await?;
+        tick(app, app.clock.now(), limited_until).await?;
         for effect in effects::due(&app.db, app.clock.now()).await? {
             let lane = effect.run.map_or_else(|| effect.id.uuid(), Id::uuid);
             if under_way.len() < AT_ONCE && busy.insert(lane) {
-                under_way.push(async move {
-                    attempt(app, effect).await;
-                    lane
-                });
+                under_way.push(async move { (lane, attempt(app, effect).await) });
             }
         }
         tokio::select! {
-            Some(lane) = under_way.next() => { busy.remove(&lane); }
+            Some((lane, limited)) = under_way.next() => {
+                busy.remove(&lane);
+                limited_until = limited_until.max(limited.unwrap_or(limited_until));
+            }
             () = news(&mut wake, SWEEP) => {}
             () = ended.cancelled() => {}
         }
     }
 }
 
-async fn attempt(app: &App, pending: Pending) {
+/// Until when the code host wants us to wait, where it said so.
+async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
     let kind = pending.effect.kind();
     let now = app.clock.now();
     let known_at = after(now, pending.effect.in_doubt_for(app.forge.list_lag()));
@@ -86,12 +91,17 @@ async fn attempt(app: &App, pending: Pending) {
         Ok(false) => Ok(()),
         Err(error) => Err(error.into()),
     };
-    let Err(failure) = result else { return };
+    let failure = result.err()?;
+    let limited = match &failure {
+        Failure::Forge(ForgeError::Limited { retry_after }) => Some(after(app.clock.now(), *retry_after)),
+        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
+    };
     if let Err(error) = give_up_or_retry(app, &pending, &failure).await {
         tracing::warn!(effect_id = %pending.id, kind, error = %telemetry::logging::chain(&error), "cannot record how an effect ended; it is tried again");
         // Postgres is away: do not spin.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    limited
 }
 
 /// Tries again, skips what is nice to have, or gives up with a sentence.

@@ -9,8 +9,10 @@ use forge::{Comment, PullRequestDetails, Review};
 use sqlx::PgConnection;
 
 use super::{
+    about::about,
     applying::{Applied, read_changeset, sole_comment},
-    comments, drop_pending,
+    comments::{self, Released},
+    drop_pending,
     effects::{self, Effect, End, Made, Pending},
     head, move_publication,
     publication::{self, note_made},
@@ -189,24 +191,24 @@ async fn published(
     };
     let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", &message).await?;
     let mut effects = Vec::new();
-    let publication = publication::publication(&mut *tx, run.id).await?;
-    if let Some(attempt) = runs::attempts(&mut *tx, run.id).await?.pop()
-        && let Some(publication) = publication
-        && let Some(key) = &publication.changeset_key
+    let about = about(&mut *tx, app, &run).await?;
+    if let Some(attempt) = about.attempts.last()
+        && let Some(publication) = &about.publication
+        && let Some(key) = publication.changeset_key.as_deref()
     {
         runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
         match read_changeset(app, key).await {
             Ok(changeset) => {
                 if run.kind == RunKind::Revise {
-                    effects.push(Effect::UpdatePullRequest {
-                        number,
-                        block: comments::revised_block(&run, &attempt, &changeset, &publication),
-                        mark: comments::mark_of_run(run.id),
-                    });
+                    let by = publication.released_by.as_deref();
+                    let released = by.map(|by| Released { by, reason: "", publication });
+                    let said = attempt.summary.as_deref().unwrap_or_default();
+                    let block = comments::revised_block(&run, &about, said, &changeset, released.as_ref());
+                    effects.push(Effect::UpdatePullRequest { number, block });
                 }
                 effects.push(Effect::Comment {
                     number,
-                    body: comments::report(&run, &attempt, &changeset),
+                    body: comments::report(&run, &about, attempt, &changeset),
                     mark: comments::mark_of_report(run.id),
                 });
             }

@@ -9,6 +9,7 @@ use domain::{
 use sqlx::PgConnection;
 
 use super::{
+    about::about,
     comments,
     effects::{Effect, insert_for_run},
     say_status,
@@ -79,7 +80,8 @@ pub(crate) async fn post_review(
         Some(problem) => format!("_{problem}_\n\n{summary}"),
         None => summary,
     };
-    let effect = Effect::Review { number, head, said, findings, mark: comments::mark_of_run(run.id) };
+    let mark = comments::mark_of_review(run.id);
+    let effect = Effect::Review { number, head, said, findings, mark };
     Ok(insert_for_run(tx, app, run, [effect]).await?)
 }
 
@@ -99,10 +101,11 @@ pub(crate) async fn post_answer(
         return say_status(tx, app, &run).await;
     }
     let run = runs::move_run(tx, app, run, RunState::Succeeded, "platform", "Answered.").await?;
+    let about = about(&mut *tx, app, &run).await?;
     let effect = Effect::Comment {
         number: run.issue_number,
-        body: comments::discussion_answer(&run, answer, app.clock.now()),
-        mark: comments::mark_of_run(run.id),
+        body: comments::discussion_answer(&run, &about, answer),
+        mark: comments::mark_of_answer(run.id),
     };
     Ok(insert_for_run(tx, app, &run, [effect]).await?)
 }

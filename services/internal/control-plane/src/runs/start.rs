@@ -33,6 +33,17 @@ pub(crate) struct NewRun<'a> {
     pub(crate) chain: i32,
 }
 
+/// Where people see what a decision was about, when it was an event.
+async fn asked_at(tx: &mut PgConnection, decision: DecisionId) -> sqlx::Result<Option<String>> {
+    let body = sqlx::query_scalar!(
+        "select l.body from decisions d join deliveries l using (delivery_id) where d.decision_id = $1",
+        decision.uuid()
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(body.and_then(|body| github::link::link(&body)))
+}
+
 /// Queues a run with everything that belongs to it: its event, and the effects that tell people.
 pub(crate) async fn start(tx: &mut PgConnection, app: &App, new: &NewRun<'_>) -> Result<Run, RunError> {
     let id: RunId = app.ids.next();
@@ -50,12 +61,13 @@ pub(crate) async fn start(tx: &mut PgConnection, app: &App, new: &NewRun<'_>) ->
             })
         };
     let (behind, retry_of) = (referred(behind)?, referred(retry_of)?);
+    let asked_url = asked_at(&mut *tx, new.decision).await?;
     sqlx::query!(
         "insert into runs (run_id, project_id, repository_id, issue_number, stage, decision_id, retry_of, actor, state, message,
                            priority, trace_id, issue, received_at, created_at, available_at, kind, pull_request, continues,
-                           behind, definition, model, reasoning, language, chain)
+                           behind, definition, model, reasoning, language, chain, asked_url)
          values ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, $18, $19, $20,
-                 $21, $22, $23)",
+                 $21, $22, $23, $24)",
         id.uuid(),
         new.repository.project.uuid(),
         new.repository.id.uuid(),
@@ -79,6 +91,7 @@ pub(crate) async fn start(tx: &mut PgConnection, app: &App, new: &NewRun<'_>) ->
         reasoning.map(Reasoning::as_str),
         new.language,
         new.chain,
+        asked_url,
     )
     .execute(&mut *tx)
     .await?;

@@ -73,7 +73,7 @@ pub(crate) fn filtered() -> insta::Settings {
     settings.add_filter(r"sha256 `?[0-9a-f]{16}…?`?", "DIGEST");
     settings.add_filter(r"bubblewrap[^·|<\n]*", "ISOLATION ");
     settings.add_filter(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)", "TIME");
-    settings.add_filter(r"\| agent's time \| \d+ s \|", "| agent's time | N s |");
+    settings.add_filter(r"\b\d\d:\d\d( \(\+\d+ d\))?", "HH:MM");
     settings.add_filter(r"/tmp/[^\s`]+", "PATH");
     settings
 }

@@ -362,6 +362,19 @@ impl Site {
             .expect("Postgres answers");
     }
 
+    /// Waits until the status comment of a run was refreshed, as if it had worked for minutes.
+    pub(crate) async fn until_refreshed(&self, run: &str) {
+        let said = "select count(*) from effects where run_id = $1::uuid and kind = 'status_comment'";
+        let said = async || sqlx::query_scalar::<_, i64>(said).bind(run).fetch_one(&self.db).await.ok();
+        self.until("it to be said that the agent works", async || {
+            let worked = "update effects set created_at = created_at - interval '3 minutes'
+                          where run_id = $1::uuid and kind = 'status_comment' and state = 'done'";
+            drop(sqlx::query(worked).bind(run).execute(&self.db).await);
+            said().await.filter(|n| *n > 2)
+        })
+        .await;
+    }
+
     /// Waits until the first platform was killed so often.
     pub(crate) async fn until_killed(&self, times: u32) {
         self.until("a kill at the point", async || (self.platform().killed() >= times).then_some(())).await;

@@ -15,14 +15,12 @@ use super::{
 use crate::{
     App,
     projects::store::Repository,
-    publishing::{comments, effects::Pending, head, publication},
+    publishing::{about::about, comments, effects::Pending, head, publication},
     runs::{self, Run},
 };
 
 /// Our clock and the code host's may differ by this much.
 const SKEW: TimeDelta = TimeDelta::hours(1);
-/// Characters the text of a pull request may have at GitHub, with some to spare.
-const MOST_TEXT: usize = 65_000;
 
 /// The branch of an open pull request goes on to the run's commit: forward, or not at all.
 pub(super) async fn move_branch(
@@ -95,23 +93,18 @@ async fn ours_at(
     Ok(is_same_work(&found, &made, run.id).then_some(head))
 }
 
-/// Puts a block into the text of a pull request, once: it is looked for by its mark.
+/// Puts a block into the text of a pull request; one that is there, or has no room, is left out.
 pub(super) async fn add_to_text(
     app: &App,
     repository: &Repository,
     number: i64,
     block: &str,
-    mark: &str,
 ) -> Result<Applied, Failure> {
     let pull = app.forge.pull_request(&repository.name, unsigned(number)).await?;
-    if pull.body.contains(mark) {
-        return Ok(Applied::Done);
-    }
     let text = comments::with_block(&pull.body, block);
-    if text.chars().count() > MOST_TEXT {
-        return Ok(Applied::Pointless("the text of the pull request is full"));
+    if text != pull.body {
+        app.forge.update_pull_request(&repository.name, unsigned(number), &text).await?;
     }
-    app.forge.update_pull_request(&repository.name, unsigned(number), &text).await?;
     Ok(Applied::Done)
 }
 
@@ -157,9 +150,10 @@ pub(super) async fn review(
         ));
         BTreeMap::new()
     };
+    let about = about(&mut *app.db.acquire().await?, app, &run).await?;
     let with = |on_lines: &[&ReviewFinding], elsewhere: &[&ReviewFinding]| NewReview {
         head: wanted.head.clone(),
-        body: comments::review_body(&run, &said, wanted.findings, elsewhere),
+        body: comments::review_body(&run, &about, &said, wanted.findings, elsewhere),
         remarks: on_lines.iter().map(|finding| comments::remark(finding)).collect(),
     };
     let (on_lines, elsewhere) = divided(wanted.findings, &lines);

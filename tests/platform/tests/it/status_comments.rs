@@ -1,0 +1,71 @@
+//! The status comment while its run goes on: how often it is written, and what that costs.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use crate::harness::{REPOSITORY, World};
+
+/// Times the status comments of an issue were written or edited.
+fn writes(world: &World, issue: u64) -> usize {
+    let written = format!("/issues/{issue}/comments");
+    let log = world.github.request_log();
+    let of_status = |method: &str, path: &str| match method {
+        "POST" => path.ends_with(&written),
+        "PATCH" => path.contains("/issues/comments/"),
+        _ => false,
+    };
+    log.iter().filter(|r| of_status(&r.method, &r.path)).count()
+}
+
+/// Waits until the comment says that the agent works for that long at least.
+async fn until_at_work_for(world: &World, issue: u64, minutes: u64) {
+    let at_work = |g: &webhook_simulator::Simulator| {
+        let comment = g.comments(REPOSITORY, issue).pop()?.body;
+        let (before, _) = comment.split_once(" so far |")?;
+        let said = before.rsplit("| ").next()?;
+        let said = if said == "under a minute" { 0 } else { said.strip_suffix(" min")?.parse().ok()? };
+        (said >= minutes).then_some(())
+    };
+    world.until("the time at work", at_work).await;
+}
+
+/// Queued, working, done: nothing in between is worth a write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_run_writes_its_comment_three_times_at_most() {
+    let world = World::start().await;
+    let issue = world.issue("Say hello", "Please.");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.finished(&run.id).await;
+    let writes = writes(&world, issue);
+    assert!((1..=3).contains(&writes), "{writes}: {:#?}", world.github.request_counts());
+    world.end().await;
+}
+
+/// An agent that works for nearly an hour: its comment says for how long, at most once a minute
+/// and only when that is news.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_run_is_refreshed_and_no_more_often_than_it_is_news() {
+    let world = World::start().await;
+    let issue = world.scripted_issue("Take your time", &json!([{ "print": "working" }, { "hang": true }]));
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    until_at_work_for(&world, issue, 0).await;
+    let began = std::time::Instant::now();
+    // The first half of a minute is not news, the second makes one.
+    world.clock.advance(TimeDelta::seconds(30));
+    world.clock.advance(TimeDelta::seconds(31));
+    until_at_work_for(&world, issue, 1).await;
+    for minutes in [12, 23, 34, 45, 56] {
+        world.clock.advance(TimeDelta::minutes(11));
+        until_at_work_for(&world, issue, minutes).await;
+    }
+    assert_eq!(world.comments(issue).len(), 1);
+    world.cancel(&run.id).await.expect("cancelled");
+    world.finished(&run.id).await;
+    // Queued, working, cancelled, once for each time that was news, and for each minute of a slow machine.
+    let (writes, slow) = (writes(&world, issue), began.elapsed().as_secs() / 60);
+    assert!(writes >= 8 && writes as u64 <= 9 + slow, "{writes}");
+    assert!(!world.comments(issue)[0].contains("so far"), "{}", world.comments(issue)[0]);
+    world.end().await;
+}
