@@ -288,6 +288,7 @@ pub(crate) fn control_plane_settings(
         other_secrets: model_keys(config)?,
         notes,
         retention: config.retention.clone(),
+        limits: config.limits,
         clock: Arc::clone(&options.clock),
         ids: options.ids.clone(),
     })
@@ -314,6 +315,8 @@ fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
                 name: project.name.clone(),
                 repositories: repositories.collect::<anyhow::Result<_>>()?,
                 members: project.members.iter().map(|(login, role)| (login.clone(), *role)).collect(),
+                ceilings: project.ceilings.clone(),
+                bots: project.bots.clone(),
             })
         })
         .collect()

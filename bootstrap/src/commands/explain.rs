@@ -1,6 +1,6 @@
 //! `callboard explain`
 
-use proto::admin::{ExplainRequest, Explanation};
+use proto::admin::{ExplainRequest, Explanation, Looked};
 
 use super::{
     Result,
@@ -8,7 +8,19 @@ use super::{
     output::{Format, plain, print},
 };
 
-fn words(explanations: &[Explanation]) -> String {
+/// Every rule that was looked at, a line each.
+fn trace(rules: &[Looked]) -> String {
+    rules
+        .iter()
+        .map(|looked| {
+            let sign = if looked.passed { "✓" } else { "✗" };
+            let colon = if looked.found.is_empty() { "" } else { ": " };
+            format!("\n    {sign} {}{colon}{}", plain(&looked.rule), plain(&looked.found))
+        })
+        .collect()
+}
+
+pub(super) fn words(explanations: &[Explanation]) -> String {
     let one = |e: &Explanation| {
         let mut text = format!(
             "{}  {}  {}\n  {} ({})\n  {}",
@@ -24,6 +36,7 @@ fn words(explanations: &[Explanation]) -> String {
                 text.push_str(&format!("\n  {name}: {}", plain(value)));
             }
         }
+        text.push_str(&trace(&e.trace));
         text
     };
     explanations.iter().map(one).collect::<Vec<_>>().join("\n\n")

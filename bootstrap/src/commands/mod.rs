@@ -7,6 +7,9 @@ mod explain;
 mod outbox;
 mod output;
 mod pause;
+mod policy;
+mod prompts;
+mod repo;
 mod run;
 mod up;
 mod worker;
@@ -68,6 +71,15 @@ enum Command {
     /// Changes on the code host that were given up: list, retry, drop.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
+    /// Repositories: bring their labels up to date.
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// A project's rules: check its files, simulate an event.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Prompts: see what a run would get.
+    #[command(subcommand)]
+    Prompts(prompts::PromptsCommand),
 }
 
 /// What went wrong, for people, and the exit code.
@@ -142,6 +154,13 @@ impl Cli {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
             Command::Outbox(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Repo(command) => {
+                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+            }
+            Command::Policy(command) => command.run(config.as_ref(), self.output).await,
+            Command::Prompts(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
         }

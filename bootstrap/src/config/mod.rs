@@ -5,9 +5,11 @@ mod load;
 use std::{net::SocketAddr, path::PathBuf};
 
 use domain::{
+    decision::Limits,
     names::{ProjectName, RepositoryName},
     retention::Retention,
     rights::ProjectRole,
+    stage::Ceilings,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -54,6 +56,9 @@ pub struct Config {
     /// How long what is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// How much may be started.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// As root the system's place, otherwise the user's.
@@ -139,6 +144,12 @@ pub struct Project {
     /// Login to role.
     #[serde(default)]
     pub members: BTreeMap<String, ProjectRole>,
+    /// What its own files can only narrow.
+    #[serde(default)]
+    pub ceilings: Ceilings,
+    /// Logins of bots that may ask like people.
+    #[serde(default)]
+    pub bots: Vec<String>,
 }
 
 /// A repository.

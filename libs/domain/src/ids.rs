@@ -69,6 +69,10 @@ ids! {
     WorkerProcessId,
     /// One pause that stands.
     PauseId,
+    /// One approval of a result.
+    ApprovalId,
+    /// One discussion on an issue.
+    DiscussionId,
     /// One stored secret.
     SecretId,
 }

@@ -106,6 +106,8 @@ steps! {
     CallAddLabels = "call_add_labels",
     /// A reaction is made at the code host.
     CallReact = "call_react",
+    /// A reaction to a comment is made at the code host.
+    CallReactToComment = "call_react_to_comment",
     /// Blobs, tree and commit are made at the code host.
     CallCommit = "call_commit",
     /// A branch is made at the code host.
@@ -142,6 +144,12 @@ steps! {
     WorkPaused = "work_paused",
     /// A person lets it start again.
     WorkResumed = "work_resumed",
+    /// A project's rules are read from its default branch.
+    PolicyRead = "policy_read",
+    /// A label of a repository is made or changed at the code host, for `repo sync-labels`.
+    CallLabel = "call_label",
+    /// It is recorded that a repository's labels were brought up to date.
+    LabelsSynced = "labels_synced",
 }
 
 impl std::fmt::Display for Step {

@@ -1,7 +1,9 @@
-//! Chores of this repository, one command each: the demo, every test, the stored queries.
+//! Chores of this repository, one command each: the demo, every test, the stored queries, the
+//! generated pages.
 
 mod closing_lines;
 mod demo;
+mod docs;
 mod environment;
 mod install;
 mod sqlx;
@@ -23,6 +25,8 @@ enum Task {
     Test(test::Options),
     /// Refreshes the stored descriptions of the control plane's queries (.sqlx)
     Sqlx(sqlx::Options),
+    /// Writes the pages that are made of the code (docs/product)
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Sqlx(options) => sqlx::run(&options),
+        Task::Docs => docs::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 mod about_runs;
 mod event;
 mod facts;
+mod limits;
 mod release;
 mod rules;
 
@@ -14,6 +15,7 @@ pub use facts::{
     Admission, ApprovalRecord, Facts, OpenDiscussion, Parameter, Record, RepositoryStanding, ResultRecord,
     RunRef,
 };
+pub use limits::Limits;
 pub use release::decide_release;
 use rules::Trace;
 pub use rules::{decide, needs_permission};

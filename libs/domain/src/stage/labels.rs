@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, Reasoning, StageKind};
+use super::Reasoning;
 
 /// The names of labels, where a project calls them otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,58 @@ pub enum Meaning {
     Need(String),
 }
 
+/// Characters a label may have at GitHub.
+const LONGEST: usize = 50;
+/// Characters a stage's name may have.
+const LONGEST_STAGE: usize = 32;
+
 impl Labels {
+    /// Every name there is, as files write them.
+    pub(super) const NAMES: [&str; 8] =
+        ["run", "revise", "preview", "state", "need", "discussion", "model", "reasoning"];
+
+    /// Can every label be told from every other? Else why not, as part of a sentence.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let prefixes = [
+            ("run", &self.run),
+            ("state", &self.state),
+            ("need", &self.need),
+            ("model", &self.model),
+            ("reasoning", &self.reasoning),
+        ];
+        let begins = |text: &str, with: &str| text.to_lowercase().starts_with(&with.to_lowercase());
+        for (at, (name, prefix)) in prefixes.iter().enumerate() {
+            for (other, longer) in prefixes.iter().enumerate().filter(|(o, _)| *o != at).map(|(_, p)| p) {
+                if begins(longer, prefix) {
+                    return Err(format!(
+                        "`labels.{other}` begins like `labels.{name}`, so that their labels cannot be told apart"
+                    ));
+                }
+            }
+            if begins(&self.discussion, prefix) {
+                return Err(format!(
+                    "`labels.discussion` begins like `labels.{name}`, so that their labels cannot be told apart"
+                ));
+            }
+        }
+        for (name, suffix) in [("revise", &self.revise), ("preview", &self.preview)] {
+            if suffix.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-') {
+                return Err(format!(
+                    "`labels.{name}` begins with a sign that stage names may have; begin it with another, such as `:`"
+                ));
+            }
+            if self.run.chars().count() + LONGEST_STAGE + suffix.chars().count() > LONGEST {
+                return Err(format!(
+                    "`labels.run` and `labels.{name}` leave less than {LONGEST_STAGE} of a label's {LONGEST} characters to the stage"
+                ));
+            }
+        }
+        if self.revise.eq_ignore_ascii_case(&self.preview) {
+            return Err("`labels.revise` and `labels.preview` are the same".to_owned());
+        }
+        Ok(())
+    }
+
     /// What a label means; `None` when it is none of our business. Compared without regard to
     /// case, as GitHub does.
     pub fn meaning(&self, label: &str) -> Option<Meaning> {
@@ -124,21 +175,6 @@ impl Labels {
     /// `need:<name>`
     pub fn need_label(&self, name: &str) -> String {
         format!("{}{name}", self.need)
-    }
-}
-
-impl Policy {
-    /// The stages that `run:` labels start.
-    pub fn starting(&self) -> impl Iterator<Item = (&str, &super::Stage)> {
-        self.stages
-            .iter()
-            .filter(|(_, stage)| stage.kind == StageKind::Work)
-            .map(|(name, stage)| (name.as_str(), stage))
-    }
-
-    /// The stage of a kind that no `run:` label starts.
-    pub fn of_kind(&self, kind: StageKind) -> Option<(&str, &super::Stage)> {
-        self.stages.iter().find(|(_, stage)| stage.kind == kind).map(|(name, stage)| (name.as_str(), stage))
     }
 }
 

@@ -1,16 +1,24 @@
 //! Stages: what a label starts, as data.
 
+mod ceilings;
+mod fields;
+mod file;
 mod labels;
 mod next;
 mod policy;
+mod schema;
+mod yaml;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use ceilings::Ceilings;
+pub use fields::{FIELDS, Field, Holds};
 pub use labels::{Labels, Meaning};
 pub use next::Next;
-pub use policy::{Broken, Ceilings, Off, Policy, PolicyError};
+pub use policy::{Broken, Off, Policy};
+pub use schema::schema;
 
 use crate::rights::Permission;
 
@@ -194,6 +202,16 @@ const fn default_start() -> Permission {
 }
 const fn default_true() -> bool {
     true
+}
+
+/// What a file says, in a sentence: at most 300 plain characters of one line.
+fn plain(text: &str) -> String {
+    let plain = |c: char| match c {
+        '`' => '\'',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(plain).take(300).collect()
 }
 
 impl Stage {

@@ -1,16 +1,13 @@
-//! The stages of a project: those that come with the product, what the project changes, and
-//! what the operator allows.
+//! The rules a repository's labels go by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Labels, Stage};
+use super::{Ceilings, Labels, Stage, file};
 
 /// The rules a repository's labels go by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// By the name that follows `run:`.
+    /// By the name that follows `run:`; only what reads and may start here.
     pub stages: BTreeMap<String, Stage>,
     /// Named paths through the stages.
     pub profiles: BTreeMap<String, Vec<String>>,
@@ -27,7 +24,8 @@ pub struct Policy {
     pub ceilings: Ceilings,
     /// What the file asks for beyond the operator's ceilings, in sentences.
     pub clipped: Vec<String>,
-    /// Why the file as a whole does not read, in a sentence with line and column.
+    /// Why the file as a whole does not read, with line and column or the field's path, as part of
+    /// a sentence: "`version` is `2`; expected 1".
     pub problem: Option<String>,
 }
 
@@ -45,123 +43,27 @@ pub enum Off {
 pub struct Broken {
     /// `stages.translate.time_limit_minutes`
     pub field: String,
-    /// What is wrong and what is expected.
+    /// What is wrong and what is expected, as part of a sentence: "is `long`; expected a whole
+    /// number from 1 to 1440".
     pub problem: String,
-}
-
-/// What an operator allows a project's own files to ask for. Absent: as the product has it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ceilings {
-    /// The only stages that may start.
-    pub stages: Option<BTreeSet<String>>,
-    /// Least permission to start anything.
-    pub start: Option<crate::rights::Permission>,
-    /// The hardest a model may be asked to think.
-    pub reasoning: Option<super::Reasoning>,
-    /// `approver`: a person releases every changeset.
-    pub publication: Option<super::PublicationRule>,
-    /// The only models that may be asked for.
-    pub models: Option<BTreeSet<String>>,
-    /// Minutes an attempt may take.
-    pub time_limit_minutes: Option<u32>,
-    /// Bytes a changeset may have.
-    pub max_changeset_bytes: Option<u64>,
-    /// Files a changeset may have.
-    pub max_changeset_files: Option<usize>,
-    /// Lines a changeset may write.
-    pub max_changeset_lines: Option<usize>,
-    /// Priority in the queue.
-    pub priority: Option<i32>,
-}
-
-/// Why a stages file is not one.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
-    /// Not YAML, an unknown field, a wrong type: the parser's own words with line and column.
-    #[error("{0}")]
-    Syntax(#[from] serde_yaml::Error),
-    /// Well-formed, but it says something that cannot be.
-    #[error("{field}: {problem}")]
-    Value {
-        /// The path of the field.
-        field: String,
-        /// What is wrong and what is expected.
-        problem: String,
-    },
-}
-
-/// The file as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    version: u32,
-    #[serde(default)]
-    language: Option<String>,
-    #[serde(default)]
-    labels: Labels,
-    #[serde(default)]
-    profiles: BTreeMap<String, Vec<String>>,
-    stages: BTreeMap<String, Stage>,
 }
 
 impl Policy {
     /// The stages that come with the product.
-    ///
-    /// # Panics
-    /// Never in a released build: the built-in file is parsed by a test.
     pub fn built_in() -> Self {
-        Self::parse(include_str!("stages.yaml")).expect("the built-in stages.yaml is valid")
+        PRODUCT.clone()
     }
 
-    /// Reads and checks a whole stages file.
-    ///
-    /// # Errors
-    /// [`PolicyError`] names the line or the field.
-    pub fn parse(yaml: &str) -> Result<Self, PolicyError> {
-        let mut file: File = serde_yaml::from_str(yaml)?;
-        let value = |field: String, problem: &str| PolicyError::Value { field, problem: problem.to_owned() };
-        if file.version != 1 {
-            return Err(value("version".to_owned(), &format!("{} is not known; write 1", file.version)));
-        }
-        for (name, stage) in &mut file.stages {
-            let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-            if name.is_empty() || name.len() > 40 || !name.bytes().all(plain) {
-                return Err(value(
-                    format!("stages.{name}"),
-                    "use lower case letters, digits and dashes, at most 40",
-                ));
-            }
-            if !(1..=24 * 60).contains(&stage.time_limit_minutes) {
-                return Err(value(format!("stages.{name}.time_limit_minutes"), "expected 1 to 1440"));
-            }
-            for glob in &stage.write_scope {
-                globset::Glob::new(glob).map_err(|e| {
-                    value(format!("stages.{name}.write_scope"), &format!("`{glob}`: {}", e.kind()))
-                })?;
-            }
-            if stage.template.is_empty() {
-                stage.template.clone_from(name);
-            }
-        }
-        Ok(Self {
-            stages: file.stages,
-            profiles: file.profiles,
-            labels: file.labels,
-            language: file.language.unwrap_or_else(|| "en".to_owned()),
-            broken: BTreeMap::new(),
-            off: BTreeMap::new(),
-            ceilings: Ceilings::default(),
-            clipped: Vec::new(),
-            problem: None,
-        })
-    }
-
-    /// The stages of a project: its own file, where it has one, over those of the product, and
-    /// the operator's ceilings over both.
+    /// The stages of a project: its own `.callboard/stages.yaml`, where it has one, over those of
+    /// the product, and the operator's ceilings over both. Never fails: what does not read is in
+    /// `broken` and `problem`, and everything else holds.
     pub fn of_project(file: Option<&str>, ceilings: &Ceilings) -> Self {
-        let _ = (file, ceilings);
-        Self::built_in()
+        let product = &*PRODUCT;
+        let read = file.map_or_else(|| Ok(product.clone()), |text| file::over(product, text));
+        let mut policy = read.unwrap_or_else(|problem| Self { problem: Some(problem), ..product.clone() });
+        policy.ceilings = ceilings.clone();
+        ceilings.narrow(&mut policy, product);
+        policy
     }
 
     /// The stage of that name.
@@ -173,4 +75,33 @@ impl Policy {
     pub fn names(&self) -> Vec<&str> {
         self.stages.keys().map(String::as_str).collect()
     }
+
+    /// The stages that `run:` labels start.
+    pub fn starting(&self) -> impl Iterator<Item = (&str, &Stage)> {
+        self.stages
+            .iter()
+            .filter(|(_, stage)| stage.kind == super::StageKind::Work)
+            .map(|(name, stage)| (name.as_str(), stage))
+    }
+
+    /// The stage of a kind that no `run:` label starts.
+    pub fn of_kind(&self, kind: super::StageKind) -> Option<(&str, &Stage)> {
+        self.stages.iter().find(|(_, stage)| stage.kind == kind).map(|(name, stage)| (name.as_str(), stage))
+    }
 }
+
+/// The product's own stages; that they read without a word is a test.
+static PRODUCT: LazyLock<Policy> = LazyLock::new(|| {
+    let nothing = Policy {
+        stages: BTreeMap::new(),
+        profiles: BTreeMap::new(),
+        labels: Labels::default(),
+        language: "en".to_owned(),
+        broken: BTreeMap::new(),
+        off: BTreeMap::new(),
+        ceilings: Ceilings::default(),
+        clipped: Vec::new(),
+        problem: None,
+    };
+    file::over(&nothing, include_str!("stages.yaml")).unwrap_or(nothing)
+});

@@ -1,20 +1,24 @@
 //! What people and programs do on the stand-in: each one changes the state and makes the
 //! deliveries GitHub would make. Rights are checked by the callers.
 
-use domain::rights::Permission;
+mod comments;
+mod pulls;
+mod repositories;
+
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::{
-    git::{ZERO, diff::DiffStat},
     payload::{
-        self,
-        code::Push,
-        issue::{comment, issue, label, pull},
+        issue::{issue, label},
+        pull::pull,
+        repository,
     },
     refusal::Refusal,
-    world::{Comment, Hook, Issue, Label, Pull, Reaction, World},
+    world::{Hook, Issue, Label, Pull, World},
 };
+
+pub(crate) use self::pulls::{NewRemark, NewReview};
 
 /// Text longer than this is refused.
 const LONGEST_TEXT: usize = 65_536;
@@ -53,10 +57,11 @@ impl World {
             && repository
                 .issues
                 .values()
-                .any(|i| i.open && i.pull.as_ref().is_some_and(|p| p.head == new.head && p.base == new.base))
+                .any(|i| i.open && i.pull.as_ref().is_some_and(|p| p.is_of(&new.fork, &new.head, &new.base)))
         {
-            let message =
-                format!("A pull request already exists for {}:{}.", repository.name.owner(), new.head);
+            let owner = new.fork.as_deref().and_then(|key| key.split('/').next());
+            let owner = owner.unwrap_or_else(|| repository.name.owner());
+            let message = format!("A pull request already exists for {owner}:{}.", new.head);
             return Err(Refusal::custom("PullRequest", &message));
         }
         let number = repository.next_number();
@@ -91,6 +96,12 @@ impl World {
     ) -> Result<(), Refusal> {
         let now = self.now();
         let issue = self.issue_mut(key, number)?;
+        if edit.open == Some(true) && issue.pull.as_ref().is_some_and(|p| p.merge.is_some()) {
+            return Err(Refusal::custom(
+                "PullRequest",
+                "state cannot be changed. The pull request was merged.",
+            ));
+        }
         let mut changes = json!({});
         if let Some(title) = edit.title.filter(|t| *t != issue.title) {
             changes["title"] = json!({ "from": std::mem::replace(&mut issue.title, title) });
@@ -178,6 +189,7 @@ impl World {
         if name.trim().is_empty() {
             return Err(Refusal::invalid("Label", "name", "missing_field"));
         }
+        check_label(color, description.as_deref())?;
         let id = self.next_id();
         let repository = self.repository_mut(key)?;
         if repository.label(name).is_some() {
@@ -188,68 +200,65 @@ impl World {
         Ok(label)
     }
 
-    pub(crate) fn add_comment(
+    /// Changes a label of the repository, also where it is on.
+    pub(crate) fn update_label(
         &mut self,
         key: &str,
-        number: u64,
-        author: &str,
-        body: &str,
-    ) -> Result<u64, Refusal> {
-        check_text(body)?;
-        let (id, now) = (self.next_id(), self.now());
-        let issue = self.issue_mut(key, number)?;
-        let author = author.to_owned();
-        let comment =
-            Comment { id, author: author.clone(), body: body.to_owned(), created_at: now, updated_at: now };
-        issue.comments.push(comment);
-        issue.updated_at = now;
-        self.comment_event(key, id, "created", &author, None)?;
-        Ok(id)
-    }
-
-    pub(crate) fn edit_comment(
-        &mut self,
-        key: &str,
-        id: u64,
-        body: &str,
-        actor: &str,
-    ) -> Result<(), Refusal> {
-        check_text(body)?;
-        let now = self.now();
-        let comment = self.comment_mut(key, id)?;
-        comment.updated_at = now;
-        let from = std::mem::replace(&mut comment.body, body.to_owned());
-        let changes = json!({ "body": { "from": from } });
-        self.comment_event(key, id, "edited", actor, Some(("changes", changes)))
-    }
-
-    pub(crate) fn delete_comment(&mut self, key: &str, id: u64, actor: &str) -> Result<(), Refusal> {
-        self.comment_event(key, id, "deleted", actor, None)?;
-        for issue in self.repository_mut(key)?.issues.values_mut() {
-            issue.comments.retain(|c| c.id != id);
+        name: &str,
+        new_name: Option<String>,
+        color: Option<String>,
+        description: Option<String>,
+    ) -> Result<Label, Refusal> {
+        check_label(color.as_deref().unwrap_or("ededed"), description.as_deref())?;
+        let repository = self.repository_mut(key)?;
+        let taken = |new: &String| !new.eq_ignore_ascii_case(name) && repository.label(new).is_some();
+        if new_name.as_ref().is_some_and(taken) {
+            return Err(Refusal::invalid("Label", "name", "already_exists"));
         }
+        let found = repository.labels.iter_mut().find(|l| l.name.eq_ignore_ascii_case(name));
+        let label = found.ok_or_else(Refusal::not_found)?;
+        let before = label.name.clone();
+        label.name = new_name.unwrap_or_else(|| before.clone());
+        label.color = color.unwrap_or_else(|| label.color.clone());
+        label.description = description.or_else(|| label.description.clone());
+        let label = label.clone();
+        for on in repository.issues.values_mut().flat_map(|i| &mut i.labels).filter(|on| **on == before) {
+            on.clone_from(&label.name);
+        }
+        Ok(label)
+    }
+
+    /// Takes an issue away, with all that hangs on it.
+    pub(crate) fn delete_issue(&mut self, key: &str, number: u64, actor: &str) -> Result<(), Refusal> {
+        self.issue_event(key, number, "deleted", actor, None)?;
+        self.repository_mut(key)?.issues.remove(&number);
         Ok(())
     }
 
-    /// Reacts; true when it is new, false when it was there.
-    pub(crate) fn react(
+    /// Moves an issue to another repository, where it gets a number of its own.
+    pub(crate) fn transfer_issue(
         &mut self,
         key: &str,
         number: u64,
-        login: &str,
-        content: &str,
-    ) -> Result<(Reaction, bool), Refusal> {
-        if !payload::issue::CONTENTS.contains(&content) {
-            return Err(Refusal::invalid("Reaction", "content", "invalid"));
+        to: &str,
+        actor: &str,
+    ) -> Result<u64, Refusal> {
+        let mut moved = self.issue(key, number)?.1.clone();
+        if moved.pull.is_some() {
+            return Err(Refusal::custom("PullRequest", "A pull request cannot be transferred."));
         }
-        let (id, now) = (self.next_id(), self.now());
-        let issue = self.issue_mut(key, number)?;
-        if let Some(same) = issue.reactions.iter().find(|r| r.login == login && r.content == content) {
-            return Ok((same.clone(), false));
-        }
-        let reaction = Reaction { id, login: login.to_owned(), content: content.to_owned(), created_at: now };
-        issue.reactions.push(reaction.clone());
-        Ok((reaction, true))
+        (moved.id, moved.number) = (self.next_id(), self.repository_mut(to)?.next_number());
+        let there = moved.number;
+        self.repository_mut(to)?.issues.insert(there, moved);
+        let (new_repository, new_issue) = self.issue(to, there)?;
+        let changes = json!({
+            "new_issue": issue(self, new_repository, new_issue),
+            "new_repository": repository(self, new_repository),
+        });
+        self.issue_event(key, number, "transferred", actor, Some(("changes", changes)))?;
+        self.repository_mut(key)?.issues.remove(&number);
+        self.issue_event(to, there, "opened", actor, None)?;
+        Ok(there)
     }
 
     /// Makes a hook and pings it.
@@ -282,59 +291,6 @@ impl World {
         });
         self.ping(key, id, actor)?;
         Ok(id)
-    }
-
-    /// Records what a push did: a delivery, and news for the pull requests of the branch.
-    /// `stats` are the new numbers of those that are still there.
-    pub(crate) fn pushed(
-        &mut self,
-        key: &str,
-        push: &Push,
-        stats: &[(u64, DiffStat)],
-        actor: &str,
-    ) -> Result<(), Refusal> {
-        let now = self.now();
-        let repository = self.repository_mut(key)?;
-        repository.pushed_at = now;
-        let name = repository.name.clone();
-        let parts = payload::code::push(self, &name, push, actor);
-        self.emit(key, "push", None, actor, parts)?;
-        for number in self.pulls_of(key, &push.name)? {
-            if push.after == ZERO {
-                self.edit_issue(key, number, Edit { open: Some(false), ..Edit::default() }, actor)?;
-                continue;
-            }
-            let issue = self.issue_mut(key, number)?;
-            issue.updated_at = now;
-            if let Some(pull) = &mut issue.pull {
-                pull.head_sha.clone_from(&push.after);
-                if let Some((_, stat)) = stats.iter().find(|(n, _)| *n == number) {
-                    pull.stat = *stat;
-                }
-            }
-            let shas = Some(("before", json!(push.before)));
-            self.issue_event(key, number, "synchronize", actor, shas)?;
-        }
-        Ok(())
-    }
-
-    /// Open pull requests whose head is the ref.
-    pub(crate) fn pulls_of(&self, key: &str, reference: &str) -> Result<Vec<u64>, Refusal> {
-        let Some(branch) = reference.strip_prefix("refs/heads/") else { return Ok(Vec::new()) };
-        let issues = self.repository(key)?.issues.values();
-        let of_branch = |i: &&Issue| i.open && i.pull.as_ref().is_some_and(|p| p.head == branch);
-        Ok(issues.filter(of_branch).map(|i| i.number).collect())
-    }
-
-    /// May the account change this comment? Its author may, and who may write.
-    pub(crate) fn may_edit(&self, key: &str, author: &str, login: &str) -> Result<bool, Refusal> {
-        let repository = self.repository(key)?;
-        Ok(author == login || self.permission(repository, Some(login)) >= Permission::Write)
-    }
-
-    fn comment_mut(&mut self, key: &str, id: u64) -> Result<&mut Comment, Refusal> {
-        let issues = self.repository_mut(key)?.issues.values_mut();
-        issues.flat_map(|i| &mut i.comments).find(|c| c.id == id).ok_or_else(Refusal::not_found)
     }
 
     fn label_event(
@@ -374,33 +330,18 @@ impl World {
         parts.extend(more);
         self.emit(key, event, Some(action), actor, parts)
     }
-
-    fn comment_event(
-        &mut self,
-        key: &str,
-        id: u64,
-        action: &str,
-        actor: &str,
-        more: Option<(&'static str, Value)>,
-    ) -> Result<(), Refusal> {
-        let repository = self.repository(key)?;
-        let (on, found) = repository.comment(id).ok_or_else(Refusal::not_found)?;
-        let mut parts =
-            vec![("issue", issue(self, repository, on)), ("comment", comment(self, repository, on, found))];
-        parts.extend(more);
-        self.emit(key, "issue_comment", Some(action), actor, parts)
-    }
 }
 
-fn check_text(body: &str) -> Result<(), Refusal> {
-    let message = if body.trim().is_empty() {
-        "Body cannot be blank"
-    } else if body.chars().count() > LONGEST_TEXT {
-        "Body is too long (maximum is 65536 characters)"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::validation(json!({
-        "resource": "IssueComment", "code": "unprocessable", "field": "data", "message": message,
-    })))
+/// Six hex digits, and at most 100 characters.
+fn check_label(color: &str, description: Option<&str>) -> Result<(), Refusal> {
+    if color.len() != 6 || !color.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Refusal::invalid("Label", "color", "invalid"));
+    }
+    if description.is_some_and(|d| d.chars().count() > 100) {
+        return Err(Refusal::validation(json!({
+            "resource": "Label", "code": "custom", "field": "description",
+            "message": "description is too long (maximum is 100 characters)",
+        })));
+    }
+    Ok(())
 }

@@ -25,6 +25,8 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/labels", post(add_label))
         .route("/comments", get(comments).post(add_comment))
         .route("/pulls", get(pulls))
+        .route("/reviews", get(reviews).post(review))
+        .route("/merges", post(merge))
         .route("/diff", get(diff))
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/attempts", post(redeliver))
@@ -90,6 +92,22 @@ struct NewComment {
     number: u64,
     author: String,
     body: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct NewReview {
+    repository: String,
+    number: u64,
+    author: String,
+    verdict: String,
+    body: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct NewMerge {
+    repository: String,
+    number: u64,
+    actor: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +181,24 @@ async fn comments(State(simulator): State<Simulator>, Query(wanted): Query<Numbe
 
 async fn pulls(State(simulator): State<Simulator>, Query(wanted): Query<InRepository>) -> Answer {
     list(simulator.pull_requests(&wanted.repository))
+}
+
+async fn review(State(simulator): State<Simulator>, Json(new): Json<NewReview>) -> Answer {
+    simulator.add_user(&new.author, false);
+    let NewReview { repository, number, author, verdict, body } = &new;
+    let id = simulator.review(repository, *number, author, verdict, body, &[]).await?;
+    Ok(Json(json!({ "id": id })))
+}
+
+async fn reviews(State(simulator): State<Simulator>, Query(wanted): Query<Numbered>) -> Answer {
+    drop(issue(&simulator, &wanted.repository, wanted.number)?);
+    list(simulator.reviews(&wanted.repository, wanted.number))
+}
+
+async fn merge(State(simulator): State<Simulator>, Json(new): Json<NewMerge>) -> Answer {
+    simulator.add_user(&new.actor, false);
+    let sha = simulator.merge(&new.repository, new.number, &new.actor).await?;
+    Ok(Json(json!({ "sha": sha })))
 }
 
 async fn diff(State(simulator): State<Simulator>, Query(wanted): Query<Numbered>) -> Result<String, Failure> {

@@ -15,6 +15,7 @@ mod gate;
 mod git;
 mod pages;
 mod payload;
+mod pulls;
 mod refusal;
 mod repositories;
 mod rest;
@@ -32,7 +33,7 @@ pub use fault::Fault;
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;
-pub use world::{Comment, CommitStatus, PullRequest, Reaction};
+pub use world::{Comment, CommitStatus, Label, PullRequest, Reaction, Remark, Review, ReviewState, Side};
 
 /// How to start a [`Simulator`].
 #[derive(Clone, Debug)]

@@ -93,6 +93,31 @@ enum Command {
         #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
         author: String,
     },
+    /// Submit a review of a pull request; prints its id
+    Review {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number of the pull request
+        number: u64,
+        /// approve, request_changes or comment
+        verdict: String,
+        /// Text
+        #[arg(long, default_value = "")]
+        body: String,
+        /// Who reviews; not who opened the pull request
+        #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
+        author: String,
+    },
+    /// Merge a pull request; prints the commit
+    Merge {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number of the pull request
+        number: u64,
+        /// Who merges
+        #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
+        actor: String,
+    },
     /// Print what is there, as JSON
     #[command(subcommand)]
     Show(Show),
@@ -114,6 +139,13 @@ enum Show {
     },
     /// Comments of an issue or pull request
     Comments {
+        /// Repository, as OWNER/NAME
+        repository: String,
+        /// Number
+        number: u64,
+    },
+    /// Reviews of a pull request, with their remarks
+    Reviews {
         /// Repository, as OWNER/NAME
         repository: String,
         /// Number
@@ -171,6 +203,16 @@ async fn run(server: &str, command: Command) -> anyhow::Result<()> {
         Command::Comment { repository, number, body, author } => {
             let new = json!({ "repository": repository, "number": number, "author": author, "body": body });
             print(&control.post("comments", &new).await?["id"])
+        }
+        Command::Review { repository, number, verdict, body, author } => {
+            let new = json!({
+                "repository": repository, "number": number, "author": author, "verdict": verdict, "body": body,
+            });
+            print(&control.post("reviews", &new).await?["id"])
+        }
+        Command::Merge { repository, number, actor } => {
+            let new = json!({ "repository": repository, "number": number, "actor": actor });
+            print(&control.post("merges", &new).await?["sha"])
         }
         Command::Show(what) => show(&control, what).await,
         Command::Redeliver { delivery } => {
@@ -246,6 +288,9 @@ async fn show(control: &Control, what: Show) -> anyhow::Result<()> {
         }
         Show::Comments { repository, number } => {
             print(&control.get("comments", &numbered(repository, number)).await?)
+        }
+        Show::Reviews { repository, number } => {
+            print(&control.get("reviews", &numbered(repository, number)).await?)
         }
         Show::Pull { repository, number: Some(number), diff: true } => {
             let text = control.text("diff", &numbered(repository, number)).await?;

@@ -12,7 +12,7 @@ use domain::{names::RepositoryName, rights::Permission};
 use crate::{
     Simulator,
     refusal::Refusal,
-    world::{Issue, Repository, World},
+    world::{Issue, Repository, ReviewState, World},
 };
 
 const STYLE: &str = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -70,7 +70,7 @@ async fn repository(
                 escape(&world.urls.issue_web(&repository.name, i)),
                 i.number,
                 escape(&i.title),
-                if i.open { "" } else { "(closed)" }
+                if i.open { String::new() } else { format!("({})", standing(i)) }
             )
         };
         let lines: String = repository.issues.values().rev().map(line).collect();
@@ -78,9 +78,29 @@ async fn repository(
     })
 }
 
+/// `open`, `closed` or `merged`.
+fn standing(issue: &Issue) -> &'static str {
+    let merged = issue.pull.as_ref().is_some_and(|p| p.merge.is_some());
+    match (issue.open, merged) {
+        (true, _) => "open",
+        (false, true) => "merged",
+        (false, false) => "closed",
+    }
+}
+
+/// What a review says, for people.
+fn verdict(state: ReviewState) -> &'static str {
+    match state {
+        ReviewState::Approved => "approved",
+        ReviewState::ChangesRequested => "requested changes",
+        ReviewState::Commented => "reviewed",
+        ReviewState::Dismissed => "reviewed, and it was dismissed",
+    }
+}
+
 /// Title and body of an issue's page.
 fn conversation(issue: &Issue) -> (String, String) {
-    let state = if issue.open { "open" } else { "closed" };
+    let state = standing(issue);
     let label = |l: &String| format!("<span class=label>{}</span> ", escape(l));
     let said = |author: &str, text: &str| {
         format!("<article><p><b>{}</b></p><pre>{}</pre></article>", escape(author), escape(text))
@@ -89,6 +109,19 @@ fn conversation(issue: &Issue) -> (String, String) {
     body.push_str(&said(&issue.author, issue.body.as_deref().unwrap_or_default()));
     for comment in &issue.comments {
         body.push_str(&said(&comment.author, &comment.body));
+    }
+    if let Some(pull) = &issue.pull {
+        for review in &pull.reviews {
+            body.push_str(&said(&format!("{} {}", review.author, verdict(review.state)), &review.body));
+            for remark in &review.remarks {
+                let place = remark.line.map_or_else(|| "outdated".to_owned(), |line| format!("line {line}"));
+                body.push_str(&said(&format!("{} on {}, {place}", review.author, remark.path), &remark.body));
+            }
+        }
+        if let Some(merge) = &pull.merge {
+            let by = escape(&merge.by);
+            body.push_str(&format!("<p><b>{by}</b> merged this as {}.</p>", escape(&merge.sha)));
+        }
     }
     (format!("#{} {}", issue.number, issue.title), body)
 }

@@ -1,6 +1,6 @@
 //! GitHub's way to say no: status, message and, for 422, a list of errors.
 
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -11,15 +11,23 @@ pub(crate) struct Refusal {
     status: StatusCode,
     message: String,
     errors: Vec<Value>,
+    /// Where to ask instead.
+    location: Option<String>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), errors: Vec::new() }
+        Self { status, message: message.into(), errors: Vec::new(), location: None }
     }
 
     pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not Found")
+    }
+
+    /// It has another address now: 301 for reading, 307 for writing.
+    pub(crate) fn moved(reads: bool, location: String) -> Self {
+        let status = if reads { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
+        Self { location: Some(location), ..Self::new(status, "Moved Permanently") }
     }
 
     pub(crate) fn unauthenticated() -> Self {
@@ -45,6 +53,11 @@ impl Refusal {
         Self::validation(json!({ "resource": resource, "code": "custom", "message": message }))
     }
 
+    /// 422 whose errors are one sentence, as reviews answer.
+    pub(crate) fn errors(sentence: &str) -> Self {
+        Self { errors: vec![json!(sentence)], ..Self::unprocessable("Unprocessable Entity") }
+    }
+
     /// 422 with one error object.
     pub(crate) fn validation(error: Value) -> Self {
         Self { errors: vec![error], ..Self::unprocessable("Validation Failed") }
@@ -68,7 +81,11 @@ impl IntoResponse for Refusal {
         if !self.errors.is_empty() {
             body["errors"] = Value::Array(self.errors);
         }
+        if let Some(location) = &self.location {
+            body["url"] = json!(location);
+        }
         let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
-        (self.status, kind, body.to_string()).into_response()
+        let to = self.location.map(|location| [(header::LOCATION, location)]);
+        (self.status, kind, to.map(AppendHeaders), body.to_string()).into_response()
     }
 }

@@ -1,5 +1,9 @@
 //! The running stand-in, and what a test says to it in the field's terms.
 
+mod issues;
+mod pulls;
+mod refs;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -14,28 +18,22 @@ use telemetry::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use crate::{
-    Options,
-    actions::Edit,
-    control,
+    Options, control,
     delivery::{self, Delivery},
     fault::{Fault, Scripted},
     gate::{self, Feature, LoggedRequest},
-    git::ZERO,
     pages,
-    payload::{Urls, code::Push},
-    refusal::Refusal,
+    payload::Urls,
     rest, smart_http,
-    world::{Comment, CommitStatus, PullRequest, Reaction, Repository, World},
+    world::{CommitStatus, Label, World},
 };
 
 /// Running requests get this long to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Commits a `push` delivery lists at most.
-const COMMITS_IN_PUSH: usize = 20;
-
 /// Events a hook made in a test gets.
-const EVENTS: [&str; 4] = ["issue_comment", "issues", "pull_request", "push"];
+const EVENTS: [&str; 6] =
+    ["issue_comment", "issues", "pull_request", "pull_request_review", "push", "repository"];
 
 /// A running stand-in. Clones are the same one. Methods that change something make the
 /// deliveries GitHub would make; they do not check anybody's rights, the REST API does.
@@ -220,19 +218,8 @@ impl Simulator {
         })
     }
 
-    /// Archives a repository: it can be read and not written.
-    ///
-    /// # Errors
-    /// When there is no such repository.
-    pub fn archive(&self, repository: &str) -> anyhow::Result<()> {
-        let key = key(repository)?;
-        self.change(|world| {
-            world.repository_mut(&key)?.archived = true;
-            Ok(())
-        })
-    }
-
-    /// Adds a hook for issues, comments, pull requests and pushes, and pings it. Gives its id.
+    /// Adds a hook for issues, comments, pull requests, their reviews, pushes and the repository
+    /// itself, and pings it. Gives its id.
     ///
     /// # Errors
     /// When there is no such repository, or it has this hook.
@@ -243,116 +230,6 @@ impl Simulator {
         Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
     }
 
-    /// Opens an issue and gives its number.
-    ///
-    /// # Errors
-    /// When there is no such repository, or the title is empty.
-    pub fn open_issue(&self, repository: &str, author: &str, title: &str, body: &str) -> anyhow::Result<u64> {
-        let key = key(repository)?;
-        Ok(self.change(|world| world.open_issue(&key, author, title, Some(body), None))?)
-    }
-
-    /// Puts a label on an issue or pull request; putting it on twice is one event.
-    ///
-    /// # Errors
-    /// When there is no such issue.
-    pub fn add_label(&self, repository: &str, number: u64, label: &str, actor: &str) -> anyhow::Result<()> {
-        let key = key(repository)?;
-        Ok(self.change(|world| world.add_labels(&key, number, &[label.to_owned()], actor))?)
-    }
-
-    /// Takes a label off.
-    ///
-    /// # Errors
-    /// When it is not on, or there is no such issue.
-    pub fn remove_label(
-        &self,
-        repository: &str,
-        number: u64,
-        label: &str,
-        actor: &str,
-    ) -> anyhow::Result<()> {
-        let key = key(repository)?;
-        Ok(self.change(|world| world.remove_label(&key, number, label, actor))?)
-    }
-
-    /// Closes an issue or pull request.
-    ///
-    /// # Errors
-    /// When there is no such issue.
-    pub fn close_issue(&self, repository: &str, number: u64, actor: &str) -> anyhow::Result<()> {
-        let key = key(repository)?;
-        let edit = Edit { open: Some(false), ..Edit::default() };
-        Ok(self.change(|world| world.edit_issue(&key, number, edit, actor))?)
-    }
-
-    /// Writes a comment and gives its id.
-    ///
-    /// # Errors
-    /// When there is no such issue, or the text is empty or too long.
-    pub fn add_comment(
-        &self,
-        repository: &str,
-        number: u64,
-        author: &str,
-        body: &str,
-    ) -> anyhow::Result<u64> {
-        let key = key(repository)?;
-        Ok(self.change(|world| world.add_comment(&key, number, author, body))?)
-    }
-
-    /// Comments of an issue, oldest first; none when there is no such issue.
-    pub fn comments(&self, repository: &str, number: u64) -> Vec<Comment> {
-        self.with_issue(repository, number, |issue| issue.comments.clone())
-    }
-
-    /// Names of the labels on an issue; none when there is no such issue.
-    pub fn labels(&self, repository: &str, number: u64) -> Vec<String> {
-        self.with_issue(repository, number, |issue| issue.labels.clone())
-    }
-
-    /// Reactions to an issue; none when there is no such issue.
-    pub fn reactions(&self, repository: &str, number: u64) -> Vec<Reaction> {
-        self.with_issue(repository, number, |issue| issue.reactions.clone())
-    }
-
-    fn with_issue<T>(
-        &self,
-        repository: &str,
-        number: u64,
-        look: impl FnOnce(&crate::world::Issue) -> Vec<T>,
-    ) -> Vec<T> {
-        let Ok(key) = key(repository) else { return Vec::new() };
-        self.read(|world| world.issue(&key, number).map(|(_, issue)| look(issue)).unwrap_or_default())
-    }
-
-    /// Pull requests, oldest first; none when there is no such repository.
-    pub fn pull_requests(&self, repository: &str) -> Vec<PullRequest> {
-        let Ok(key) = key(repository) else { return Vec::new() };
-        self.read(|world| {
-            let found = world.repositories.get(&key);
-            let view = |r: &Repository| {
-                r.issues.values().filter_map(|i| i.pull_request(&world.urls, &r.name)).collect()
-            };
-            found.map(view).unwrap_or_default()
-        })
-    }
-
-    /// What a pull request changes, as `git diff` prints it.
-    ///
-    /// # Errors
-    /// When there is no such pull request, or git fails.
-    pub async fn pull_request_diff(&self, repository: &str, number: u64) -> anyhow::Result<String> {
-        let key = key(repository)?;
-        let (bare, pull) = self.read(|world| {
-            let (repository, issue) = world.issue(&key, number)?;
-            let pull = issue.pull.clone().ok_or_else(Refusal::not_found)?;
-            Ok::<_, Refusal>((repository.bare.clone(), pull))
-        })?;
-        let from = bare.merge_base(&pull.base_sha, &pull.head_sha).await?.unwrap_or(pull.base_sha);
-        bare.diff(&from, &pull.head_sha).await
-    }
-
     /// Statuses of a commit, newest first.
     pub fn statuses(&self, repository: &str, sha: &str) -> Vec<CommitStatus> {
         let Ok(key) = key(repository) else { return Vec::new() };
@@ -360,6 +237,12 @@ impl Simulator {
             let all = world.repositories.get(&key).map(|r| r.statuses.as_slice()).unwrap_or_default();
             all.iter().rev().filter(|s| s.sha == sha).cloned().collect()
         })
+    }
+
+    /// Labels a repository has, used or not; none when there is no such repository.
+    pub fn label_definitions(&self, repository: &str) -> Vec<Label> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| world.repositories.get(&key).map(|r| r.labels.clone()).unwrap_or_default())
     }
 
     /// Requests to the API, to git and to the pages, oldest first. The program's own control
@@ -396,49 +279,9 @@ impl Simulator {
     pub fn fault(&self, fault: Fault, request: &str, times: u32) {
         self.change(|world| world.faults.push(Scripted::new(fault, request, times)));
     }
-
-    /// Reports refs that moved: deliveries, and pull requests that follow.
-    pub(crate) async fn refs_moved(
-        &self,
-        key: &str,
-        moves: Vec<(String, String, String)>,
-        actor: &str,
-    ) -> anyhow::Result<()> {
-        let bare = self.read(|world| world.repository(key).map(|r| r.bare.clone()))?;
-        for (name, before, after) in moves {
-            let mut push = Push { name, before, after, forced: false, commits: Vec::new() };
-            let mut stats = Vec::new();
-            if push.after != ZERO {
-                let created = push.before == ZERO;
-                push.forced = !created && !bare.is_ancestor(&push.before, &push.after).await?;
-                let default = self.read(|w| w.repository(key).map(|r| r.default_branch.clone()))?;
-                let base = if created { bare.branch(&default).await? } else { Some(push.before.clone()) };
-                for sha in bare.commits_between(base.as_deref(), &push.after, COMMITS_IN_PUSH).await? {
-                    let Some(commit) = bare.commit(&sha).await? else { continue };
-                    let files = match commit.content.parents.first() {
-                        Some(parent) => bare.changed_files(parent, &sha).await?,
-                        None => Vec::new(),
-                    };
-                    push.commits.push((commit, files));
-                }
-                for number in self.read(|w| w.pulls_of(key, &push.name))? {
-                    let base = self.read(|w| {
-                        w.issue(key, number).map(|(_, i)| i.pull.as_ref().map(|p| p.base_sha.clone()))
-                    })?;
-                    if let Some(base) = base {
-                        let from = bare.merge_base(&base, &push.after).await?.unwrap_or(base);
-                        stats.push((number, bare.stat(&from, &push.after).await?));
-                        bare.set_ref(&format!("refs/pull/{number}/head"), &push.after).await?;
-                    }
-                }
-            }
-            self.change(|world| world.pushed(key, &push, &stats, actor))?;
-        }
-        Ok(())
-    }
 }
 
 /// How the state names a repository.
-fn key(repository: &str) -> anyhow::Result<String> {
+pub(crate) fn key(repository: &str) -> anyhow::Result<String> {
     Ok(repository.parse::<RepositoryName>()?.key())
 }

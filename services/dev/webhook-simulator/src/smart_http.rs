@@ -141,6 +141,11 @@ fn admit(
     let key = format!("{owner}/{name}").parse::<RepositoryName>().map(|n| n.key()).unwrap_or_default();
     simulator.read(|world| {
         let permission = |r: &Repository| world.permission(r, caller.login());
+        // Git is led to the new name without a word.
+        let key = match world.moved_to(&key) {
+            Some(now) if !world.repositories.contains_key(&key) => now.key(),
+            Some(_) | None => key,
+        };
         let found = world.repositories.get(&key).filter(|r| permission(r) >= Permission::Read);
         let Some(repository) = found else {
             // Nobody learns without a token what is there and what is not.

@@ -1,5 +1,7 @@
 //! What exists on the stand-in, and how it is looked up.
 
+mod pulls;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -15,10 +17,13 @@ use crate::{
     delivery::Delivery,
     fault::Scripted,
     gate::{Feature, LoggedRequest, Spending},
-    git::{Bare, diff::DiffStat},
+    git::Bare,
     payload::Urls,
     refusal::Refusal,
 };
+
+pub(crate) use self::pulls::{Merge, Pull};
+pub use self::pulls::{PullRequest, Remark, Review, ReviewState, Side};
 
 /// Everything there is. Only [`crate::Simulator`] holds one, behind its lock.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(crate) struct World {
     tokens: HashMap<[u8; 32], String>,
     /// By `owner/name` in lower case.
     pub(crate) repositories: BTreeMap<String, Repository>,
+    /// Names repositories had before, and what they are called now; both in lower case.
+    pub(crate) moved: BTreeMap<String, String>,
     pub(crate) deliveries: BTreeMap<u64, Delivery>,
     /// Deliveries made by the change under way, sent once the lock is free.
     pub(crate) outgoing: Vec<u64>,
@@ -63,6 +70,10 @@ pub(crate) struct Repository {
     pub(crate) labels: Vec<Label>,
     /// Issues and pull requests, which share their numbers.
     pub(crate) issues: BTreeMap<u64, Issue>,
+    /// The last number given; a deleted issue's is not given again.
+    pub(crate) last_number: u64,
+    /// The repository this one is a fork of, `owner/name` in lower case.
+    pub(crate) fork_of: Option<String>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) statuses: Vec<CommitStatus>,
     pub(crate) bare: Bare,
@@ -70,12 +81,17 @@ pub(crate) struct Repository {
     pub(crate) refs: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Label {
-    pub(crate) id: u64,
-    pub(crate) name: String,
-    pub(crate) color: String,
-    pub(crate) description: Option<String>,
+/// A label of a repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct Label {
+    /// Id, unique on the stand-in.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Six hex digits.
+    pub color: String,
+    /// For people.
+    pub description: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,16 +111,6 @@ pub(crate) struct Issue {
     pub(crate) closed_at: Option<DateTime<Utc>>,
     /// What makes it a pull request.
     pub(crate) pull: Option<Pull>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Pull {
-    pub(crate) head: String,
-    pub(crate) base: String,
-    pub(crate) head_sha: String,
-    pub(crate) base_sha: String,
-    pub(crate) draft: bool,
-    pub(crate) stat: DiffStat,
 }
 
 #[derive(Clone, Debug)]
@@ -134,9 +140,11 @@ pub struct Comment {
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
+    /// Reactions to it.
+    pub reactions: Vec<Reaction>,
 }
 
-/// A reaction to an issue or pull request.
+/// A reaction to an issue, a pull request or a comment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reaction {
     /// Id, unique on the stand-in.
@@ -170,33 +178,6 @@ pub struct CommitStatus {
     pub created_at: DateTime<Utc>,
 }
 
-/// A pull request as it is now.
-#[derive(Clone, Debug, Serialize)]
-pub struct PullRequest {
-    /// Number.
-    pub number: u64,
-    /// Title.
-    pub title: String,
-    /// Markdown; empty when there is none.
-    pub body: String,
-    /// Login of who opened it.
-    pub author: String,
-    /// Branch with the changes.
-    pub head: String,
-    /// Branch to merge into.
-    pub base: String,
-    /// Head commit.
-    pub head_sha: String,
-    /// Commit of the base branch when it was opened.
-    pub base_sha: String,
-    /// True while it is open.
-    pub open: bool,
-    /// Names of its labels.
-    pub labels: Vec<String>,
-    /// Address for people.
-    pub html_url: String,
-}
-
 impl World {
     pub(crate) fn new(clock: Arc<dyn Clock>, ids: Ids, urls: Urls) -> Self {
         Self {
@@ -207,6 +188,7 @@ impl World {
             users: BTreeMap::new(),
             tokens: HashMap::new(),
             repositories: BTreeMap::new(),
+            moved: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             outgoing: Vec::new(),
             switched_off: BTreeSet::new(),
@@ -259,6 +241,15 @@ impl World {
         self.tokens.get(&<[u8; 32]>::from(Sha256::digest(token)))
     }
 
+    /// What a repository is called now that had this name before.
+    pub(crate) fn moved_to(&self, key: &str) -> Option<&RepositoryName> {
+        let mut now = self.moved.get(key)?;
+        while let Some(later) = self.moved.get(now) {
+            now = later;
+        }
+        self.repositories.get(now).map(|r| &r.name)
+    }
+
     pub(crate) fn repository(&self, key: &str) -> Result<&Repository, Refusal> {
         self.repositories.get(key).ok_or_else(Refusal::not_found)
     }
@@ -291,8 +282,9 @@ impl World {
 
 impl Repository {
     /// Numbers are given once, to issues and pull requests alike.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.issues.keys().next_back().map_or(1, |last| last + 1)
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     pub(crate) fn label(&self, name: &str) -> Option<&Label> {
@@ -302,25 +294,5 @@ impl Repository {
     /// The issue a comment is on, and the comment.
     pub(crate) fn comment(&self, id: u64) -> Option<(&Issue, &Comment)> {
         self.issues.values().find_map(|i| i.comments.iter().find(|c| c.id == id).map(|c| (i, c)))
-    }
-}
-
-impl Issue {
-    /// The view for tests; `None` for a plain issue.
-    pub(crate) fn pull_request(&self, urls: &Urls, repository: &RepositoryName) -> Option<PullRequest> {
-        let pull = self.pull.as_ref()?;
-        Some(PullRequest {
-            number: self.number,
-            title: self.title.clone(),
-            body: self.body.clone().unwrap_or_default(),
-            author: self.author.clone(),
-            head: pull.head.clone(),
-            base: pull.base.clone(),
-            head_sha: pull.head_sha.clone(),
-            base_sha: pull.base_sha.clone(),
-            open: self.open,
-            labels: self.labels.clone(),
-            html_url: urls.issue_web(repository, self),
-        })
     }
 }

@@ -8,14 +8,17 @@
 
 mod access;
 mod admin;
+mod approvals;
 mod audit;
 mod checkpoints;
 mod deliveries;
+mod discussions;
 mod envelope;
 mod git_upstream;
 mod objects;
 mod pauses;
 mod platform_keys;
+mod policies;
 mod projects;
 mod publishing;
 mod retention;
@@ -36,8 +39,8 @@ use anyhow::Context;
 use domain::{
     censor::Censor,
     clock::Clock,
+    decision::Limits,
     ids::{Id, Ids, WorkerId},
-    stage::Policy,
 };
 use forge::Forge;
 use sqlx::{
@@ -67,7 +70,12 @@ pub(crate) struct App {
     pub(crate) run_tokens: run_tokens::RunTokens,
     /// Signs checkpoints of the log.
     pub(crate) audit_key: SigningKey,
-    pub(crate) stages: Policy,
+    /// Rules of repositories, by what they were made of.
+    pub(crate) policies: policies::Policies,
+    /// What accounts may do, as the code host said a moment ago.
+    pub(crate) permissions: triggers::Permissions,
+    /// How much may be started.
+    pub(crate) limits: Limits,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
     pub(crate) public_url: String,
@@ -125,7 +133,9 @@ impl ControlPlane {
         let app = Arc::new(App {
             git: git_upstream::GitUpstream::new(&settings.upstream)?,
             objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,
-            stages: Policy::built_in(),
+            policies: policies::Policies::default(),
+            permissions: triggers::Permissions::default(),
+            limits: settings.limits,
             censor: Censor::new(secrets),
             db,
             clock: settings.clock,

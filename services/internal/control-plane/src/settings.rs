@@ -4,10 +4,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use domain::{
     clock::Clock,
+    decision::Limits,
     ids::Ids,
     names::{ProjectName, RepositoryName},
     retention::Retention,
     rights::ProjectRole,
+    stage::Ceilings,
 };
 use forge::Forge;
 use secrecy::{SecretBox, SecretString};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// How long what is kept.
     pub retention: Retention,
+    /// How much may be started.
+    pub limits: Limits,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and randomness.
@@ -136,6 +140,10 @@ pub struct ProjectSeed {
     pub repositories: Vec<RepositorySeed>,
     /// Logins and roles.
     pub members: Vec<(String, ProjectRole)>,
+    /// What its own files can only narrow.
+    pub ceilings: Ceilings,
+    /// Bots that may ask like people.
+    pub bots: Vec<String>,
 }
 
 /// A repository of the configuration file.

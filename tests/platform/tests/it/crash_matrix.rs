@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use proto::admin::EffectActionRequest;
+use proto::admin::{EffectActionRequest, SyncLabelsRequest};
 use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
@@ -59,6 +59,10 @@ enum Story {
     Revise,
     /// The pull request is reviewed.
     Review,
+    /// A run is asked for by a command in a comment.
+    Command,
+    /// A person has the repository's labels brought up to date.
+    SyncLabels,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -77,6 +81,7 @@ fn story_of(step: Step) -> Story {
         | Step::WorkerSeen
         | Step::DeliveryStored
         | Step::DeliveryDecided
+        | Step::PolicyRead
         | Step::RunLeased
         | Step::LeaseRenewed
         | Step::ObjectStored
@@ -117,6 +122,8 @@ fn story_of(step: Step) -> Story {
         Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/git/ref/{*name}", 502),
         Step::EffectPutOff | Step::CallSoleComment => Story::Refused(COMMENT, 502),
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
+        Step::CallReactToComment => Story::Command,
+        Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -144,7 +151,9 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::OutboxRetry
         | Story::OutboxDrop
         | Story::Revise
-        | Story::Review => {
+        | Story::Review
+        | Story::Command
+        | Story::SyncLabels => {
             json!({})
         }
     };
@@ -300,6 +309,20 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             let issue = site.issue("Say hello", None);
             site.label(issue, "run:dev");
             site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::Command => {
+            let issue = site.issue("Say hello", None);
+            site.github.add_comment(REPOSITORY, issue, "mona", "/callboard run dev").expect("a comment");
+            site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::SyncLabels => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            let request = SyncLabelsRequest::default();
+            drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

@@ -73,7 +73,25 @@ const ROWS: &[(i64, &str)] = &[
         "insert into retention values ('transcripts', now(), 1, 1);
          insert into unneeded_objects values ('p/prompts/d', now());",
     ),
-    (20_261_122_000_001, "update runs set kind = 'revise', pull_request = 9, continues = run_id;"),
+    (
+        20_261_122_000_001,
+        "update runs set kind = 'revise', pull_request = 8, continues = run_id, definition = '{}', model = 'm', reasoning = 'low', steering_sha = 'a';
+         update attempts set findings = '{}';
+         update decisions set trace = '[]';
+         update effects set echoed_at = now();
+         update publications set head_sha = 'a', ended_at = now(), merged = true, merged_by = 'mona';
+         insert into approvals (approval_id, repository_id, pull_request, run_id, head_sha, review_id, approved_by, by_right, decision_id, approved_at)
+           values ('00000000-0000-7000-8000-00000000000f', '00000000-0000-7000-8000-000000000003', 8, '00000000-0000-7000-8000-000000000007', 'a', 1, 'mona', 'maintain', '00000000-0000-7000-8000-000000000006', now());
+         insert into discussions values ('00000000-0000-7000-8000-000000000010', '00000000-0000-7000-8000-000000000003', 7, 'mona', now(), null);
+         insert into parameter_labels values ('00000000-0000-7000-8000-000000000003', 7, 'ai-model:m', 'mona', now());
+         insert into policies values ('00000000-0000-7000-8000-000000000003', 'a', null, null, now());
+         update repositories set archived_at = now(), gone_at = now(), forge_id = 1;",
+    ),
+    (
+        20_261_122_000_002,
+        "update projects set ceilings = '{\"time_limit_minutes\": 60}', bots = '{helper[bot]}';
+         update repositories set renamed_from = 'o/was';",
+    ),
     (
         20_261_122_000_003,
         "update runs set review_base_sha = 'a'; update attempts set session_from = attempt_id;",

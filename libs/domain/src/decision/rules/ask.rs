@@ -36,8 +36,9 @@ impl Case<'_> {
         let facts = self.facts;
         self.not_ours()?;
         let actor = self.event.actor.as_ref();
-        let name = actor.map_or_else(|| "nobody".to_owned(), |a| for_people(&a.login));
-        let actor = self.trace.found("Somebody asked for it", &name, actor, || {
+        let name = actor.map(|actor| for_people(&actor.login)).unwrap_or_default();
+        let found = if actor.is_some() { format!("`{name}`") } else { "it is not told who".to_owned() };
+        let actor = self.trace.found("Somebody asked for it", found, actor, || {
             Decided::ignore(Reason::NoActor, "The event does not say who did it.")
         })?;
         standing(facts.repository, &mut self.trace)?;
@@ -179,15 +180,15 @@ impl Ask<'_> {
         }
     }
 
-    /// May they start something that takes at least `least`?
-    pub(super) fn may_start(&self, case: &mut Case<'_>, least: Permission) -> Verdict<()> {
+    /// May they start the stage, which takes at least `least`?
+    pub(super) fn may_start(&self, case: &mut Case<'_>, stage: &str, least: Permission) -> Verdict<()> {
         let facts = case.facts;
         let judged = authorise_start(&self.principal(facts), least);
         case.trace.rule(
             &format!("Whoever asks has at least {} permission", least.max(Permission::Write)),
             self.has(facts),
             judged.is_ok(),
-            || self.denied("Starting this", judged.as_ref().err()),
+            || self.denied(&format!("Starting `{}`", for_people(stage)), judged.as_ref().err()),
         )
     }
 

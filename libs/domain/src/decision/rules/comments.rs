@@ -122,6 +122,24 @@ fn retry(case: &mut Case<'_>, ask: &Ask<'_>) -> Verdict<Decided> {
             "`/callboard run <stage>` starts one.",
         )
     })?;
+    let labels = &case.facts.policy.labels;
+    let from_issue = matches!(last.kind, RunKind::Work | RunKind::Discussion);
+    let here = !from_issue || ask.on.pull.is_none();
+    let found = if here { "it did" } else { "it started from the issue" };
+    case.trace.rule("The run started here", found, here, || {
+        let issue = case.facts.record.linked_issue.unwrap_or(ask.on.number);
+        ask.reject(
+            Reason::NotOnPullRequests,
+            format!("The last run, of `{}`, started from issue #{issue}.", last.stage),
+            format!("Write `/callboard retry` there, or set `{}` here.", labels.revise_label(&last.stage)),
+        )
+    })?;
+    let over = last.kind == RunKind::Discussion && case.facts.record.discussion.is_none();
+    let found = if over { "it is over" } else { "it is not the end of a discussion" };
+    case.trace.rule("What it belongs to is not over", found, !over, || {
+        let rule = "The last run was an answer in a discussion, and the discussion is over.";
+        ask.reject(Reason::NoRun, rule, format!("Put `{}` on the issue to open another.", labels.discussion))
+    })?;
     let wanted = Wanted {
         kind: last.kind,
         stage: &last.stage,

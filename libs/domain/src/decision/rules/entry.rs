@@ -157,11 +157,11 @@ pub(super) fn may_be_asked_for(
 }
 
 fn model_problem(ceilings: &Ceilings, labels: &Labels, name: &str) -> Option<(String, String)> {
-    let allowed = ceilings.models.as_ref()?;
-    if allowed.iter().any(|model| model.eq_ignore_ascii_case(name)) {
+    if ceilings.allows_model(name) {
         return None;
     }
-    let known = listed(allowed.iter().map(|model| format!("{}{model}", labels.model)));
+    let allowed = ceilings.models.iter().flatten();
+    let known = listed(allowed.map(|model| format!("{}{model}", labels.model)));
     Some((
         "the operator does not allow this model here".to_owned(),
         format!("Use one of {known}, or none of them"),

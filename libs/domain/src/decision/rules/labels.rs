@@ -51,6 +51,7 @@ pub(super) fn labeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<
 
 pub(super) fn unlabeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<Decided> {
     let shown = for_people(label);
+    case.trace.note("A label was taken off", format!("`{shown}`"));
     match case.facts.policy.labels.meaning(label) {
         Some(Meaning::State(_) | Meaning::Need(_)) => kept(case, on, label, false),
         Some(Meaning::Model(_) | Meaning::Reasoning(_)) => {

@@ -51,8 +51,8 @@ pub(super) fn pushed(
 }
 
 pub(super) fn installation(case: &mut Case<'_>, action: &str) -> Verdict<Decided> {
-    case.trace.note("Installations are taken note of", for_people(action));
-    Ok(Decided::ignore(Reason::RepositoryNoted, format!("The App's installation: {}.", for_people(action))))
+    case.trace.note("Installations are taken note of", format!("`{}`", for_people(action)));
+    Ok(Decided::ignore(Reason::RepositoryNoted, format!("The App's installation: `{}`.", for_people(action))))
 }
 
 pub(super) fn repository(case: &mut Case<'_>, change: &RepositoryChange) -> Verdict<Decided> {

@@ -35,7 +35,7 @@ pub(super) fn start(case: &mut Case<'_>, ask: &Ask<'_>, wanted: &Wanted<'_>) -> 
         let remedy = format!("Reopen it and {}.", ask.again());
         ask.reject(Reason::IssueClosed, format!("The {thread} is closed."), remedy)
     })?;
-    ask.may_start(case, stage.start)?;
+    ask.may_start(case, wanted.stage, stage.start)?;
     if matches!(ask.how, How::Label(_)) && wanted.kind != RunKind::Discussion {
         entry::alone(case, ask)?;
     }

@@ -61,6 +61,20 @@ impl Bare {
         Ok(bare)
     }
 
+    /// Makes a fork with the branches of this repository. As on GitHub, the two have their objects
+    /// in common, so that one can point at the other's commits.
+    pub(crate) async fn fork(&self, path: PathBuf, branch: &str) -> anyhow::Result<Self> {
+        let fork = Self::create(path, branch).await?;
+        let objects = fork.path.join("objects");
+        std::fs::remove_dir_all(&objects)
+            .and_then(|()| std::os::unix::fs::symlink(self.path.join("objects"), &objects))
+            .with_context(|| format!("cannot share {}", objects.display()))?;
+        for head in self.refs().await?.iter().filter(|r| r.name.starts_with("refs/heads/")) {
+            fork.set_ref(&head.name, &head.sha).await?;
+        }
+        Ok(fork)
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

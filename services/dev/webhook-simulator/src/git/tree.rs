@@ -82,6 +82,19 @@ impl Bare {
     }
 }
 
+impl Bare {
+    /// What stands at a path of a tree; `None` when there is nothing.
+    pub(crate) async fn entry(&self, tree: &str, path: &str) -> anyhow::Result<Option<Entry>> {
+        let listed = self.git(&["ls-tree", "-z", "--long", "--full-tree", tree, "--", path]).await?;
+        Ok(listed.split_terminator('\0').filter_map(parse).find(|entry| entry.path == path))
+    }
+
+    /// The tree of two commits merged; `None` when they conflict.
+    pub(crate) async fn merged_tree(&self, onto: &str, head: &str) -> anyhow::Result<Option<String>> {
+        self.ask(&["merge-tree", "--write-tree", onto, head]).await
+    }
+}
+
 fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

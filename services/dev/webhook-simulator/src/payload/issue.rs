@@ -1,10 +1,10 @@
-//! Issues, pull requests, and what hangs on them.
+//! Issues, and what hangs on issues and pull requests.
 
 use domain::rights::Permission;
 use serde_json::{Value, json};
 
-use super::{node_id, repository, time, user};
-use crate::world::{Comment, Issue, Label, Pull, Reaction, Repository, World};
+use super::{node_id, time, user};
+use crate::world::{Comment, Issue, Label, Reaction, Repository, World};
 
 pub(crate) fn label(world: &World, repository: &Repository, label: &Label) -> Value {
     json!({
@@ -30,7 +30,7 @@ pub(crate) fn labels(world: &World, repo: &Repository, issue: &Issue) -> Vec<Val
 }
 
 /// How an account stands to a repository.
-fn association(world: &World, repo: &Repository, login: &str) -> &'static str {
+pub(super) fn association(world: &World, repo: &Repository, login: &str) -> &'static str {
     if login.eq_ignore_ascii_case(repo.name.owner()) {
         "OWNER"
     } else if world.permission(repo, Some(login)) > Permission::Read {
@@ -76,7 +76,7 @@ pub(crate) fn comment(world: &World, repo: &Repository, on: &Issue, comment: &Co
         "updated_at": time(comment.updated_at),
         "author_association": association(world, repo, &comment.author),
         "body": comment.body,
-        "reactions": reaction_counts(&[], &url),
+        "reactions": reaction_counts(&comment.reactions, &url),
         "performed_via_github_app": null,
     })
 }
@@ -123,88 +123,8 @@ pub(crate) fn issue(world: &World, repo: &Repository, issue: &Issue) -> Value {
             "html_url": web,
             "diff_url": format!("{web}.diff"),
             "patch_url": format!("{web}.patch"),
-            "merged_at": null,
+            "merged_at": pull.merge.as_ref().map(|m| time(m.at)),
         });
-    }
-    value
-}
-
-/// The pull request. Lists leave the numbers of the change out, as GitHub does.
-pub(crate) fn pull(world: &World, repo: &Repository, on: &Issue, pull: &Pull, whole: bool) -> Value {
-    let api = world.urls.repository_api(&repo.name);
-    let (url, issue_url) = (format!("{api}/pulls/{}", on.number), format!("{api}/issues/{}", on.number));
-    let web = world.urls.issue_web(&repo.name, on);
-    let statuses = format!("{api}/statuses/{}", pull.head_sha);
-    let owner = world.user(repo.name.owner());
-    let side = |branch: &str, sha: &str| {
-        json!({
-            "label": format!("{}:{branch}", owner.login),
-            "ref": branch,
-            "sha": sha,
-            "user": user(&world.urls, &owner),
-            "repo": repository(world, repo),
-        })
-    };
-    let mut value = json!({
-        "url": url,
-        "id": on.id,
-        "node_id": node_id("PullRequest", on.id),
-        "html_url": web,
-        "diff_url": format!("{web}.diff"),
-        "patch_url": format!("{web}.patch"),
-        "issue_url": issue_url,
-        "number": on.number,
-        "state": if on.open { "open" } else { "closed" },
-        "locked": false,
-        "title": on.title,
-        "user": user(&world.urls, &world.user(&on.author)),
-        "body": on.body,
-        "created_at": time(on.created_at),
-        "updated_at": time(on.updated_at),
-        "closed_at": on.closed_at.map(time),
-        "labels": labels(world, repo, on),
-        "draft": pull.draft,
-        "commits_url": format!("{url}/commits"),
-        "review_comments_url": format!("{url}/comments"),
-        "review_comment_url": format!("{api}/pulls/comments{{/number}}"),
-        "comments_url": format!("{issue_url}/comments"),
-        "statuses_url": statuses,
-        "head": side(&pull.head, &pull.head_sha),
-        "base": side(&pull.base, &pull.base_sha),
-        "author_association": association(world, repo, &on.author),
-        "assignees": [],
-        "requested_reviewers": [],
-        "requested_teams": [],
-    });
-    for field in
-        ["merged_at", "merge_commit_sha", "assignee", "milestone", "auto_merge", "active_lock_reason"]
-    {
-        value[field] = Value::Null;
-    }
-    let links = [
-        ("self", url.as_str()),
-        ("html", &web),
-        ("issue", &issue_url),
-        ("comments", &format!("{issue_url}/comments")),
-        ("review_comments", &format!("{url}/comments")),
-        ("review_comment", &format!("{api}/pulls/comments{{/number}}")),
-        ("commits", &format!("{url}/commits")),
-        ("statuses", &statuses),
-    ];
-    value["_links"] = links.iter().map(|(name, to)| ((*name).to_owned(), json!({ "href": to }))).collect();
-    if whole {
-        value["merged"] = json!(false);
-        value["merged_by"] = Value::Null;
-        value["mergeable"] = json!(true);
-        value["rebaseable"] = json!(true);
-        value["mergeable_state"] = json!("clean");
-        value["maintainer_can_modify"] = json!(false);
-        value["comments"] = json!(on.comments.len());
-        value["review_comments"] = json!(0);
-        value["commits"] = json!(pull.stat.commits);
-        value["additions"] = json!(pull.stat.additions);
-        value["deletions"] = json!(pull.stat.deletions);
-        value["changed_files"] = json!(pull.stat.changed_files);
     }
     value
 }

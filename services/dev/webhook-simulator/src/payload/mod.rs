@@ -1,8 +1,9 @@
 //! JSON as GitHub writes it, for answers and deliveries alike: addresses, accounts,
-//! repositories and hooks here; issues and commits in their own files.
+//! repositories and hooks here; issues, pull requests and commits in their own files.
 
 pub(crate) mod code;
 pub(crate) mod issue;
+pub(crate) mod pull;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -160,7 +161,7 @@ pub(crate) fn repository(world: &World, repository: &Repository) -> Value {
         "owner": user(&world.urls, &world.user(name.owner())),
         "html_url": web,
         "description": null,
-        "fork": false,
+        "fork": repository.fork_of.is_some(),
         "created_at": time(repository.created_at),
         "updated_at": time(repository.pushed_at),
         "pushed_at": time(repository.pushed_at),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    issues::since,
+    issues::{NewReaction, since},
     request::{Answer, Fields, Page, Scope, created, no_content, ok},
 };
 use crate::{Simulator, payload::issue as payload, refusal::Refusal, world::World};
@@ -78,5 +78,29 @@ pub(super) async fn delete(State(simulator): State<Simulator>, scope: Scope) -> 
         check_right(world, &scope, id)?;
         world.delete_comment(&scope.key, id, actor)?;
         Ok(no_content())
+    })
+}
+
+pub(super) async fn reactions(State(simulator): State<Simulator>, scope: Scope, page: Page) -> Answer {
+    let id = scope.number("comment")?;
+    let items = simulator.read(|world| {
+        let (_, comment) = world.repository(&scope.key)?.comment(id).ok_or_else(Refusal::not_found)?;
+        let wanted = page.query("content");
+        let chosen = comment.reactions.iter().filter(|r| wanted.is_none_or(|w| w == r.content));
+        Ok::<_, Refusal>(chosen.map(|r| payload::reaction(world, r)).collect())
+    })?;
+    Ok(page.of(&simulator, items))
+}
+
+pub(super) async fn react(
+    State(simulator): State<Simulator>,
+    scope: Scope,
+    Fields(new): Fields<NewReaction>,
+) -> Answer {
+    let (actor, id) = (scope.actor()?, scope.number("comment")?);
+    simulator.change(|world| {
+        let (reaction, fresh) = world.react_to_comment(&scope.key, id, actor, &new.content)?;
+        let value = payload::reaction(world, &reaction);
+        Ok(if fresh { created(value) } else { ok(value) })
     })
 }

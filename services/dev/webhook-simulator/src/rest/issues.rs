@@ -51,7 +51,7 @@ pub(super) struct Changes {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct NewReaction {
-    content: String,
+    pub(super) content: String,
 }
 
 /// True for `open`, false for `closed`.

@@ -26,6 +26,13 @@ pub(super) struct NewLabel {
     description: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct Changes {
+    new_name: Option<String>,
+    color: Option<String>,
+    description: Option<String>,
+}
+
 fn on_issue(world: &World, scope: &Scope, number: u64) -> Result<Vec<Value>, Refusal> {
     world.issue(&scope.key, number).map(|(repository, issue)| payload::labels(world, repository, issue))
 }
@@ -50,12 +57,29 @@ pub(super) async fn create(
 ) -> Answer {
     scope.require_push()?;
     let color = new.color.unwrap_or_else(|| "ededed".to_owned());
-    if color.len() != 6 || !color.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Refusal::invalid("Label", "color", "invalid"));
-    }
     simulator.change(|world| {
         let label = world.create_label(&scope.key, &new.name, &color, new.description)?;
         Ok(created(payload::label(world, world.repository(&scope.key)?, &label)))
+    })
+}
+
+pub(super) async fn get(State(simulator): State<Simulator>, scope: Scope) -> Answer {
+    simulator.read(|world| {
+        let repository = world.repository(&scope.key)?;
+        let label = repository.label(scope.part("name")).ok_or_else(Refusal::not_found)?;
+        Ok(ok(payload::label(world, repository, label)))
+    })
+}
+
+pub(super) async fn update(
+    State(simulator): State<Simulator>,
+    scope: Scope,
+    Fields(Changes { new_name, color, description }): Fields<Changes>,
+) -> Answer {
+    scope.require_push()?;
+    simulator.change(|world| {
+        let label = world.update_label(&scope.key, scope.part("name"), new_name, color, description)?;
+        Ok(ok(payload::label(world, world.repository(&scope.key)?, &label)))
     })
 }
 

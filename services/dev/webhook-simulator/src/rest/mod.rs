@@ -3,6 +3,7 @@
 mod account;
 mod comments;
 mod compare;
+mod contents;
 mod git_data;
 mod hooks;
 mod issues;
@@ -10,12 +11,13 @@ mod labels;
 mod pulls;
 mod refs;
 mod request;
+mod reviews;
 mod statuses;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{MethodFilter, get, on, post},
+    routing::{MethodFilter, get, on, post, put},
 };
 
 use crate::Simulator;
@@ -40,7 +42,11 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/issues/{number}/labels", get(labels::of_issue).post(labels::add))
         .route("/issues/{number}/labels/{name}", axum::routing::delete(labels::remove))
         .route("/issues/{number}/reactions", get(issues::reactions).post(issues::react))
+        .route("/issues/comments/{comment}/reactions", get(comments::reactions).post(comments::react))
         .route("/labels", get(labels::list).post(labels::create))
+        .route("/labels/{name}", get(labels::get).on(EDIT, labels::update))
+        .route("/contents", get(contents::get))
+        .route("/contents/{*path}", get(contents::get))
         .route("/git/blobs", post(git_data::create_blob))
         .route("/git/blobs/{sha}", get(git_data::blob))
         .route("/git/trees", post(git_data::create_tree))
@@ -56,6 +62,11 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/pulls", get(pulls::list).post(pulls::create))
         .route("/pulls/{number}", get(pulls::get).on(EDIT, pulls::update))
         .route("/pulls/{number}/files", get(pulls::files))
+        .route("/pulls/{number}/merge", put(pulls::merge))
+        .route("/pulls/{number}/comments", get(reviews::remarks))
+        .route("/pulls/{number}/reviews", get(reviews::list).post(reviews::create))
+        .route("/pulls/{number}/reviews/{review}", get(reviews::get))
+        .route("/pulls/{number}/reviews/{review}/dismissals", put(reviews::dismiss))
         .route("/statuses/{sha}", post(statuses::create))
         .route("/commits/{sha}/statuses", get(statuses::list))
         .route("/hooks", get(hooks::list).post(hooks::create))

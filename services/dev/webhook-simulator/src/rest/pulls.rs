@@ -7,7 +7,7 @@ use axum::{
 use domain::rights::Permission;
 use http::{HeaderMap, header};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     issues::{directed, in_state, is_open},
@@ -16,13 +16,14 @@ use super::{
 use crate::{
     Simulator,
     actions::Edit,
-    payload::{code, issue as payload},
+    payload::{code, pull as payload},
+    pulls::{Method, NewPull},
     refusal::Refusal,
     world::{Pull, World},
 };
 
 #[derive(Debug, Deserialize)]
-pub(super) struct NewPull {
+pub(super) struct Opened {
     #[serde(default)]
     title: String,
     body: Option<String>,
@@ -30,6 +31,12 @@ pub(super) struct NewPull {
     base: String,
     #[serde(default)]
     draft: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Merged {
+    sha: Option<String>,
+    merge_method: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +61,8 @@ pub(super) async fn list(State(simulator): State<Simulator>, scope: Scope, page:
     let items = simulator.read(|world| {
         let repository = world.repository(&scope.key)?;
         let wanted = |p: &Pull| {
-            let label = format!("{}:{}", repository.name.owner(), p.head);
+            let key = p.head_key(repository);
+            let label = format!("{}:{}", key.split('/').next().unwrap_or_default(), p.head);
             // GitHub ignores a head without an owner.
             page.query("head").is_none_or(|h| !h.contains(':') || h.eq_ignore_ascii_case(&label))
                 && page.query("base").is_none_or(|b| b == p.base)
@@ -71,46 +79,37 @@ pub(super) async fn list(State(simulator): State<Simulator>, scope: Scope, page:
 pub(super) async fn create(
     State(simulator): State<Simulator>,
     scope: Scope,
-    Fields(new): Fields<NewPull>,
+    Fields(new): Fields<Opened>,
 ) -> Answer {
     let actor = scope.actor()?;
-    scope.require(Permission::Write, Refusal::custom("PullRequest", "must be a collaborator"))?;
-    if new.title.trim().is_empty() {
-        return Err(Refusal::invalid("PullRequest", "title", "missing_field"));
+    // From their own fork anybody may, who can read.
+    if !new.head.split_once(':').is_some_and(|(of, _)| of.eq_ignore_ascii_case(actor)) {
+        scope.require(Permission::Write, Refusal::custom("PullRequest", "must be a collaborator"))?;
     }
-    // Forks do not exist here: another owner's branch is no branch.
-    let owner = scope.name.owner();
-    let head = match new.head.split_once(':') {
-        Some((of, branch)) if of.eq_ignore_ascii_case(owner) => branch,
-        Some(_) => "",
-        None => &new.head,
+    let Opened { title, body, head, base, draft } = new;
+    let new = NewPull { title, body, head, base, draft };
+    let number = simulator.open_pull(&scope.key, actor, new).await?;
+    simulator.read(|world| show(world, &scope, number)).map(created)
+}
+
+pub(super) async fn merge(
+    State(simulator): State<Simulator>,
+    scope: Scope,
+    Fields(wanted): Fields<Merged>,
+) -> Answer {
+    let (actor, number) = (scope.actor()?, scope.number("number")?);
+    scope.require_push()?;
+    let method = match wanted.merge_method.as_deref() {
+        None | Some("merge") => Method::Merge,
+        Some("squash") => Method::Squash,
+        Some("rebase") => {
+            let words = "Rebase merges are not allowed on this repository.";
+            return Err(Refusal::new(http::StatusCode::METHOD_NOT_ALLOWED, words));
+        }
+        Some(_) => return Err(Refusal::invalid("PullRequest", "merge_method", "invalid")),
     };
-    let missing = |field: &str| Refusal::invalid("PullRequest", field, "invalid");
-    let base_sha = scope.bare.branch(&new.base).await?.ok_or_else(|| missing("base"))?;
-    let head_sha = scope.bare.branch(head).await?.ok_or_else(|| missing("head"))?;
-    let Some(from) = scope.bare.merge_base(&base_sha, &head_sha).await? else {
-        let message = format!("The {head} branch has no history in common with {}", new.base);
-        return Err(Refusal::custom("PullRequest", &message));
-    };
-    if from == head_sha {
-        let message = format!("No commits between {owner}:{} and {owner}:{head}", new.base);
-        return Err(Refusal::custom("PullRequest", &message));
-    }
-    let pull = Pull {
-        head: head.to_owned(),
-        base: new.base,
-        stat: scope.bare.stat(&from, &head_sha).await?,
-        head_sha: head_sha.clone(),
-        base_sha,
-        draft: new.draft,
-    };
-    let (number, value) = simulator.change(|world| {
-        let body = new.body.as_deref();
-        let number = world.open_issue(&scope.key, actor, &new.title, body, Some(pull))?;
-        show(world, &scope, number).map(|value| (number, value))
-    })?;
-    scope.bare.set_ref(&format!("refs/pull/{number}/head"), &head_sha).await?;
-    Ok(created(value))
+    let sha = simulator.merge_pull(&scope.key, number, actor, method, wanted.sha.as_deref()).await?;
+    Ok(ok(json!({ "sha": sha, "merged": true, "message": "Pull Request successfully merged" })))
 }
 
 pub(super) async fn get(State(simulator): State<Simulator>, scope: Scope, headers: HeaderMap) -> Answer {

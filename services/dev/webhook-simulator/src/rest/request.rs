@@ -43,6 +43,13 @@ impl FromRequestParts<Simulator> for Scope {
         let login = parts.extensions.get::<Caller>().and_then(|c| c.login().map(str::to_owned));
         let writes = parts.method != Method::GET;
         simulator.read(|world| {
+            if let (Err(_), Some(now)) = (world.repository(&name.key()), world.moved_to(&name.key())) {
+                let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+                let whole = uri.path_and_query().map_or(uri.path(), |whole| whole.as_str());
+                let rest = whole.splitn(7, '/').nth(6).map(|rest| format!("/{rest}")).unwrap_or_default();
+                let there = format!("{}{rest}", world.urls.repository_api(now));
+                return Err(Refusal::moved(!writes, there));
+            }
             let repository = world.repository(&name.key())?;
             let permission = world.permission(repository, login.as_deref());
             if permission < Permission::Read {

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use crate::{Fixture, REPOSITORY};
 
-type Received = (HeaderMap, Bytes);
+pub(crate) type Received = (HeaderMap, Bytes);
 
 /// A server that takes deliveries.
-async fn receiver() -> (String, mpsc::UnboundedReceiver<Received>) {
+pub(crate) async fn receiver() -> (String, mpsc::UnboundedReceiver<Received>) {
     let (send, receive) = mpsc::unbounded_channel();
     let take = |State(send): State<mpsc::UnboundedSender<Received>>, headers: HeaderMap, body: Bytes| async move {
         send.send((headers, body)).unwrap();
@@ -33,7 +33,7 @@ fn verifies(secret: &str, (headers, body): &Received) -> bool {
     mac.verify_slice(&hex::decode(signature).unwrap()).is_ok()
 }
 
-fn event(received: &Received) -> WebhookEvent {
+pub(crate) fn event(received: &Received) -> WebhookEvent {
     let name = received.0["x-github-event"].to_str().unwrap();
     WebhookEvent::try_from_header_and_body(name, &received.1).unwrap()
 }

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop right there")]
 
+mod contents;
 mod faults;
+mod forge;
 mod git;
 mod hooks;
 mod octocrab_client;
 mod program;
+mod pulls;
 mod rest;
 
 use std::{path::Path, sync::Arc};
@@ -20,7 +23,7 @@ pub(crate) const REPOSITORY: &str = "octocat/hello-world";
 
 /// Always the same time.
 #[derive(Debug)]
-struct Stopped(DateTime<Utc>);
+pub(crate) struct Stopped(pub(crate) DateTime<Utc>);
 
 impl Clock for Stopped {
     fn now(&self) -> DateTime<Utc> {

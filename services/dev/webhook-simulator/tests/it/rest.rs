@@ -37,7 +37,7 @@ async fn refusals_have_githubs_shape() {
     );
 
     assert_eq!(f.call("GET", "traffic/views", Value::Null).await.0, 404);
-    assert_eq!(f.call("PUT", "pulls/1/merge", json!({})).await.0, 404);
+    assert_eq!(f.call("PUT", "pulls/1/update-branch", json!({})).await.0, 404);
     assert_eq!(f.call("DELETE", "issues/1", Value::Null).await.0, 404);
     let counts = f.github.request_counts();
     assert_eq!(counts["GET /repos/{owner}/{repo}"], 4, "{counts:?}");

@@ -3,14 +3,14 @@
 mod check;
 mod log;
 mod outbox;
+mod process;
 mod views;
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
     decision::{
-        Admission, Decided, Decision, Facts, Record, RepositoryStanding, decide_cancel, decide_release,
-        decide_retry,
+        Admission, Decided, Decision, Facts, Record, Start, decide_cancel, decide_release, decide_retry,
     },
     ids::{Id, RunId},
     outbox::Order,
@@ -19,17 +19,18 @@ use domain::{
 use futures::Stream;
 use proto::admin::{
     CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse, EnrollWorkerRequest,
-    EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, GetRunRequest, ListEffectsRequest,
-    ListEffectsResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine,
-    LogsRequest, PauseRequest, PauseResponse, RunActionRequest, RunActionResponse, RunDetail,
-    VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
+    EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation, GetRunRequest,
+    ListEffectsRequest, ListEffectsResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
+    ListWorkersResponse, LogLine, LogsRequest, PauseRequest, PauseResponse, RenderPromptRequest,
+    RenderPromptResponse, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest,
+    SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use crate::{
-    App, pauses,
+    App, pauses, policies,
     projects::store::by_id,
     publishing,
     runs::{self, NewRun, Run, RunError},
@@ -107,6 +108,8 @@ impl AdminCalls {
     ) -> Result<RunActionResponse, CommandError> {
         let app = &self.app;
         let mut tx = app.db.begin().await?;
+        // What waits behind it may come forward, and says whether it is paused.
+        pauses::hold_off_pauses(&mut tx).await?;
         let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let decided = decide_cancel(principal, run.state.is_final());
         let repository = by_id(&mut *tx, run.repository_id).await?;
@@ -126,25 +129,23 @@ impl AdminCalls {
 
     async fn retry(&self, principal: &Principal, id: RunId) -> Result<RunActionResponse, CommandError> {
         let app = &self.app;
+        let run = runs::get(&app.db, id).await?.ok_or(CommandError::NoSuchRun(id))?;
+        let repository = by_id(&app.db, run.repository_id).await?;
+        let policy = policies::current(app, &repository).await?;
         let mut tx = app.db.begin().await?;
-        // The issue first, then the run: the order of locks everywhere.
-        let run = runs::get(&mut *tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
-        let repository = by_id(&mut *tx, run.repository_id).await?;
+        // Pauses first, then the issue, then the run: the order of locks everywhere.
+        pauses::hold_off_pauses(&mut tx).await?;
         let issue = u64::try_from(run.issue_number).unwrap_or_default();
         triggers::store::lock_issue(&mut tx, run.repository_id, issue).await?;
         let run = runs::lock(&mut tx, id).await?.ok_or(CommandError::NoSuchRun(id))?;
         let other = runs::under_way(&mut tx, run.repository_id, run.issue_number).await?;
         let facts = Facts {
-            policy: &app.stages,
+            policy: &policy,
             permission: None,
             role: None,
             bots: &BTreeSet::new(),
             own_effect: false,
-            repository: if repository.enabled {
-                RepositoryStanding::Enabled
-            } else {
-                RepositoryStanding::Disabled
-            },
+            repository: triggers::standing(&repository),
             default_branch: repository.default_branch.as_deref(),
             record: Record { under_way: other.as_ref().map(Run::reference), ..Record::default() },
             admission: Admission::default(),
@@ -161,10 +162,12 @@ impl AdminCalls {
         )
         .await?;
         let started = if let Decision::Start(start) = &decided.decision {
+            // What labels asked for then is asked for again.
+            let again = Start { model: run.model.clone(), reasoning: run.reasoning, ..(**start).clone() };
             let new = NewRun {
                 repository: &repository,
-                start,
-                definition: app.stages.get(&start.stage).unwrap_or(&run.definition),
+                start: &again,
+                definition: policy.get(&start.stage).unwrap_or(&run.definition),
                 language: &run.language,
                 decision,
                 actor: &principal.name(),
@@ -236,6 +239,8 @@ enum CommandError {
     Run(#[from] RunError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Rules(#[from] policies::Unread),
 }
 
 impl From<CommandError> for Status {
@@ -245,6 +250,10 @@ impl From<CommandError> for Status {
             CommandError::Refused(decided) => refusal(decided),
             CommandError::Run(inner) => failed(inner),
             CommandError::Database(inner) => internal("admin", inner),
+            CommandError::Rules(policies::Unread::Database(inner)) => internal("admin", inner),
+            CommandError::Rules(policies::Unread::Forge(_)) => {
+                Self::failed_precondition(format!("{error}; nothing starts on a guess. Try again later."))
+            }
         }
     }
 }
@@ -460,6 +469,29 @@ impl AdminService for AdminCalls {
         let principal = operator(&request, Action::ManageOutbox)?;
         let id = request.into_inner().id;
         Ok(Response::new(outbox::order(&self.app, &principal, Order::Drop, &id).await?))
+    }
+
+    async fn sync_labels(
+        &self,
+        request: Request<SyncLabelsRequest>,
+    ) -> Result<Response<SyncLabelsResponse>, Status> {
+        let principal = operator(&request, Action::ManageOutbox)?;
+        let labels = process::sync_labels(&self.app, &principal, &request.into_inner()).await?;
+        Ok(Response::new(SyncLabelsResponse { labels }))
+    }
+
+    async fn simulate(&self, request: Request<SimulateRequest>) -> Result<Response<Explanation>, Status> {
+        operator(&request, Action::View)?;
+        Ok(Response::new(process::simulate(&self.app, &request.into_inner()).await?))
+    }
+
+    async fn render_prompt(
+        &self,
+        request: Request<RenderPromptRequest>,
+    ) -> Result<Response<RenderPromptResponse>, Status> {
+        operator(&request, Action::View)?;
+        let prompt = process::render_prompt(&self.app, &request.into_inner()).await?;
+        Ok(Response::new(RenderPromptResponse { prompt }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     changeset::{Change, FileChange, Mode},
+    decision::Looked,
     ids::{Id, RunId},
     neutralise::neutralise_line,
     run::RunState,
@@ -228,6 +229,11 @@ pub(super) async fn deleted_transcripts(app: &App, run: RunId) -> sqlx::Result<V
     Ok(retention::notes::transcripts(&app.db, run).await?.into_iter().map(line).collect())
 }
 
+/// A rule that was looked at.
+pub(super) fn looked(looked: Looked) -> admin::Looked {
+    admin::Looked { rule: looked.rule, passed: looked.passed, found: looked.found }
+}
+
 /// What a delivery, an issue or a run led to, newest first.
 pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>, Status> {
     let id = Uuid::parse_str(subject).ok();
@@ -262,6 +268,7 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
                 remedy: d.remedy,
                 run_id: d.run_id.map(|r| r.to_string()).unwrap_or_default(),
                 delivery_id: d.delivery_id.map(|r| r.to_string()).unwrap_or_default(),
+                trace: d.trace.0.into_iter().map(looked).collect(),
             })
             .collect();
     for pending in triggers::store::pending(&app.db, id, guid).await.map_err(error)? {

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 pub(crate) use self::store::{Pause, hold_off_pauses, standing};
 use crate::{
-    App, audit, publishing,
+    App, audit, policies, publishing,
     runs::{self, Run, RunError},
     steps::{self, Step},
     wake::Topic,
@@ -127,13 +127,14 @@ pub(crate) async fn subject(app: &App, text: &str) -> Result<Subject, NoSubject>
         Some(_) | None => (true, true, text),
     };
     let project = if wants_project { store::project(&app.db, name).await? } else { None };
-    let stage = wants_stage && app.stages.get(name).is_some();
+    let stages = policies::stages(app).await?;
+    let stage = wants_stage && stages.contains(name);
     match (project, stage) {
         (Some(_), true) => Err(NoSubject::Ambiguous(name.to_owned())),
         (Some(id), false) => Ok(Subject::Project { id, name: name.to_owned() }),
         (None, true) => Ok(Subject::Stage(name.to_owned())),
         (None, false) => {
-            let stages = app.stages.names().join(", ");
+            let stages = stages.into_iter().collect::<Vec<_>>().join(", ");
             Err(NoSubject::Unknown { name: name.chars().take(60).collect(), stages })
         }
     }

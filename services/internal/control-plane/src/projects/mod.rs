@@ -23,7 +23,7 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     sqlx::query!("select pg_advisory_xact_lock(hashtext('callboard projects'))").fetch_one(&mut *tx).await?;
     let mut kept: HashSet<Uuid> = HashSet::new();
     for project in projects {
-        let project_id = store::upsert_project(&mut tx, app, &project.name).await?;
+        let project_id = store::upsert_project(&mut tx, app, project).await?;
         sqlx::query!("delete from members where project_id = $1 and managed = 'file'", project_id.uuid())
             .execute(&mut *tx)
             .await?;

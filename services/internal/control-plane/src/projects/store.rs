@@ -1,24 +1,47 @@
 //! SQL of projects and repositories.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{Id, ProjectId, RepositoryId, SecretId},
     names::{ProjectName, RepositoryName},
+    rights::ProjectRole,
+    stage::Ceilings,
 };
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 
-use crate::App;
+use crate::{App, settings::ProjectSeed};
 
 /// A repository of a project.
 #[derive(Clone, Debug)]
 pub(crate) struct Repository {
     pub(crate) id: RepositoryId,
     pub(crate) project: ProjectId,
+    /// Its name at the code host, as far as it told us.
     pub(crate) name: RepositoryName,
     pub(crate) source: String,
     pub(crate) default_branch: Option<String>,
     pub(crate) enabled: bool,
+    /// It takes no changes any more.
+    pub(crate) archived: bool,
+    /// It was transferred or deleted.
+    pub(crate) gone: bool,
+    /// Its number at the code host, which outlives names.
+    pub(crate) forge_id: Option<i64>,
+}
+
+struct Row {
+    repository_id: Uuid,
+    project_id: Uuid,
+    full_name: String,
+    source: String,
+    default_branch: Option<String>,
+    enabled: bool,
+    archived: bool,
+    gone: bool,
+    forge_id: Option<i64>,
 }
 
 /// A row that does not read as what it is: which one, and why.
@@ -26,67 +49,135 @@ fn damaged(table: &str, id: Uuid, error: &dyn std::fmt::Display) -> sqlx::Error 
     sqlx::Error::Decode(format!("{table} {id}: {error}").into())
 }
 
-macro_rules! repository {
-    ($row:expr) => {{
-        let row = $row;
-        let name = row.full_name.parse().map_err(|e| damaged("repositories", row.repository_id, &e))?;
-        Repository {
+impl TryFrom<Row> for Repository {
+    type Error = sqlx::Error;
+    fn try_from(row: Row) -> sqlx::Result<Self> {
+        Ok(Self {
             id: RepositoryId::from_uuid(row.repository_id),
             project: ProjectId::from_uuid(row.project_id),
-            name,
+            name: row.full_name.parse().map_err(|e| damaged("repositories", row.repository_id, &e))?,
             source: row.source,
             default_branch: row.default_branch,
             enabled: row.enabled,
-        }
-    }};
+            archived: row.archived,
+            gone: row.gone,
+            forge_id: row.forge_id,
+        })
+    }
 }
 
 /// The repository behind a webhook address.
 pub(crate) async fn by_source(db: impl PgExecutor<'_>, source: &str) -> sqlx::Result<Option<Repository>> {
-    let row = sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.source = $1",
+    sqlx::query_as!(
+        Row,
+        r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
+                  gone_at is not null as "gone!", forge_id from repositories where source = $1"#,
         source
     )
     .fetch_optional(db)
-    .await?;
-    row.map(|row| Ok(repository!(row))).transpose()
+    .await?
+    .map(Repository::try_from)
+    .transpose()
 }
 
 /// A repository by its id.
 pub(crate) async fn by_id(db: impl PgExecutor<'_>, id: RepositoryId) -> sqlx::Result<Repository> {
-    let row = sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.repository_id = $1",
+    sqlx::query_as!(
+        Row,
+        r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
+                  gone_at is not null as "gone!", forge_id from repositories where repository_id = $1"#,
         id.uuid()
     )
     .fetch_one(db)
-    .await?;
-    Ok(repository!(row))
+    .await?
+    .try_into()
+}
+
+/// A repository by its name.
+pub(crate) async fn by_name(
+    db: impl PgExecutor<'_>,
+    name: &RepositoryName,
+) -> sqlx::Result<Option<Repository>> {
+    sqlx::query_as!(
+        Row,
+        r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
+                  gone_at is not null as "gone!", forge_id from repositories where full_name_key = $1"#,
+        name.key()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Repository::try_from)
+    .transpose()
 }
 
 /// Every enabled repository.
 pub(crate) async fn enabled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Repository>> {
-    sqlx::query!(
-        "select r.repository_id, r.project_id, r.full_name, r.source, r.default_branch, r.enabled from repositories r where r.enabled order by r.full_name_key"
+    sqlx::query_as!(
+        Row,
+        r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
+                  gone_at is not null as "gone!", forge_id from repositories where enabled order by full_name_key"#
     )
     .fetch_all(db)
     .await?
     .into_iter()
-    .map(|row| Ok(repository!(row)))
+    .map(Repository::try_from)
     .collect()
+}
+
+/// What the configuration says about a project's events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProjectRules {
+    /// What its own files can only narrow.
+    pub(crate) ceilings: Ceilings,
+    /// Bots that may ask like people, in lower case.
+    pub(crate) bots: BTreeSet<String>,
+}
+
+/// The rules of a project.
+pub(crate) async fn rules(db: impl PgExecutor<'_>, project: ProjectId) -> sqlx::Result<ProjectRules> {
+    let row = sqlx::query!(
+        r#"select ceilings as "ceilings: Json<Ceilings>", bots from projects where project_id = $1"#,
+        project.uuid()
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(ProjectRules { ceilings: row.ceilings.0, bots: row.bots.into_iter().collect() })
+}
+
+/// A person's role in a project.
+pub(crate) async fn role(
+    db: impl PgExecutor<'_>,
+    project: ProjectId,
+    login: &str,
+) -> sqlx::Result<Option<ProjectRole>> {
+    let role = sqlx::query_scalar!(
+        "select role from members where project_id = $1 and login_key = $2",
+        project.uuid(),
+        login.to_lowercase()
+    )
+    .fetch_optional(db)
+    .await?;
+    role.map(|role| serde_json::from_value(role.into()).map_err(|e| damaged("members", project.uuid(), &e)))
+        .transpose()
 }
 
 /// Adds a project or finds it.
 pub(crate) async fn upsert_project(
     tx: &mut PgConnection,
     app: &App,
-    name: &ProjectName,
+    project: &ProjectSeed,
 ) -> sqlx::Result<ProjectId> {
+    let name: &ProjectName = &project.name;
+    let bots: Vec<String> = project.bots.iter().map(|login| login.to_lowercase()).collect();
     let id = sqlx::query_scalar!(
-        "insert into projects (project_id, name, managed, created_at) values ($1, $2, 'file', $3)
-         on conflict (name) do update set managed = 'file' returning project_id",
+        "insert into projects (project_id, name, managed, created_at, ceilings, bots) values ($1, $2, 'file', $3, $4, $5)
+         on conflict (name) do update set managed = 'file', ceilings = excluded.ceilings, bots = excluded.bots
+         returning project_id",
         app.ids.next::<ProjectId>().uuid(),
         name.as_str(),
         app.clock.now(),
+        Json(&project.ceilings) as _,
+        &bots,
     )
     .fetch_one(tx)
     .await?;
@@ -106,14 +197,32 @@ pub(crate) struct NewRepository<'a> {
     pub(crate) now: DateTime<Utc>,
 }
 
-/// Adds or updates a repository; returns its id.
+/// Adds or updates a repository; returns its id. One that was renamed at the code host is found
+/// under the name the configuration still has.
 pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository<'_>) -> sqlx::Result<Uuid> {
+    let key = new.name.key();
+    let renamed = sqlx::query_scalar!(
+        "update repositories set project_id = $2, source = $3, default_branch = $4, current_secret_id = $5,
+                previous_secret_id = $6, managed = 'file', enabled = true
+         where renamed_from = $1 returning repository_id",
+        key,
+        new.project.uuid(),
+        new.source,
+        new.default_branch,
+        new.current_secret.uuid(),
+        new.previous_secret.map(Id::uuid),
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(id) = renamed {
+        return Ok(id);
+    }
     // A source that moves to another repository must not clash with the row it leaves.
     sqlx::query!(
         "update repositories set source = source || ' (was)' || repository_id, enabled = false
          where source = $1 and full_name_key <> $2",
         new.source,
-        new.name.key()
+        key
     )
     .execute(&mut *tx)
     .await?;
@@ -124,12 +233,12 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, default_branch = excluded.default_branch,
              current_secret_id = excluded.current_secret_id, previous_secret_id = excluded.previous_secret_id,
-             managed = 'file', enabled = true
+             managed = 'file', enabled = true, renamed_from = null
          returning repository_id",
         new.id.uuid(),
         new.project.uuid(),
         new.name.to_string(),
-        new.name.key(),
+        key,
         new.source,
         new.default_branch,
         new.current_secret.uuid(),
@@ -138,4 +247,53 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
     )
     .fetch_one(tx)
     .await
+}
+
+/// What the code host said about a repository.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing<'a> {
+    /// Its name now.
+    pub(crate) name: Option<&'a RepositoryName>,
+    pub(crate) forge_id: Option<i64>,
+    pub(crate) archived: Option<bool>,
+    pub(crate) gone: Option<bool>,
+}
+
+/// Takes note of it; what is `None` stays. A name that another repository has is not taken.
+pub(crate) async fn note(
+    tx: &mut PgConnection,
+    id: RepositoryId,
+    standing: &Standing<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let noted = sqlx::query!(
+        "update repositories r set
+             forge_id = coalesce($2, forge_id),
+             archived_at = case when $3 then coalesce(archived_at, $5) when not $3 then null else archived_at end,
+             gone_at = case when $4 then coalesce(gone_at, $5) when not $4 then null else gone_at end
+         where repository_id = $1",
+        id.uuid(),
+        standing.forge_id,
+        standing.archived,
+        standing.gone,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if noted.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    let Some(name) = standing.name else { return Ok(()) };
+    // The configuration knows it by its first name until somebody changes the file.
+    sqlx::query!(
+        "update repositories set full_name = $2, full_name_key = $3,
+                renamed_from = case when coalesce(renamed_from, full_name_key) = $3 then null else coalesce(renamed_from, full_name_key) end
+         where repository_id = $1 and not exists (select from repositories o where o.full_name_key = $3 and o.repository_id <> $1)",
+        id.uuid(),
+        name.to_string(),
+        name.key(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }

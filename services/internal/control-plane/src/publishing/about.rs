@@ -1,10 +1,12 @@
 //! What the texts about a run are made from, besides the run itself.
 
+use std::sync::Arc;
+
 use domain::{
     decision::Reason,
-    ids::{Id, RepositoryId, RunId},
+    ids::{Id, RunId},
     run::RunState,
-    stage::{Ceilings, Policy},
+    stage::Policy,
 };
 use sqlx::PgConnection;
 
@@ -12,6 +14,8 @@ use super::{Publication, publication};
 use crate::{
     App,
     pauses::{self, Pause},
+    policies,
+    projects::store::by_id,
     runs::{self, Attempt, Run, RunError},
 };
 
@@ -27,7 +31,7 @@ pub(super) struct About {
     pub(super) asked: Asked,
     /// The rules of its repository now: for the names of labels, and what may come next. What
     /// the run itself does was fixed when it was asked for.
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
 }
 
 /// How a run was asked for.
@@ -78,12 +82,13 @@ pub(super) async fn about(tx: &mut PgConnection, app: &App, run: &Run) -> Result
         | RunState::Failed(_)
         | RunState::Cancelled => None,
     };
+    let repository = by_id(&mut *tx, run.repository_id).await?;
     Ok(About {
         attempts: runs::attempts(&mut *tx, run.id).await?,
         publication: publication(&mut *tx, run.id).await?,
         pause,
         asked: asked(&mut *tx, run.id).await?,
-        policy: policy(&mut *tx, app, run.repository_id).await?,
+        policy: policies::known(tx, app, &repository).await?.policy,
     })
 }
 
@@ -95,16 +100,4 @@ async fn asked(tx: &mut PgConnection, run: RunId) -> sqlx::Result<Asked> {
     .fetch_one(tx)
     .await?;
     Ok(Asked { how: How::of(&row.reason), url: row.asked_url })
-}
-
-/// The rules of a repository as they were read last.
-async fn policy(tx: &mut PgConnection, app: &App, repository: RepositoryId) -> sqlx::Result<Policy> {
-    let file = sqlx::query_scalar!("select stages from policies where repository_id = $1", repository.uuid())
-        .fetch_optional(tx)
-        .await?
-        .flatten();
-    Ok(match file {
-        Some(file) => Policy::of_project(Some(&file), &Ceilings::default()),
-        None => app.stages.clone(),
-    })
 }

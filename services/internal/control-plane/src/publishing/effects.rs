@@ -36,8 +36,10 @@ pub(crate) enum Effect {
     RemoveLabel { number: i64, label: String },
     /// Labels go on.
     AddLabels { number: i64, labels: Vec<String> },
-    /// A small sign.
+    /// A small sign on an issue.
     React { number: i64, reaction: Reaction },
+    /// A small sign on a comment.
+    ReactToComment { number: i64, comment: i64, reaction: Reaction },
     /// Blobs, tree and commit of the run's changeset.
     Commit { message: String },
     /// A branch at that commit; the first free of `name`, `name-2`, ….
@@ -65,6 +67,7 @@ impl Effect {
             Self::RemoveLabel { .. } => "remove_label",
             Self::AddLabels { .. } => "add_labels",
             Self::React { .. } => "react",
+            Self::ReactToComment { .. } => "react_to_comment",
             Self::Commit { .. } => "commit",
             Self::Branch { .. } => "branch",
             Self::PullRequest { .. } => "pull_request",
@@ -83,6 +86,7 @@ impl Effect {
             Self::RemoveLabel { .. } => Step::CallRemoveLabel,
             Self::AddLabels { .. } => Step::CallAddLabels,
             Self::React { .. } => Step::CallReact,
+            Self::ReactToComment { .. } => Step::CallReactToComment,
             Self::Commit { .. } => Step::CallCommit,
             Self::Branch { .. } => Step::CallBranch,
             Self::PullRequest { .. } => Step::CallPullRequest,
@@ -99,6 +103,7 @@ impl Effect {
             Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Comment { .. }
             | Self::SoleComment { .. }
             | Self::UpdatePullRequest { .. } => true,
@@ -114,7 +119,7 @@ impl Effect {
     /// How long it is tried.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
         match self {
-            Self::React { .. } => retry::NICETY,
+            Self::React { .. } | Self::ReactToComment { .. } => retry::NICETY,
             Self::StatusComment { .. }
             | Self::Comment { .. }
             | Self::SoleComment { .. }
@@ -144,6 +149,7 @@ impl Effect {
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
             | Self::PullRequest { .. }
@@ -162,6 +168,7 @@ impl Effect {
             | Self::RemoveLabel { .. }
             | Self::AddLabels { .. }
             | Self::React { .. }
+            | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
             | Self::PullRequest { .. }

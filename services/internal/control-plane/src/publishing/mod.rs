@@ -3,9 +3,11 @@
 //! that wants it and applied by the publisher.
 
 mod about;
+pub(crate) mod answers;
 mod applying;
 mod changesets;
 mod comments;
+mod echoes;
 mod effects;
 mod head;
 mod judging;
@@ -29,6 +31,7 @@ use sqlx::PgConnection;
 use self::effects::{Effect, NewEffect, insert, insert_for_run};
 pub(crate) use self::{
     changesets::{Unreadable, digest, stored_changeset},
+    echoes::{LabelChange, is_own_comment, note_own_label},
     effects::of_run,
     judging::publish,
     outbox::{Listed, OutboxError, Wanted, list as list_outbox, obey},
@@ -112,23 +115,78 @@ pub(crate) async fn say_rejection(
     Ok(())
 }
 
-/// Was this label put there by an effect of ours? Recognised by the effect's row.
-pub(crate) async fn is_own_label(
+/// Where on the code host something is said or changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) repository: RepositoryId,
+    /// Issue or pull request.
+    pub(crate) number: i64,
+    /// The run whose effects come in their order.
+    pub(crate) run: Option<RunId>,
+    pub(crate) trace_id: &'a str,
+}
+
+impl Place<'_> {
+    async fn insert(&self, tx: &mut PgConnection, app: &App, effect: &Effect) -> sqlx::Result<()> {
+        let new = NewEffect { run: self.run, repository: self.repository, trace_id: self.trace_id, effect };
+        insert(tx, app, &new).await
+    }
+}
+
+/// Has labels taken off and put on, each by an effect of its own: each comes back as an event of
+/// its own.
+pub(crate) async fn change_labels(
     tx: &mut PgConnection,
-    repository: RepositoryId,
-    issue: u64,
+    app: &App,
+    place: Place<'_>,
+    add: &[String],
+    remove: &[String],
+) -> sqlx::Result<()> {
+    let number = place.number;
+    let add = add.iter().map(|label| Effect::AddLabels { number, labels: vec![label.clone()] });
+    let remove = remove.iter().map(|label| Effect::RemoveLabel { number, label: label.clone() });
+    for effect in remove.chain(add) {
+        place.insert(tx, app, &effect).await?;
+    }
+    Ok(())
+}
+
+/// The trigger label of a start that no label asked for: on and off again, so that the thread
+/// shows it.
+pub(crate) async fn show_label(
+    tx: &mut PgConnection,
+    app: &App,
+    place: Place<'_>,
     label: &str,
-) -> sqlx::Result<bool> {
-    let labels = json!([label]);
-    sqlx::query_scalar!(
-        r#"select exists (select from effects where repository_id = $1 and kind = 'add_labels'
-             and (payload ->> 'number')::bigint = $2 and payload -> 'labels' @> $3) as "own!""#,
-        repository.uuid(),
-        i64::try_from(issue).unwrap_or(i64::MAX),
-        labels,
-    )
-    .fetch_one(tx)
-    .await
+) -> sqlx::Result<()> {
+    let (number, label) = (place.number, label.to_owned());
+    place.insert(tx, app, &Effect::AddLabels { number, labels: vec![label.clone()] }).await?;
+    place.insert(tx, app, &Effect::RemoveLabel { number, label }).await
+}
+
+/// A comment about a decision; its mark comes first.
+pub(crate) async fn say(
+    tx: &mut PgConnection,
+    app: &App,
+    place: Place<'_>,
+    decision: DecisionId,
+    text: &str,
+) -> sqlx::Result<()> {
+    let mark = comments::mark_of_decision(decision);
+    let body = format!("{mark}\n{text}");
+    place.insert(tx, app, &Effect::Comment { number: place.number, body, mark }).await
+}
+
+/// A small sign on a comment.
+pub(crate) async fn react_to_comment(
+    tx: &mut PgConnection,
+    app: &App,
+    place: Place<'_>,
+    comment: u64,
+    reaction: Reaction,
+) -> sqlx::Result<()> {
+    let comment = i64::try_from(comment).unwrap_or(i64::MAX);
+    place.insert(tx, app, &Effect::ReactToComment { number: place.number, comment, reaction }).await
 }
 
 /// Moves a publication; the only way it changes state.

@@ -179,5 +179,5 @@ async fn give_up(app: &App, pending: &Pending, text: &str, refused: bool) -> Res
 /// What the code host will not do is skipped and said where it is a nicety; what only could not
 /// be reached for a day is kept for a person, but for small signs.
 fn can_be_done_without(effect: &Effect, refused: bool) -> bool {
-    effect.is_nicety() && (refused || matches!(effect, Effect::React { .. }))
+    effect.is_nicety() && (refused || matches!(effect, Effect::React { .. } | Effect::ReactToComment { .. }))
 }

@@ -9,6 +9,7 @@ use forge::{Comment, PullRequestDetails, Review};
 use sqlx::PgConnection;
 
 use super::{
+    Place,
     about::about,
     applying::{Applied, read_changeset, sole_comment},
     comments::{self, Released},
@@ -19,7 +20,8 @@ use super::{
     say_status,
 };
 use crate::{
-    App,
+    App, approvals, policies,
+    projects::store::by_id,
     runs::{self, RunError},
     steps::{self, Step},
 };
@@ -184,6 +186,9 @@ async fn published(
         runs::event(tx, app, run.id, "pull_request", &text).await?;
         return say_status(tx, app, run).await;
     }
+    let repository = by_id(&mut *tx, run.repository_id).await?;
+    let labels = policies::known(tx, app, &repository).await?.policy.labels.clone();
+    let before = approvals::kept(tx, repository.id, run.issue_number, &labels).await?;
     move_publication(tx, app, run, PublicationState::Publishing, PublicationState::Published).await?;
     let message = match run.kind {
         RunKind::Revise => format!("Pull request: {url}, revised with `{}`.", head.short()),
@@ -217,8 +222,14 @@ async fn published(
             }
         }
     }
-    effects.push(Effect::AddLabels { number: run.issue_number, labels: vec!["state:in-review".to_owned()] });
     effects::insert_for_run(tx, app, &run, effects).await?;
+    let at = Place {
+        repository: repository.id,
+        number: run.issue_number,
+        run: Some(run.id),
+        trace_id: &run.trace_id,
+    };
+    approvals::follow(tx, app, at, &labels, &before).await?;
     say_status(tx, app, &run).await
 }
 

@@ -11,6 +11,7 @@ mod prepare;
 mod reading;
 mod start;
 mod store;
+mod waiting;
 mod watchdog;
 mod worker_calls;
 
@@ -19,11 +20,13 @@ pub(crate) use self::{
     ending::cancel,
     head_moved::{again_on_new_head, input_changeset},
     incoming::Incoming,
+    prepare::{NotPrepared, Wanted, preview},
     start::{NewRun, start},
     store::{
-        Attempt, IssueSnapshot, Run, RunError, attempt, attempts, event, get, list, lock, move_run, phase,
-        under_way,
+        Attempt, IssueSnapshot, Run, RunError, attempt, attempts, event, get, list, lock, move_run, of_issue,
+        phase,
     },
+    waiting::{behind, under_way},
     watchdog::spawn,
     worker_calls::WorkerCalls,
 };

@@ -31,7 +31,7 @@ use crate::{
 
 /// Why a run cannot be prepared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotPrepared {
+pub(crate) enum NotPrepared {
     /// May pass: try again, not before what the code host asked for.
     #[error("{why}")]
     Later { why: String, at_least: Option<Duration> },
@@ -184,6 +184,11 @@ struct Made {
     pin: Pin,
     issue: IssueSnapshot,
     prompt: RenderedPrompt,
+}
+
+/// The prompt a run would get now; nothing is written.
+pub(crate) async fn preview(app: &App, wanted: &Wanted<'_>) -> Result<String, NotPrepared> {
+    Ok(make(app, wanted).await?.prompt.text)
 }
 
 /// Gathers what a run may read, and renders its prompt.

@@ -13,6 +13,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 
+use super::waiting;
 use crate::{App, audit, wake::Topic};
 
 /// Why a change of state did not happen.
@@ -250,24 +251,24 @@ pub(crate) async fn list(
     .collect()
 }
 
-/// The run of an issue that is not over.
-pub(crate) async fn under_way(
+/// The newest runs of an issue, newest first.
+pub(crate) async fn of_issue(
     tx: &mut PgConnection,
     repository: RepositoryId,
     issue: i64,
-) -> Result<Option<Run>, RunError> {
-    let id = sqlx::query_scalar!(
-        "select run_id from runs where repository_id = $1 and issue_number = $2 and behind is null
-           and state in ('queued', 'active', 'waiting')",
+) -> Result<Vec<Run>, RunError> {
+    let ids = sqlx::query_scalar!(
+        "select run_id from runs where repository_id = $1 and issue_number = $2 order by created_at desc, run_id desc limit 20",
         repository.uuid(),
         issue
     )
-    .fetch_optional(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
-    match id {
-        Some(id) => get(tx, RunId::from_uuid(id)).await,
-        None => Ok(None),
+    let mut runs = Vec::with_capacity(ids.len());
+    for id in ids {
+        runs.extend(get(&mut *tx, RunId::from_uuid(id)).await?);
     }
+    Ok(runs)
 }
 
 /// Moves a locked run, with its event. The only way a run changes state.
@@ -321,6 +322,9 @@ pub(crate) async fn move_run(
     )
     .await?;
     Topic::Runs.notify(tx).await?;
+    if state.is_final() {
+        waiting::let_go(tx, app, run.id).await?;
+    }
     tracing::info!(run_id = %run.id, trace_id = %run.trace_id, from = %run.state, to = %state, message, "run moved");
     Ok(Run { state, message: message.to_owned(), finished_at, ..run.clone() })
 }

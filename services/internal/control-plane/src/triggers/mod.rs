@@ -1,30 +1,44 @@
 //! Triggers: every stored delivery gets one decision, and every decision is explained.
 
+mod applying;
+mod asked;
+mod deciding;
+mod permissions;
+mod records;
+mod simulating;
+mod starting;
 pub(crate) mod store;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use domain::{
-    decision::{
-        Admission, Decided, Decision, Event, Facts, Reason, Record, RepositoryStanding, decide,
-        needs_permission,
-    },
+    decision::{Decided, Decision, Event, Happening, Reason, RepositoryChange},
     ids::{DecisionId, DeliveryId},
-    rights::Permission,
 };
 use forge::ForgeError;
 use futures::StreamExt;
-use serde::Deserialize;
 use serde_json::json;
 use telemetry::shutdown::Shutdown;
 
+use self::{
+    applying::{Case, apply},
+    asked::{Question, ask, completed},
+    deciding::decided,
+};
+pub(crate) use self::{
+    deciding::standing,
+    permissions::Permissions,
+    simulating::{NotSimulated, simulate},
+};
 use crate::{
     App, audit,
     deliveries::store::{Undecided, load, mark_decided, put_off, undecided},
-    projects::store::{Repository, by_source},
-    publishing,
-    runs::{self, IssueSnapshot, NewRun, Run, RunError},
+    projects::{
+        self,
+        store::{Repository, Standing, by_source},
+    },
+    runs::{Run, RunError},
     steps::{self, Step},
     wake::{Outage, Topic, news},
 };
@@ -33,8 +47,8 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(2);
 /// Deliveries decided at the same time; each may wait for the code host.
 const AT_ONCE: usize = 8;
-/// How often the code host is asked for a permission before it counts as unknown.
-const PERMISSION_TRIES: i32 = 5;
+/// How long a decision waits for an event that may be on its way.
+const MOMENT: TimeDelta = TimeDelta::seconds(1);
 
 /// Decides on deliveries until the process ends.
 pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
@@ -77,10 +91,11 @@ async fn handle(app: &App, id: DeliveryId) {
     tracing::warn!(delivery_id = %id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
     let (wait, counts) = match &error {
         // Waiting for what the code host asked for is not a try.
-        Unsettled::Permission(ForgeError::Limited { retry_after }) => {
+        Unsettled::Forge(ForgeError::Limited { retry_after }) => {
             (TimeDelta::from_std(*retry_after).unwrap_or(TimeDelta::minutes(1)), false)
         }
-        Unsettled::Permission(_) | Unsettled::Run(_) | Unsettled::Database(_) => {
+        Unsettled::UnknownSetter => (MOMENT, true),
+        Unsettled::Forge(_) | Unsettled::Run(_) | Unsettled::Database(_) => {
             (TimeDelta::seconds(1 << tries.clamp(0, 6)), true)
         }
     };
@@ -92,170 +107,177 @@ async fn handle(app: &App, id: DeliveryId) {
 
 /// Why a decision could not be made yet.
 #[derive(Debug, thiserror::Error)]
-enum Unsettled {
+pub(crate) enum Unsettled {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    #[error("the code host did not tell the permission: {0}")]
-    Permission(ForgeError),
+    #[error("the code host did not tell what the decision takes: {0}")]
+    Forge(ForgeError),
+    #[error("it is not known yet who set a label that asks for a model or a level")]
+    UnknownSetter,
 }
 
-/// The parts of an `issues` payload that a run keeps.
-#[derive(Deserialize)]
-struct IssuePayload {
-    issue: IssueFields,
-}
-#[derive(Deserialize)]
-struct IssueFields {
-    title: String,
-    body: Option<String>,
-    html_url: String,
-    user: Option<UserFields>,
-}
-#[derive(Deserialize)]
-struct UserFields {
-    login: String,
+/// An event of a repository of ours, or what is decided about a delivery without looking at more.
+enum Read {
+    Event(Repository, Event),
+    Decided(Option<Repository>, Option<Event>, Decided),
 }
 
-fn issue_snapshot(body: &[u8]) -> Option<IssueSnapshot> {
-    let IssuePayload { issue } = serde_json::from_slice(body).ok()?;
-    Some(IssueSnapshot {
-        title: issue.title,
-        body: issue.body.unwrap_or_default(),
-        author: issue.user.map(|u| u.login).unwrap_or_default(),
-        url: issue.html_url,
-    })
+/// Reads a payload, and sees that it belongs to its source.
+fn read(repository: Option<Repository>, source: &str, name: &str, body: &[u8]) -> Read {
+    let event = match github::payload::parse(name, body) {
+        Ok(event) => event,
+        Err(error) => {
+            let rule = format!("The payload does not have the shape of a `{}` event: {error}", short(name));
+            return Read::Decided(repository, None, Decided::ignore(Reason::UnreadablePayload, rule));
+        }
+    };
+    let Some(repository) = repository.filter(|r| r.enabled) else {
+        let rule = "No repository of the configuration uses this source any more.";
+        return Read::Decided(None, Some(event), Decided::ignore(Reason::SourceMismatch, rule));
+    };
+    match (&event.repository, &event.happening) {
+        (Some(name), _) if belongs(&repository, &event) => {
+            tracing::trace!(%name, source, "an event of this source's repository");
+            Read::Event(repository, event)
+        }
+        (None, Happening::Installation { .. }) => Read::Event(repository, event),
+        (Some(name), _) => {
+            let rule = format!(
+                "The source `{source}` belongs to {}, and the delivery names {name}.",
+                repository.name
+            );
+            let decided = Decided::ignore(Reason::SourceMismatch, rule);
+            Read::Decided(Some(repository), Some(event), decided)
+        }
+        (None, _) => {
+            let decided = Decided::ignore(Reason::NoRepository, "The delivery names no repository.");
+            Read::Decided(Some(repository), Some(event), decided)
+        }
+    }
+}
+
+/// Is the event about this repository? By its name, by its number, or by the name it had before
+/// what the event tells.
+fn belongs(repository: &Repository, event: &Event) -> bool {
+    let Some(name) = &event.repository else { return false };
+    let same_number = repository.forge_id.is_some()
+        && event.repository_id.and_then(|id| i64::try_from(id).ok()) == repository.forge_id;
+    if *name == repository.name || same_number {
+        return true;
+    }
+    let was = match &event.happening {
+        Happening::Repository { change: RepositoryChange::Renamed { from } } => {
+            format!("{}/{from}", name.owner())
+        }
+        Happening::Repository { change: RepositoryChange::Transferred { from: Some(from) } } => {
+            format!("{from}/{}", name.name())
+        }
+        Happening::Repository { .. }
+        | Happening::Labeled { .. }
+        | Happening::Unlabeled { .. }
+        | Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Commented { .. }
+        | Happening::Synchronized { .. }
+        | Happening::Reviewed { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Pushed { .. }
+        | Happening::Installation { .. }
+        | Happening::Other => return false,
+    };
+    was.eq_ignore_ascii_case(&repository.name.to_string())
 }
 
 async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
     let repository = by_source(&app.db, &delivery.source).await?;
-    let event = match github::payload::parse(&delivery.event, &delivery.body) {
-        Ok(event) => event,
-        Err(error) => {
-            let decided = Decided::ignore(
-                Reason::UnreadablePayload,
-                format!(
-                    "The payload does not have the shape of a `{}` event: {error}",
-                    short(&delivery.event)
-                ),
-            );
-            return commit(app, delivery, repository.as_ref(), None, &decided, None).await;
+    let (repository, event) = match read(repository, &delivery.source, &delivery.event, &delivery.body) {
+        Read::Event(repository, event) => (repository, event),
+        Read::Decided(repository, event, decided) => {
+            let mut tx = app.db.begin().await?;
+            if mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
+                write_down(&mut tx, app, delivery, repository.as_ref(), event.as_ref(), &decided).await?;
+                settled(tx, delivery, event.as_ref(), &decided).await?;
+            }
+            return Ok(());
         }
     };
-    let Some(repository) = repository.filter(|r| r.enabled) else {
-        let decided = Decided::ignore(
-            Reason::SourceMismatch,
-            "No repository of the configuration uses this source any more.",
-        );
-        return commit(app, delivery, None, Some(&event), &decided, None).await;
-    };
-    match &event.repository {
-        Some(name) if *name == repository.name => {}
-        Some(name) => {
-            let decided = Decided::ignore(
-                Reason::SourceMismatch,
-                format!(
-                    "The source `{}` belongs to {}, and the delivery names {name}.",
-                    delivery.source, repository.name
-                ),
-            );
-            return commit(app, delivery, Some(&repository), Some(&event), &decided, None).await;
+    let event = completed(app, &repository, event, delivery.tries).await?;
+    let question = Question { repository: &repository, event: &event, tries: delivery.tries };
+    let asked = ask(app, question).await?;
+    let mut preview: Option<String> = None;
+    loop {
+        let mut tx = app.db.begin().await?;
+        let (decided, record) =
+            decided(&mut tx, app, &repository, &event, &asked, delivery.received_at).await?;
+        if let (Decision::Preview { start }, None) = (&decided.decision, &preview) {
+            // Its prompt is gathered from the code host, for which no transaction waits.
+            drop(tx);
+            preview = Some(simulating::preview_of(app, &repository, &asked, &decided, start, delivery).await);
+            continue;
         }
-        None => {
-            let decided = Decided::ignore(Reason::NoRepository, "The delivery names no repository.");
-            return commit(app, delivery, Some(&repository), Some(&event), &decided, None).await;
+        if !mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
+            return Ok(());
         }
-    }
-    let permission = if needs_permission(&event, &app.stages) {
-        permission(app, delivery, &repository, &event).await?
-    } else {
-        None
-    };
-    decide_and_commit(app, delivery, &repository, &event, permission).await
-}
-
-/// Asks the code host now; the payload is never believed.
-async fn permission(
-    app: &App,
-    delivery: &Undecided,
-    repository: &Repository,
-    event: &Event,
-) -> Result<Option<Permission>, Unsettled> {
-    let Some(actor) = &event.actor else { return Ok(None) };
-    match app.forge.permission(&repository.name, &actor.login).await {
-        Ok(permission) => Ok(Some(permission)),
-        Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Permission(error)),
-        Err(error @ ForgeError::Outage { .. }) if delivery.tries < PERMISSION_TRIES => {
-            Err(Unsettled::Permission(error))
-        }
-        Err(error) => {
-            tracing::warn!(delivery_id = %delivery.id, trace_id = delivery.trace_id, %error, "permission unknown");
-            Ok(None)
-        }
-    }
-}
-
-async fn decide_and_commit(
-    app: &App,
-    delivery: &Undecided,
-    repository: &Repository,
-    event: &Event,
-    permission: Option<Permission>,
-) -> Result<(), Unsettled> {
-    let mut tx = app.db.begin().await?;
-    let issue = event.happening.number();
-    let mut run_under_way = None;
-    let mut own_effect = false;
-    if let Some(issue) = issue {
-        // One decision at a time about an issue: the second sees the first one's run.
-        store::lock_issue(&mut tx, repository.id, issue).await?;
-        run_under_way =
-            runs::under_way(&mut tx, repository.id, i64::try_from(issue).unwrap_or(i64::MAX)).await?;
-        own_effect = match event.happening.label() {
-            Some(label) => publishing::is_own_label(&mut tx, repository.id, issue, label).await?,
-            None => false,
+        note_number(&mut tx, app, &repository, &event).await?;
+        let decision = write_down(&mut tx, app, delivery, Some(&repository), Some(&event), &decided).await?;
+        let case = Case {
+            app,
+            repository: &repository,
+            delivery,
+            event: &event,
+            asked: &asked,
+            record: &record,
+            decided: &decided,
+            decision,
+            actor: actor(Some(&event)).unwrap_or("unknown"),
+            preview: preview.as_deref(),
         };
+        apply(&mut tx, &case).await?;
+        return settled(tx, delivery, Some(&event), &decided).await;
     }
-    let facts = Facts {
-        policy: &app.stages,
-        permission,
-        role: None,
-        bots: &BTreeSet::new(),
-        own_effect,
-        repository: RepositoryStanding::Enabled,
-        default_branch: repository.default_branch.as_deref(),
-        record: Record { under_way: run_under_way.as_ref().map(Run::reference), ..Record::default() },
-        admission: Admission::default(),
-    };
-    let decided = decide(event, &facts);
-    commit(app, delivery, Some(repository), Some(event), &decided, Some(tx)).await
 }
 
-/// One transaction: decision, event, and what follows from it.
-async fn commit(
+/// Learns the repository's number at the code host from the first event that tells it.
+async fn note_number(
+    tx: &mut sqlx::PgConnection,
+    app: &App,
+    repository: &Repository,
+    event: &Event,
+) -> sqlx::Result<()> {
+    let forge_id = event.repository_id.and_then(|id| i64::try_from(id).ok());
+    if forge_id.is_none() || forge_id == repository.forge_id {
+        return Ok(());
+    }
+    let standing = Standing { forge_id, ..Standing::default() };
+    projects::store::note(tx, repository.id, &standing, app.clock.now()).await
+}
+
+fn actor(event: Option<&Event>) -> Option<&str> {
+    event.and_then(|event| event.actor.as_ref()).map(|actor| actor.login.as_str())
+}
+
+fn subject(delivery: &Undecided, event: Option<&Event>) -> String {
+    match event.and_then(|e| e.action.as_deref()) {
+        Some(action) => format!("{}.{action}", short(&delivery.event)),
+        None => short(&delivery.event),
+    }
+}
+
+/// The decision's row and its event.
+async fn write_down(
+    tx: &mut sqlx::PgConnection,
     app: &App,
     delivery: &Undecided,
     repository: Option<&Repository>,
     event: Option<&Event>,
     decided: &Decided,
-    tx: Option<sqlx::Transaction<'static, sqlx::Postgres>>,
-) -> Result<(), Unsettled> {
-    let mut tx = match tx {
-        Some(tx) => tx,
-        None => app.db.begin().await?,
-    };
-    if !mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
-        return Ok(());
-    }
-    let subject = match event.and_then(|e| e.action.as_deref()) {
-        Some(action) => format!("{}.{action}", short(&delivery.event)),
-        None => short(&delivery.event),
-    };
-    let actor = event.and_then(|e| e.actor.as_ref()).map(|a| a.login.clone());
-    let id: DecisionId = app.ids.next();
+) -> sqlx::Result<DecisionId> {
+    let (id, subject) = (app.ids.next::<DecisionId>(), subject(delivery, event));
     store::insert(
-        &mut tx,
+        tx,
         &store::NewDecision {
             id,
             delivery: Some(delivery.id),
@@ -263,7 +285,7 @@ async fn commit(
             repository: repository.map(|r| r.id),
             issue: event.and_then(|e| e.happening.number()),
             channel: "webhook",
-            actor: actor.as_deref(),
+            actor: actor(event),
             subject: &subject,
             decided,
             now: app.clock.now(),
@@ -271,12 +293,12 @@ async fn commit(
     )
     .await?;
     audit::record(
-        &mut tx,
+        tx,
         &*app.clock,
         &app.ids,
         audit::Entry {
             project: repository.map(|r| r.project),
-            actor: actor.as_deref().unwrap_or("unknown"),
+            actor: actor(event).unwrap_or("unknown"),
             action: &format!("decision.{}", decided.kind()),
             subject: format!("decision:{id}"),
             detail: json!({ "delivery": delivery.id, "guid": delivery.guid, "event": subject, "reason": decided.reason.code(), "rule": decided.rule }),
@@ -284,59 +306,20 @@ async fn commit(
         },
     )
     .await?;
-    if let Some(repository) = repository {
-        match &decided.decision {
-            Decision::Start(start) => {
-                if let Some(definition) = app.stages.get(&start.stage) {
-                    let new = NewRun {
-                        repository,
-                        start,
-                        definition,
-                        language: &app.stages.language,
-                        decision: id,
-                        actor: actor.as_deref().unwrap_or("unknown"),
-                        issue: issue_snapshot(&delivery.body),
-                        trace_id: &delivery.trace_id,
-                        received_at: delivery.received_at,
-                        continues: None,
-                        chain: 0,
-                    };
-                    runs::start(&mut tx, app, &new).await?;
-                }
-            }
-            Decision::Reject { on, label, need: _ } => {
-                let number = event.and_then(|e| e.happening.number());
-                publishing::say_rejection(
-                    &mut tx,
-                    app,
-                    repository,
-                    id,
-                    decided,
-                    *on,
-                    number.zip(label.as_deref()),
-                    &delivery.trace_id,
-                )
-                .await?;
-            }
-            Decision::Preview { .. }
-            | Decision::Approve { .. }
-            | Decision::WithdrawApproval { .. }
-            | Decision::RecordEnd { .. }
-            | Decision::EndDiscussion { .. }
-            | Decision::KeepLabels { .. }
-            | Decision::NoteParameter { .. }
-            | Decision::Answer { .. }
-            | Decision::NoteRepository { .. }
-            | Decision::RefreshPolicy
-            | Decision::Ignore
-            | Decision::Cancel { .. }
-            | Decision::Release => {}
-        }
-    }
+    Ok(id)
+}
+
+/// One transaction: decision, event, and what follows from it.
+async fn settled(
+    tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    delivery: &Undecided,
+    event: Option<&Event>,
+    decided: &Decided,
+) -> Result<(), Unsettled> {
     steps::commit(tx, Step::DeliveryDecided).await?;
     metrics::counter!("callboard_decisions_total", "decision" => decided.kind(), "reason" => decided.reason.code()).increment(1);
     tracing::info!(
-        delivery_id = %delivery.id, guid = delivery.guid, trace_id = delivery.trace_id, event = subject,
+        delivery_id = %delivery.id, guid = delivery.guid, trace_id = delivery.trace_id, event = subject(delivery, event),
         decision = decided.kind(), reason = decided.reason.code(), "delivery decided"
     );
     Ok(())

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    decision::Decided,
+    decision::{Decided, Looked},
     ids::{DecisionId, DeliveryId, Id, ProjectId, RepositoryId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 /// A decision to be written down.
@@ -27,8 +27,8 @@ pub(crate) struct NewDecision<'a> {
 pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into decisions (decision_id, delivery_id, project_id, repository_id, issue_number, channel, actor, subject,
-                                decision, reason, rule, remedy, decided_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                                decision, reason, rule, remedy, decided_at, trace)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         new.id.uuid(),
         new.delivery.map(Id::uuid),
         new.project.map(Id::uuid),
@@ -42,6 +42,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx
         new.decided.rule,
         new.decided.remedy,
         new.now,
+        Json(&new.decided.trace) as _,
     )
     .execute(tx)
     .await?;
@@ -76,6 +77,8 @@ pub(crate) struct Explained {
     pub(crate) issue_number: Option<i64>,
     pub(crate) delivery_id: Option<Uuid>,
     pub(crate) run_id: Option<Uuid>,
+    /// Every rule that was looked at, in order.
+    pub(crate) trace: Json<Vec<Looked>>,
 }
 
 /// Decisions about a delivery (by id or GUID), a run, or an issue; newest first.
@@ -89,7 +92,7 @@ pub(crate) async fn explain(
     sqlx::query_as!(
         Explained,
         r#"select d.decided_at, d.subject, d.actor, d.decision, d.reason, d.rule, d.remedy, r.full_name as "repository?",
-                  d.issue_number, d.delivery_id, u.run_id as "run_id?"
+                  d.issue_number, d.delivery_id, u.run_id as "run_id?", d.trace as "trace: Json<Vec<Looked>>"
            from decisions d
            left join repositories r using (repository_id)
            left join runs u on u.decision_id = d.decision_id
@@ -104,6 +107,29 @@ pub(crate) async fn explain(
         issue
     )
     .fetch_all(db)
+    .await
+}
+
+/// The last decision about an issue or pull request before this one that was more than taking
+/// note.
+pub(crate) async fn last_about(
+    tx: &mut PgConnection,
+    repository: RepositoryId,
+    number: i64,
+    before: DecisionId,
+) -> sqlx::Result<Option<Explained>> {
+    sqlx::query_as!(
+        Explained,
+        r#"select d.decided_at, d.subject, d.actor, d.decision, d.reason, d.rule, d.remedy, r.full_name as "repository?",
+                  d.issue_number, d.delivery_id, null::uuid as run_id, d.trace as "trace: Json<Vec<Looked>>"
+           from decisions d join repositories r using (repository_id)
+           where d.repository_id = $1 and d.issue_number = $2 and d.decision_id <> $3 and d.decision not in ('ignore', 'answer')
+           order by d.decided_at desc, d.decision_id desc limit 1"#,
+        repository.uuid(),
+        number,
+        before.uuid(),
+    )
+    .fetch_optional(tx)
     .await
 }
 

@@ -142,6 +142,7 @@ pub(in crate::publishing) async fn sole_comment(
             | Effect::RemoveLabel { .. }
             | Effect::AddLabels { .. }
             | Effect::React { .. }
+            | Effect::ReactToComment { .. }
             | Effect::Commit { .. }
             | Effect::Branch { .. }
             | Effect::PullRequest { .. }

@@ -96,6 +96,10 @@ pub(super) async fn apply(app: &App, pending: &Pending, repository: &Repository)
             forge.react(name, unsigned(*number), *reaction).await?;
             Ok(Applied::Done)
         }
+        Effect::ReactToComment { number: _, comment, reaction } => {
+            forge.react_to_comment(name, unsigned(*comment), *reaction).await?;
+            Ok(Applied::Done)
+        }
         Effect::Commit { message } => code::commit(app, pending, repository, message).await,
         Effect::Branch { name } => code::branch(app, pending, repository, name).await,
         Effect::PullRequest { title, body } => {

@@ -166,7 +166,7 @@ pub(super) fn about(attempts: Vec<Attempt>, publication: Option<Publication>) ->
         publication,
         pause: None,
         asked: Asked { how: How::Label, url },
-        policy: Policy::built_in(),
+        policy: Policy::built_in().into(),
     }
 }
 

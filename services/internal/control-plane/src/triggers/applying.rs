@@ -1,0 +1,284 @@
+//! What a decision changes, in its own transaction.
+
+use domain::{
+    decision::{Decided, Decision, Event, Happening, Question, Reason, Record, RepositoryChange, Start},
+    ids::{DecisionId, RunId},
+    run::RunKind,
+};
+use forge::Reaction;
+use sqlx::PgConnection;
+
+use super::{asked::Asked, records, starting, store};
+use crate::{
+    App,
+    approvals::{self, About},
+    deliveries::store::Undecided,
+    discussions,
+    projects::{
+        self,
+        store::{Repository, Standing},
+    },
+    publishing::{self, Place, answers},
+    runs::{self, RunError},
+};
+
+/// Runs that `/callboard status` lists.
+const LISTED_RUNS: usize = 5;
+
+/// A decision that is to be applied.
+pub(super) struct Case<'a> {
+    pub(super) app: &'a App,
+    pub(super) repository: &'a Repository,
+    pub(super) delivery: &'a Undecided,
+    pub(super) event: &'a Event,
+    pub(super) asked: &'a Asked,
+    pub(super) record: &'a Record,
+    pub(super) decided: &'a Decided,
+    pub(super) decision: DecisionId,
+    pub(super) actor: &'a str,
+    /// What a preview shows, rendered before the transaction.
+    pub(super) preview: Option<&'a str>,
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Case<'_> {
+    pub(super) fn place(&self, number: u64) -> Place<'_> {
+        Place {
+            repository: self.repository.id,
+            number: signed(number),
+            run: None,
+            trace_id: &self.delivery.trace_id,
+        }
+    }
+
+    fn about(&self, pull: u64) -> About<'_> {
+        About {
+            repository: self.repository,
+            pull: signed(pull),
+            decision: self.decision,
+            actor: self.actor,
+            trace_id: &self.delivery.trace_id,
+        }
+    }
+
+    pub(super) fn run_id(&self, text: &str) -> Result<RunId, RunError> {
+        text.parse().map_err(|error: domain::ids::InvalidId| RunError::Damaged {
+            table: "runs",
+            id: domain::ids::Id::uuid(self.decision),
+            problem: error.to_string(),
+        })
+    }
+}
+
+/// Applies a decision, and has the labels the platform keeps follow.
+pub(super) async fn apply(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {
+    let (app, labels) = (case.app, &case.asked.policy.labels);
+    let mut before = Vec::new();
+    for number in records::threads(case.event, case.record) {
+        // The decision is written down already; what it says about itself is part of the change.
+        let kept = if case.event.happening.number() == Some(number) {
+            case.record.kept_labels.clone()
+        } else {
+            approvals::kept(tx, case.repository.id, signed(number), labels).await?
+        };
+        before.push((number, kept));
+    }
+    note_pull(tx, case).await?;
+    carry_out(tx, case).await?;
+    if let Happening::Commented { on, comment } = &case.event.happening {
+        let place = case.place(on.number);
+        match (case.decided.reason, &case.decided.decision) {
+            (Reason::CommentCommand, Decision::Reject { .. } | Decision::Ignore) => {}
+            (Reason::CommentCommand, _) => {
+                publishing::react_to_comment(tx, app, place, comment.id, Reaction::ThumbsUp).await?;
+            }
+            (Reason::DiscussionComment, Decision::Start(_)) => {
+                publishing::react_to_comment(tx, app, place, comment.id, Reaction::Eyes).await?;
+            }
+            (_, _) => {}
+        }
+    }
+    for (number, before) in before {
+        approvals::follow(tx, app, case.place(number), labels, &before).await?;
+    }
+    Ok(())
+}
+
+/// Whatever is decided, the head a pull request of ours has is taken note of.
+async fn note_pull(tx: &mut PgConnection, case: &Case<'_>) -> sqlx::Result<()> {
+    match &case.event.happening {
+        Happening::Synchronized { on } => match on.pull.as_ref().and_then(|pull| pull.head.as_ref()) {
+            Some(head) => approvals::note_head(tx, case.repository.id, signed(on.number), head).await,
+            None => Ok(()),
+        },
+        Happening::Labeled { .. }
+        | Happening::Unlabeled { .. }
+        | Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Commented { .. }
+        | Happening::Reviewed { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Pushed { .. }
+        | Happening::Installation { .. }
+        | Happening::Repository { .. }
+        | Happening::Other => Ok(()),
+    }
+}
+
+async fn carry_out(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {
+    let Case { app, repository, decided, .. } = *case;
+    match &decided.decision {
+        Decision::Start(start) => starting::start(tx, case, start).await,
+        Decision::Preview { start } => preview(tx, case, start).await,
+        Decision::Approve { pull, run, head, review, right } => {
+            let what = (case.run_id(run)?, head, *review, right.as_str());
+            Ok(approvals::approve(tx, app, case.about(*pull), what).await?)
+        }
+        Decision::WithdrawApproval { pull, head } => {
+            if let Some(head) = head {
+                approvals::note_head(tx, repository.id, signed(*pull), head).await?;
+            }
+            Ok(approvals::withdraw(tx, app, case.about(*pull), &decided.rule).await?)
+        }
+        Decision::RecordEnd { pull, merged } => {
+            Ok(approvals::end(tx, app, case.about(*pull), *merged).await?)
+        }
+        Decision::Cancel { run } => cancel(tx, case, run.as_deref()).await,
+        Decision::EndDiscussion { issue } => {
+            discussions::end(tx, app, repository, signed(*issue), case.actor).await?;
+            end_of_discussion(tx, case).await
+        }
+        Decision::KeepLabels { number, add, remove } => {
+            let place = case.place(*number);
+            publishing::change_labels(tx, app, place, add, remove).await?;
+            let text = answers::put_back(decided);
+            Ok(publishing::say(tx, app, place, case.decision, &text).await?)
+        }
+        Decision::NoteParameter { number, label, set } => {
+            let setter = set.then_some((case.actor, app.clock.now()));
+            Ok(records::note_parameter(tx, repository.id, (*number, label), setter).await?)
+        }
+        Decision::Answer { number, question } => answer(tx, case, *number, *question).await,
+        Decision::NoteRepository { change } => Ok(note_repository(tx, case, change).await?),
+        Decision::Reject { on, label, need } => reject(tx, case, *on, label.as_deref(), need).await,
+        // The files were read before this transaction; a release has no event.
+        Decision::RefreshPolicy | Decision::Release | Decision::Ignore => Ok(()),
+    }
+}
+
+async fn preview(tx: &mut PgConnection, case: &Case<'_>, start: &Start) -> Result<(), RunError> {
+    let Some(number) = case.event.happening.number() else { return Ok(()) };
+    let place = case.place(number);
+    if let Some(text) = case.preview {
+        publishing::say(tx, case.app, place, case.decision, text).await?;
+    }
+    if let Some((number, label)) = &start.label {
+        let remove = std::slice::from_ref(label);
+        publishing::change_labels(tx, case.app, case.place(*number), &[], remove).await?;
+    }
+    Ok(())
+}
+
+/// Cancels a run; when its issue ended, what waits behind it and the issue's discussion end too.
+async fn cancel(tx: &mut PgConnection, case: &Case<'_>, run: Option<&str>) -> Result<(), RunError> {
+    let Case { decided, record, .. } = *case;
+    let named = run.or_else(|| record.under_way.as_ref().map(|run| run.id.as_str()));
+    let ended = decided.reason == Reason::IssueEnded;
+    let mut wanted: Vec<&str> = Vec::new();
+    if ended {
+        // First what waits, so that nothing comes forward.
+        wanted.extend(record.behind.as_ref().map(|run| run.id.as_str()));
+    }
+    wanted.extend(named.filter(|named| !wanted.contains(named)));
+    let reason = if ended { decided.rule.trim_end_matches('.').to_lowercase() } else { String::new() };
+    for id in wanted {
+        starting::cancel(tx, case, id, &reason).await?;
+    }
+    if let (true, Some(issue)) = (ended, case.event.happening.number()) {
+        starting::end_discussion(tx, case, issue).await?;
+    }
+    Ok(())
+}
+
+/// The runs of a discussion end with it.
+async fn end_of_discussion(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {
+    let runs = [&case.record.behind, &case.record.under_way];
+    for run in runs.into_iter().flatten().filter(|run| run.kind == RunKind::Discussion) {
+        starting::cancel(tx, case, &run.id, "the discussion was ended").await?;
+    }
+    Ok(())
+}
+
+async fn answer(
+    tx: &mut PgConnection,
+    case: &Case<'_>,
+    number: u64,
+    question: Question,
+) -> Result<(), RunError> {
+    let text = match question {
+        Question::Status => {
+            let issue = case.record.linked_issue.unwrap_or(number);
+            let mut runs = runs::of_issue(tx, case.repository.id, signed(issue)).await?;
+            runs.truncate(LISTED_RUNS);
+            answers::answer_status(&runs)
+        }
+        Question::Explain => {
+            let last = store::last_about(tx, case.repository.id, signed(number), case.decision).await?;
+            answers::answer_explain(last.as_ref())
+        }
+    };
+    Ok(publishing::say(tx, case.app, case.place(number), case.decision, &text).await?)
+}
+
+async fn note_repository(
+    tx: &mut PgConnection,
+    case: &Case<'_>,
+    change: &RepositoryChange,
+) -> sqlx::Result<()> {
+    let standing = match change {
+        RepositoryChange::Renamed { .. } => {
+            Standing { name: case.event.repository.as_ref(), gone: Some(false), ..Standing::default() }
+        }
+        // It may have come back.
+        RepositoryChange::Transferred { .. } => {
+            let here = case.event.repository.as_ref() == Some(&case.repository.name);
+            Standing { gone: Some(!here), ..Standing::default() }
+        }
+        RepositoryChange::Archived => Standing { archived: Some(true), ..Standing::default() },
+        RepositoryChange::Unarchived => Standing { archived: Some(false), ..Standing::default() },
+        RepositoryChange::Deleted => Standing { gone: Some(true), ..Standing::default() },
+    };
+    projects::store::note(tx, case.repository.id, &standing, case.app.clock.now()).await
+}
+
+async fn reject(
+    tx: &mut PgConnection,
+    case: &Case<'_>,
+    on: Option<u64>,
+    label: Option<&str>,
+    need: &[String],
+) -> Result<(), RunError> {
+    let Case { app, repository, decided, .. } = *case;
+    let number = case.event.happening.number();
+    if let (Reason::ParameterNotAllowed, Happening::Labeled { on, label }) =
+        (decided.reason, &case.event.happening)
+    {
+        // It comes off; until then it is known whose it is.
+        let setter = Some((case.actor, app.clock.now()));
+        records::note_parameter(tx, repository.id, (on.number, label), setter).await?;
+    }
+    let labels = number.zip(label);
+    let trace_id = &case.delivery.trace_id;
+    publishing::say_rejection(tx, app, repository, case.decision, decided, on, labels, trace_id).await?;
+    // What the platform keeps by its records follows by itself.
+    let kept = case.asked.policy.labels.kept();
+    let need: Vec<String> = need.iter().filter(|need| !kept.contains(need)).cloned().collect();
+    match number {
+        Some(number) => Ok(publishing::change_labels(tx, app, case.place(number), &need, &[]).await?),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,281 @@
+//! What is learnt before a decision's transaction, so that nothing in it waits for the code
+//! host: the rules as they are now, and who may do what.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use domain::{
+    command,
+    decision::{Event, Happening, Parameter, Pull, ReviewVerdict, needs_permission},
+    rights::{Permission, ProjectRole},
+    stage::{Meaning, Policy},
+};
+use forge::ForgeError;
+
+use super::{
+    Unsettled,
+    permissions::{Fresh, Permissions},
+    records,
+};
+use crate::{
+    App, discussions,
+    policies::{self, Known, Unread},
+    projects::{self, store::Repository},
+};
+
+/// How often the code host is asked before what it would say counts as unknown.
+const TRIES: i32 = 5;
+/// How often a decision waits for the event that tells who set a parameter label.
+const WAITS_FOR_SETTER: i32 = 2;
+
+/// What was learnt.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) policy: Arc<Policy>,
+    /// Why the rules as they are now could not be read; nothing starts then.
+    pub(super) unread: Option<String>,
+    pub(super) permission: Option<Permission>,
+    pub(super) role: Option<ProjectRole>,
+    pub(super) bots: BTreeSet<String>,
+    /// Login we act as, where it could matter.
+    pub(super) identity: Option<String>,
+    pub(super) parameters: Vec<Parameter>,
+    /// Stages that labels of the issue name a pull request is for, where they could matter.
+    pub(super) issue_stages: Vec<String>,
+    pub(super) default_branch: Option<String>,
+}
+
+/// An event of a repository, and how often it was looked at before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) event: &'a Event,
+    pub(super) tries: i32,
+}
+
+/// The answer, or that it could not be had: then it counts as unknown once it was asked for often
+/// enough, and before that the decision is put off.
+fn answer<T>(result: Result<T, ForgeError>, tries: i32) -> Result<Result<T, ForgeError>, Unsettled> {
+    match result {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Forge(error)),
+        Err(error @ ForgeError::Outage { .. }) if tries < TRIES => Err(Unsettled::Forge(error)),
+        Err(
+            error @ (ForgeError::Outage { .. }
+            | ForgeError::Denied { .. }
+            | ForgeError::Missing { .. }
+            | ForgeError::Conflict { .. }
+            | ForgeError::Invalid { .. }
+            | ForgeError::Unsupported { .. }),
+        ) => {
+            tracing::warn!(%error, "the code host did not tell");
+            Ok(Err(error))
+        }
+    }
+}
+
+/// Asks everything a decision about this event may need.
+pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unsettled> {
+    let Question { repository, event, tries } = question;
+    let default_branch = repository.default_branch.clone().or_else(|| event.default_branch.clone());
+    let mut db = app.db.acquire().await?;
+    let known = policies::known(&mut db, app, repository).await?;
+    let rules = projects::store::rules(&mut *db, repository.project).await?;
+    let role = match &event.actor {
+        Some(actor) => projects::store::role(&mut *db, repository.project, &actor.login).await?,
+        None => None,
+    };
+    let matters = matters(&mut db, repository, event, &known, default_branch.as_deref()).await?;
+    let setters = match (&event.happening.on(), matters) {
+        (Some(on), true) => Some(records::setters(&mut db, repository.id, on, &known.policy.labels).await?),
+        (_, _) => None,
+    };
+    let linked = match &event.happening {
+        Happening::Reviewed { on, .. } if matters => {
+            records::linked_issue(&mut db, repository.id, on.number).await?
+        }
+        Happening::Labeled { .. }
+        | Happening::Unlabeled { .. }
+        | Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Commented { .. }
+        | Happening::Synchronized { .. }
+        | Happening::Reviewed { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Pushed { .. }
+        | Happening::Installation { .. }
+        | Happening::Repository { .. }
+        | Happening::Other => None,
+    };
+    drop(db);
+    let mut asked = Asked {
+        policy: known.policy,
+        unread: None,
+        permission: None,
+        role,
+        bots: rules.bots,
+        identity: None,
+        parameters: Vec::new(),
+        issue_stages: Vec::new(),
+        default_branch,
+    };
+    if may_be_ours(event) {
+        asked.identity = answer(app.forge.identity().await, tries)?.ok();
+    }
+    if !matters {
+        return Ok(asked);
+    }
+    match policies::current(app, repository).await {
+        Ok(policy) => asked.policy = policy,
+        Err(Unread::Forge(error)) => match answer::<()>(Err(error), tries)? {
+            Ok(()) => {}
+            Err(error) => asked.unread = Some(Unread::Forge(error).to_string()),
+        },
+        Err(Unread::Database(error)) => return Err(error.into()),
+    }
+    // Without the rules as they are now nothing starts, whoever asks.
+    if let (None, Some(actor), true) = (&asked.unread, &event.actor, needs_permission(event, &asked.policy)) {
+        let fresh = match &event.happening {
+            Happening::Reviewed { .. } | Happening::ReviewDismissed { .. } => Fresh::Now,
+            Happening::Labeled { .. }
+            | Happening::Unlabeled { .. }
+            | Happening::Closed { .. }
+            | Happening::Deleted { .. }
+            | Happening::TransferredAway { .. }
+            | Happening::Commented { .. }
+            | Happening::Synchronized { .. }
+            | Happening::Pushed { .. }
+            | Happening::Installation { .. }
+            | Happening::Repository { .. }
+            | Happening::Other => Fresh::Minute,
+        };
+        let permission = Permissions::ask(app, repository, &actor.login, fresh).await;
+        asked.permission = answer(permission, tries)?.ok();
+    }
+    for (label, setter) in setters.unwrap_or_default() {
+        let permission = match &setter {
+            Some(login) => {
+                let permission = Permissions::ask(app, repository, login, Fresh::Minute).await;
+                answer(permission, tries)?.ok()
+            }
+            // Labels set together come as events at the same time: the one that tells may be next.
+            None if tries < WAITS_FOR_SETTER => return Err(Unsettled::UnknownSetter),
+            None => None,
+        };
+        asked.parameters.push(Parameter { label, setter, permission });
+    }
+    if let Some(issue) = linked {
+        let labels = answer(app.forge.issue(&repository.name, issue).await, tries)?.map(|issue| issue.labels);
+        asked.issue_stages = stages(&labels.unwrap_or_default(), &asked.policy);
+    }
+    Ok(asked)
+}
+
+/// The stages that labels name.
+fn stages(labels: &[String], policy: &Policy) -> Vec<String> {
+    let stage = |label: &String| match policy.labels.meaning(label)? {
+        Meaning::Run(stage) | Meaning::Revise(stage) => Some(stage),
+        Meaning::Preview(_)
+        | Meaning::Reviewer
+        | Meaning::Discussion
+        | Meaning::Model(_)
+        | Meaning::Reasoning(_)
+        | Meaning::State(_)
+        | Meaning::Need(_) => None,
+    };
+    labels.iter().filter_map(stage).collect()
+}
+
+/// A comment on a pull request does not tell where its head lives. A command is decided on what
+/// the code host says now.
+pub(super) async fn completed(
+    app: &App,
+    repository: &Repository,
+    mut event: Event,
+    tries: i32,
+) -> Result<Event, Unsettled> {
+    if let Happening::Commented { on, comment } = &mut event.happening
+        && let Some(pull) = &mut on.pull
+        && pull.head.is_none()
+        && command::parse(&comment.body).is_some()
+        && let Ok(now) = answer(app.forge.pull_request(&repository.name, on.number).await, tries)?
+    {
+        *pull = Pull {
+            head: Some(now.head_sha),
+            branch: Some(now.branch),
+            base: Some(now.base),
+            from_fork: now.from_fork,
+            merged: now.merged,
+        };
+    }
+    Ok(event)
+}
+
+/// Could this event be the echo of an effect of ours?
+fn may_be_ours(event: &Event) -> bool {
+    match &event.happening {
+        Happening::Labeled { .. } | Happening::Unlabeled { .. } | Happening::Commented { .. } => {
+            event.actor.is_some()
+        }
+        Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Synchronized { .. }
+        | Happening::Reviewed { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Pushed { .. }
+        | Happening::Installation { .. }
+        | Happening::Repository { .. }
+        | Happening::Other => false,
+    }
+}
+
+/// Could something start because of this event? Judged by what is known here, so that the code
+/// host is asked for few events.
+async fn matters(
+    db: &mut sqlx::PgConnection,
+    repository: &Repository,
+    event: &Event,
+    known: &Known,
+    default_branch: Option<&str>,
+) -> sqlx::Result<bool> {
+    match &event.happening {
+        // A repository whose files were never read may call its labels anything.
+        Happening::Labeled { label, .. } => Ok(match known.policy.labels.meaning(label) {
+            Some(
+                Meaning::Run(_)
+                | Meaning::Revise(_)
+                | Meaning::Preview(_)
+                | Meaning::Reviewer
+                | Meaning::Discussion
+                | Meaning::Model(_)
+                | Meaning::Reasoning(_),
+            ) => true,
+            Some(Meaning::State(_) | Meaning::Need(_)) => false,
+            None => !known.was_read,
+        }),
+        Happening::Commented { on, comment } => {
+            if command::parse(&comment.body).is_some() {
+                return Ok(true);
+            }
+            let issue = i64::try_from(on.number).unwrap_or(i64::MAX);
+            Ok(discussions::open_on(db, repository.id, issue).await?.is_some())
+        }
+        Happening::Reviewed { on, review } => match review.verdict {
+            ReviewVerdict::Approved | ReviewVerdict::ChangesRequested => {
+                records::is_ours(db, repository.id, on.number).await
+            }
+            ReviewVerdict::Commented => Ok(false),
+        },
+        Happening::Pushed { branch, .. } => Ok(branch.is_some() && branch.as_deref() == default_branch),
+        Happening::Unlabeled { .. }
+        | Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Synchronized { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Installation { .. }
+        | Happening::Repository { .. }
+        | Happening::Other => Ok(false),
+    }
+}

@@ -1,0 +1,113 @@
+//! What would happen, without anything happening.
+
+use domain::decision::{Decided, Event, Start};
+use forge::ForgeError;
+use prompts::AskedBy;
+
+use super::{
+    Read, Unsettled,
+    asked::{Asked, Question, ask, completed},
+    deciding, read,
+};
+use crate::{
+    App,
+    deliveries::store::Undecided,
+    projects::store::Repository,
+    publishing::answers,
+    runs::{self, RunError, Wanted},
+};
+
+/// Outages are not waited for: whoever asks is there and can ask again.
+const NO_PATIENCE: i32 = i32::MAX;
+
+/// What an event would lead to.
+#[derive(Debug)]
+pub(crate) struct Simulated {
+    pub(crate) decided: Decided,
+    /// The thread it is about.
+    pub(crate) number: Option<u64>,
+}
+
+/// Why nothing was simulated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotSimulated {
+    #[error("the code host did not tell what the decision takes: {0}")]
+    Forge(ForgeError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<Unsettled> for NotSimulated {
+    fn from(error: Unsettled) -> Self {
+        match error {
+            Unsettled::Run(error) => Self::Run(error),
+            Unsettled::Database(error) => Self::Database(error),
+            Unsettled::Forge(error) => Self::Forge(error),
+            Unsettled::UnknownSetter => Self::Forge(ForgeError::Outage { message: error.to_string() }),
+        }
+    }
+}
+
+/// Decides on a payload as if it had just been delivered; changes nothing.
+pub(crate) async fn simulate(
+    app: &App,
+    repository: Repository,
+    name: &str,
+    body: &[u8],
+) -> Result<Simulated, NotSimulated> {
+    let source = repository.source.clone();
+    let found = repository;
+    let (repository, event) = match read(Some(found), &source, name, body) {
+        Read::Event(repository, event) => (repository, event),
+        Read::Decided(_, event, decided) => {
+            let number = event.and_then(|event| event.happening.number());
+            return Ok(Simulated { decided, number });
+        }
+    };
+    let event: Event = completed(app, &repository, event, NO_PATIENCE).await?;
+    let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE };
+    let asked = ask(app, question).await?;
+    let mut tx = app.db.begin().await?;
+    let (decided, _) = deciding::decided(&mut tx, app, &repository, &event, &asked, app.clock.now()).await?;
+    // What was noted on the way is undone with the transaction.
+    tx.rollback().await?;
+    Ok(Simulated { decided, number: event.happening.number() })
+}
+
+/// The text of a preview.
+pub(super) async fn preview_of(
+    app: &App,
+    repository: &Repository,
+    asked: &Asked,
+    decided: &Decided,
+    start: &Start,
+    delivery: &Undecided,
+) -> String {
+    let Some(definition) = asked.policy.get(&start.stage) else { return String::new() };
+    let wanted = Wanted {
+        run: "(a preview)".to_owned(),
+        repository,
+        kind: start.kind,
+        stage: &start.stage,
+        definition,
+        language: &asked.policy.language,
+        issue: start.issue,
+        pull: start.pull,
+        snapshot: None,
+        received_at: delivery.received_at,
+        asked_by: AskedBy { channel: "label".to_owned(), ..AskedBy::default() },
+        base: None,
+        earlier: None,
+        session: false,
+    };
+    let prompt = runs::preview(app, &wanted).await;
+    let why = prompt.as_ref().err().map(|error| telemetry::logging::chain(error).to_string());
+    let prompt = match (&prompt, &why) {
+        (Ok(prompt), _) => Ok(prompt.as_str()),
+        (Err(_), Some(why)) => Err(why.as_str()),
+        (Err(_), None) => Err(""),
+    };
+    answers::preview(&decided.rule, &decided.trace, start, definition, prompt)
+}
