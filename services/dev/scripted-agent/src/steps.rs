@@ -44,6 +44,8 @@ pub(crate) enum Step {
     PrintMany(u64),
     /// `{"print_file":"AGENTS.md"}`: its lines, or that there is none.
     PrintFile(PathBuf),
+    /// `{"print_variable":"CALLBOARD_MODEL"}`: what the environment says.
+    PrintVariable(String),
     /// `{"summary":"Markdown"}`
     Summary(String),
     /// `{"findings":{"summary":"…","findings":[…]}}`: what a review found, as it stands there.
@@ -175,6 +177,9 @@ impl Player {
                 Ok(text) => println!("{}: {}", path.display(), text.trim_end()),
                 Err(_) => println!("there is no {}", path.display()),
             },
+            Step::PrintVariable(name) => {
+                println!("{name}={}", std::env::var(&name).unwrap_or_default());
+            }
             Step::Summary(text) => self.summarise(&text)?,
             Step::Findings(findings) => {
                 if let Some(file) = &self.surroundings.findings_file {

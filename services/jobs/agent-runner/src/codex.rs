@@ -333,13 +333,21 @@ mod tests {
     fn the_token_is_in_the_environment_and_not_among_the_arguments() {
         let folder = tempfile::tempdir().expect("a folder");
         let assignment = Assignment {
-            agent: Some(proto::v1::AgentSpec { model: "small \"one\"".into(), ..Default::default() }),
+            agent: Some(proto::v1::AgentSpec {
+                model: "small \"one\"".into(),
+                reasoning: "extra-high".into(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let command = Codex::default().command(&assignment, &surroundings(folder.path()));
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         assert!(arguments.iter().any(|argument| argument == r#"model="small \"one\"""#), "{arguments:?}");
         assert!(arguments.iter().any(|argument| argument == "features.plugins=false"), "{arguments:?}");
+        assert!(
+            arguments.iter().any(|argument| argument == r#"model_reasoning_effort="xhigh""#),
+            "{arguments:?}"
+        );
         assert!(!arguments.iter().any(|argument| argument.contains("run-token")));
         assert!(
             command

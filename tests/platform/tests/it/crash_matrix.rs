@@ -295,6 +295,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             site.settled().await;
             site.platform().kill_and_crash_at(point);
+            site.until_killed(1).await;
+            site.ready().await;
             let pull = site.github.pull_requests(REPOSITORY).pop().expect("a pull request").number;
             if story == Story::Revise {
                 site.label(issue, "run:dev:revise");

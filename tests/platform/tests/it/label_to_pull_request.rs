@@ -42,6 +42,20 @@ async fn a_label_becomes_a_pull_request_and_one_comment() {
     world.end().await;
 }
 
+/// What labels ask for reaches the agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_says_how_hard_to_think() {
+    let world = World::start().await;
+    let issue = world.scripted_issue("Think", &json!([{ "print_variable": "CALLBOARD_REASONING" }]));
+    world.label(issue, "ai-reasoning:extra-high");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.finished(&run.id).await;
+    let log = world.follow(&run.id).await;
+    assert!(log.iter().any(|line| line == "CALLBOARD_REASONING=extra-high"), "{log:#?}");
+    world.end().await;
+}
+
 /// `git clone` of the result shows one commit with the trailer and only the files that changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_of_the_result_shows_one_commit() {

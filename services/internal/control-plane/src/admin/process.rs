@@ -117,19 +117,17 @@ pub(super) async fn render_prompt(app: &App, asked: &RenderPromptRequest) -> Res
             policy.names().join(", ")
         )));
     };
-    let kind = match stage.kind {
-        StageKind::Work => RunKind::Work,
-        StageKind::Discussion => RunKind::Discussion,
-        StageKind::Review => {
-            let problem = "a review is of a pull request; `run:<stage>:preview` on an issue shows the others";
-            return Err(Status::invalid_argument(problem));
-        }
+    let (kind, pull) = match stage.kind {
+        StageKind::Work => (RunKind::Work, None),
+        StageKind::Discussion => (RunKind::Discussion, None),
+        // What is asked about is the pull request itself.
+        StageKind::Review => (RunKind::Review, Some(asked.issue)),
     };
     let start = Start {
         kind,
         stage: asked.stage.clone(),
         issue: asked.issue,
-        pull: None,
+        pull,
         label: None,
         behind: None,
         supersedes: None,

@@ -49,7 +49,7 @@ pub(crate) enum Effect {
     /// The branch of a pull request goes on to that commit.
     MoveBranch { name: String, number: i64 },
     /// A block goes into the text of a pull request, once.
-    UpdatePullRequest { number: i64, block: String, mark: String },
+    UpdatePullRequest { number: i64, block: String },
     /// A review of what was the head; it approves nothing.
     Review { number: i64, head: CommitSha, said: String, findings: Vec<ReviewFinding>, mark: String },
 }

@@ -199,20 +199,17 @@ async fn published(
     let about = about(&mut *tx, app, &run).await?;
     if let Some(attempt) = about.attempts.last()
         && let Some(publication) = &about.publication
-        && let Some(key) = &publication.changeset_key
+        && let Some(key) = publication.changeset_key.as_deref()
     {
         runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
         match read_changeset(app, key).await {
             Ok(changeset) => {
                 if run.kind == RunKind::Revise {
+                    let by = publication.released_by.as_deref();
+                    let released = by.map(|by| Released { by, reason: "", publication });
                     let said = attempt.summary.as_deref().unwrap_or_default();
-                    let released = publication.released_by.as_deref();
-                    let released = released.map(|by| Released { by, reason: "", publication });
-                    effects.push(Effect::UpdatePullRequest {
-                        number,
-                        block: comments::revised_block(&run, &about, said, &changeset, released.as_ref()),
-                        mark: comments::mark_of_run(run.id),
-                    });
+                    let block = comments::revised_block(&run, &about, said, &changeset, released.as_ref());
+                    effects.push(Effect::UpdatePullRequest { number, block });
                 }
                 effects.push(Effect::Comment {
                     number,

@@ -80,7 +80,8 @@ pub(crate) async fn post_review(
         Some(problem) => format!("_{problem}_\n\n{summary}"),
         None => summary,
     };
-    let effect = Effect::Review { number, head, said, findings, mark: comments::mark_of_review(run.id) };
+    let mark = comments::mark_of_review(run.id);
+    let effect = Effect::Review { number, head, said, findings, mark };
     Ok(insert_for_run(tx, app, run, [effect]).await?)
 }
 

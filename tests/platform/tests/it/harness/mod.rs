@@ -75,6 +75,7 @@ pub(crate) fn filtered() -> insta::Settings {
     settings.add_filter(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)", "TIME");
     settings.add_filter(r"\b\d\d:\d\d( \(\+\d+ d\))?", "HH:MM");
     settings.add_filter(r"\b(under a minute|(\d+ h )?\d+ min)\b", "TOOK");
+    settings.add_filter(r"pullrequestreview-\d+", "pullrequestreview-N");
     settings.add_filter(r"/tmp/[^\s`]+", "PATH");
     settings
 }

@@ -220,6 +220,43 @@ impl World {
         runs.into_iter().find(|r| r.issue == issue).expect("a run of the issue")
     }
 
+    /// The run of an issue that is none of these, once there is one.
+    pub(crate) async fn next_run(&self, issue: u64, known: &[&str]) -> Run {
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let runs =
+                self.admin().list_runs(ListRunsRequest::default()).await.expect("runs").into_inner().runs;
+            if let Some(run) = runs.into_iter().find(|r| r.issue == issue && !known.contains(&r.id.as_str()))
+            {
+                return run;
+            }
+            assert!(
+                tokio::time::Instant::now() < patience,
+                "no further run; {:#?}",
+                self.explain(&format!("#{issue}")).await
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `mona` says something, with what an agent that reads it is to play.
+    pub(crate) fn scripted_comment(&self, number: u64, words: &str, steps: &Value) {
+        let text = format!("{words}\n\n```agent-script\n{steps}\n```\n");
+        self.github.add_comment(REPOSITORY, number, "mona", &text).expect("a comment");
+    }
+
+    /// A file at the head of a branch, as git has it.
+    pub(crate) fn file(&self, branch: &str, path: &str) -> Option<String> {
+        let repository = self.folder().join("github").join(format!("{REPOSITORY}.git"));
+        let shown = subprocess::command("git", self.folder())
+            .arg("--git-dir")
+            .arg(repository)
+            .args(["show", &format!("{branch}:{path}")])
+            .output()
+            .expect("git runs");
+        shown.status.success().then(|| String::from_utf8(shown.stdout).expect("text"))
+    }
+
     /// Waits until the run is over and everything about it is said.
     pub(crate) async fn finished(&self, id: &str) -> RunDetail {
         self.follow(id).await;

@@ -108,8 +108,8 @@ pub(super) async fn apply(app: &App, pending: &Pending, repository: &Repository)
         Effect::MoveBranch { name, number } => {
             pull::move_branch(app, pending, repository, name, *number).await
         }
-        Effect::UpdatePullRequest { number, block, mark } => {
-            pull::add_to_text(app, repository, *number, block, mark).await
+        Effect::UpdatePullRequest { number, block } => {
+            pull::add_to_text(app, repository, *number, block).await
         }
         Effect::Review { number, head, said, findings, mark } => {
             let wanted = pull::Wanted { number: *number, head, said, findings, mark };

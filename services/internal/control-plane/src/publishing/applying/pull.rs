@@ -93,23 +93,18 @@ async fn ours_at(
     Ok(is_same_work(&found, &made, run.id).then_some(head))
 }
 
-/// Puts a block into the text of a pull request, once: it is looked for by its mark.
+/// Puts a block into the text of a pull request; one that is there, or has no room, is left out.
 pub(super) async fn add_to_text(
     app: &App,
     repository: &Repository,
     number: i64,
     block: &str,
-    mark: &str,
 ) -> Result<Applied, Failure> {
     let pull = app.forge.pull_request(&repository.name, unsigned(number)).await?;
-    if pull.body.contains(mark) {
-        return Ok(Applied::Done);
-    }
     let text = comments::with_block(&pull.body, block);
-    if text == pull.body {
-        return Ok(Applied::Pointless("the text of the pull request is full"));
+    if text != pull.body {
+        app.forge.update_pull_request(&repository.name, unsigned(number), &text).await?;
     }
-    app.forge.update_pull_request(&repository.name, unsigned(number), &text).await?;
     Ok(Applied::Done)
 }
 
