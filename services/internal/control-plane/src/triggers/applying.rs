@@ -4,12 +4,14 @@ use domain::{
     decision::{Decided, Decision, Event, Happening, Question, Reason, Record, RepositoryChange, Start},
     ids::{DecisionId, RunId},
     run::RunKind,
-    stage::Meaning,
 };
 use forge::Reaction;
 use sqlx::PgConnection;
 
-use super::{asked::Asked, records, starting, store};
+use super::{
+    asked::{Asked, is_parameter},
+    records, starting, store,
+};
 use crate::{
     App,
     approvals::{self, About},
@@ -267,7 +269,7 @@ async fn reject(
     let number = case.event.happening.number();
     if let (Reason::ParameterNotAllowed, Happening::Labeled { on, label }) =
         (decided.reason, &case.event.happening)
-        && matches!(case.asked.policy.labels.meaning(label), Some(Meaning::Model(_) | Meaning::Reasoning(_)))
+        && is_parameter(case.event, &case.asked.policy)
     {
         // It comes off; until then it is known whose it is.
         let setter = Some((case.actor, app.clock.now()));
