@@ -329,10 +329,12 @@ async fn a_repository_is_renamed_and_archived() {
         })
     };
     deliver(&world, "repository", "archived", &about("archived", REPOSITORY)).await;
+    settled(&world).await;
     world.label(issue, "run:dev");
     settled(&world).await;
     assert!(reasons(&world, issue).await.iter().any(|r| r == "repository_archived"));
     deliver(&world, "repository", "unarchived", &about("unarchived", REPOSITORY)).await;
+    settled(&world).await;
     deliver(&world, "repository", "renamed", &about("renamed", "octocat/hello-moon")).await;
     settled(&world).await;
     let name = async |world: &World| -> Vec<(String, bool)> {

@@ -4,12 +4,16 @@ use domain::{
     decision::{Decided, Decision, Event, Happening, Question, Reason, Record, RepositoryChange, Start},
     ids::{DecisionId, RunId},
     run::RunKind,
-    stage::Meaning,
 };
 use forge::Reaction;
 use sqlx::PgConnection;
 
-use super::{asked::Asked, records, simulating::PREVIEW_MARK, starting, store};
+use super::{
+    asked::{Asked, is_parameter},
+    records,
+    simulating::PREVIEW_MARK,
+    starting, store,
+};
 use crate::{
     App,
     approvals::{self, About},
@@ -276,7 +280,7 @@ async fn reject(
     let number = case.event.happening.number();
     if let (Reason::ParameterNotAllowed, Happening::Labeled { on, label }) =
         (decided.reason, &case.event.happening)
-        && matches!(case.asked.policy.labels.meaning(label), Some(Meaning::Model(_) | Meaning::Reasoning(_)))
+        && is_parameter(case.event, &case.asked.policy)
     {
         // It comes off; until then it is known whose it is.
         let setter = Some((case.actor, app.clock.now()));

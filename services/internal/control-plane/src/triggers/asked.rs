@@ -91,9 +91,12 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         None => None,
     };
     let matters = matters(&mut db, repository, event, &known, default_branch.as_deref()).await?;
-    let setters = match (&event.happening.on(), matters) {
-        (Some(on), true) => Some(records::setters(&mut db, repository.id, on, &known.policy.labels).await?),
-        (_, _) => None,
+    let setters = match event.happening.on() {
+        // The event of such a label itself is what tells who set it.
+        Some(on) if matters && !is_parameter(event, &known.policy) => {
+            records::setters(&mut db, repository.id, on, &known.policy.labels).await?
+        }
+        Some(_) | None => Vec::new(),
     };
     let linked = match &event.happening {
         Happening::Reviewed { on, .. } if matters => {
@@ -157,7 +160,7 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         };
         asked.permission = permission(app, question, &asked.bots, &actor.login, fresh).await?;
     }
-    for (label, setter) in setters.unwrap_or_default() {
+    for (label, setter) in setters {
         let permission = match &setter {
             Some(login) => permission(app, question, &asked.bots, login, Fresh::Minute).await?,
             // Labels set together come as events at the same time: the one that tells may be next.
@@ -237,6 +240,12 @@ pub(super) async fn completed(
         };
     }
     Ok(event)
+}
+
+/// Is it about a label that asks for a model or a level?
+pub(super) fn is_parameter(event: &Event, policy: &Policy) -> bool {
+    let meaning = event.happening.label().and_then(|label| policy.labels.meaning(label));
+    matches!(meaning, Some(Meaning::Model(_) | Meaning::Reasoning(_)))
 }
 
 /// Could this event be the echo of an effect of ours?
