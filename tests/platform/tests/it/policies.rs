@@ -87,6 +87,8 @@ async fn a_run_waits_behind_another() {
     let first = world.run_of(issue).await;
     world.until_log(&first.id, "working").await;
     let second = async |world: &World, label: &str| -> Run {
+        let off = |g: &webhook_simulator::Simulator| !g.labels(REPOSITORY, issue).iter().any(|l| l == label);
+        world.until("the label to be off", |g| off(g).then_some(())).await;
         world.label(issue, label);
         let comments = world.comments(issue).len();
         world.until("its comment", |g| (g.comments(REPOSITORY, issue).len() > comments).then_some(())).await;
@@ -95,6 +97,9 @@ async fn a_run_waits_behind_another() {
     let waits = second(&world, "run:translate").await;
     assert_eq!((waits.stage.as_str(), waits.state.as_str()), ("translate", "queued"));
     assert!(waits.message.contains(&first.id), "{}", waits.message);
+    let off =
+        |g: &webhook_simulator::Simulator| !g.labels(REPOSITORY, issue).iter().any(|l| l.starts_with("run:"));
+    world.until("the label to be off", |g| off(g).then_some(())).await;
     world.label(issue, "run:translate");
     world
         .until("a refusal", |g| {

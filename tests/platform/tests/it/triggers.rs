@@ -1,6 +1,5 @@
 //! Labels, commands and events of every kind, decided and applied on the running platform.
 
-use domain::rights::Permission;
 use proto::admin::{Explanation, ListRunsRequest, Run};
 use serde_json::{Value, json};
 
@@ -8,29 +7,39 @@ use crate::harness::{REPOSITORY, Setup, World, sign};
 
 const SECRET: &str = "a webhook secret of the tests";
 
-async fn settled(world: &World) {
-    let patience = std::time::Duration::from_secs(30);
-    let left = world.platform().control_plane().settled(patience).await.expect("Postgres answers");
-    assert!(left.is_empty(), "{left:?}");
+/// Everything that was said to the platform has arrived.
+async fn delivered(world: &World) {
+    let arrived = |d: &webhook_simulator::Delivery| d.answer.is_some();
+    world.until("the deliveries", |g| g.deliveries(world.hook).iter().all(arrived).then_some(())).await;
 }
 
-/// Everything that was delivered is decided, and runs may be under way.
+/// Nothing is left to be done, also about what was caused by it.
+async fn settled(world: &World) {
+    loop {
+        delivered(world).await;
+        let seen = world.github.deliveries(world.hook).len();
+        let patience = std::time::Duration::from_secs(30);
+        let left = world.platform().control_plane().settled(patience).await.expect("Postgres answers");
+        assert!(left.is_empty(), "{left:?}");
+        if world.github.deliveries(world.hook).len() == seen {
+            return;
+        }
+    }
+}
+
+/// Everything that was delivered is decided and said; runs may be under way.
 async fn decided(world: &World) {
-    world
-        .until("the deliveries", |g| {
-            g.deliveries(world.hook).iter().all(|d| d.answer.is_some()).then_some(())
-        })
-        .await;
     let mut db = world.db().await;
     loop {
+        delivered(world).await;
+        let seen = world.github.deliveries(world.hook).len();
         let left: i64 = sqlx::query_scalar(
             "select (select count(*) from deliveries where decided_at is null) + (select count(*) from effects where state = 'pending')",
         )
         .fetch_one(&mut db)
         .await
         .expect("a count");
-        let delivered = world.github.deliveries(world.hook).iter().all(|d| d.answer.is_some());
-        if left == 0 && delivered {
+        if left == 0 && world.github.deliveries(world.hook).len() == seen {
             return;
         }
         tokio::task::yield_now().await;
@@ -39,6 +48,10 @@ async fn decided(world: &World) {
 
 async fn runs(world: &World) -> Vec<Run> {
     world.admin().list_runs(ListRunsRequest::default()).await.expect("runs").into_inner().runs
+}
+
+fn is_over(run: &Run) -> bool {
+    ["succeeded", "failed", "cancelled"].contains(&run.state.as_str())
 }
 
 async fn reasons(world: &World, issue: u64) -> Vec<String> {
@@ -138,6 +151,8 @@ async fn a_label_for_the_model_counts_with_the_trigger_beside_it() {
     let issue = world.scripted_issue("Take your time", &json!([{ "print": "working" }, { "hang": true }]));
     world.label(issue, "ai-reasoning:high");
     world.label(issue, "run:dev");
+    decided(&world).await;
+    assert_eq!(runs(&world).await.len(), 1, "{:#?}", world.explain(&format!("#{issue}")).await);
     let run = world.run_of(issue).await;
     let mut db = world.db().await;
     let reasoning: Option<String> =
@@ -239,21 +254,22 @@ async fn commands_are_answered() {
 
 /// Bots start nothing, unless the configuration lists them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listed_bot_needs_the_permission_of_a_person() {
+async fn a_bot_starts_runs_where_the_configuration_lists_it() {
     let config = json!({ "projects": [{
-        "name": "demo", "bots": ["Helper[bot]", "reader[bot]"],
+        "name": "demo", "bots": ["Helper[bot]"],
         "repositories": [{ "name": REPOSITORY, "source": crate::harness::SOURCE, "webhook_secret_file": "secret" }],
     }] });
     let world = World::with(Setup { config, ..Setup::default() }).await;
-    world.github.add_user("reader[bot]", true);
-    world.github.set_permission(REPOSITORY, "reader[bot]", Permission::Read).expect("a permission");
+    world.github.add_user("other[bot]", true);
     let refused = world.issue("Say hello", "Please.");
-    world.label_by(refused, "run:dev", "reader[bot]");
+    world.label_by(refused, "run:dev", "other[bot]");
     let issue = world.issue("Say hello", "Please.");
     world.label_by(issue, "run:dev", "helper[bot]");
     let run = world.run_of(issue).await;
     assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
-    assert!(reasons(&world, refused).await.iter().any(|r| r == "no_write_permission"));
+    settled(&world).await;
+    assert!(reasons(&world, refused).await.iter().any(|r| r == "bot_actor"));
+    assert!(world.comments(refused).is_empty());
     assert_eq!(runs(&world).await.len(), 1);
     world.end().await;
 }
@@ -277,7 +293,7 @@ async fn a_discussion_ends_with_its_label_and_with_work() {
     world.github.remove_label(REPOSITORY, by_label, "mode:discussion", "mona").expect("taken off");
     settled(&world).await;
     assert_eq!(open(&world).await, 0);
-    assert_eq!(runs(&world).await[0].state, "cancelled");
+    assert!(is_over(&runs(&world).await[0]));
 
     let by_work = world.scripted_issue("What else?", &steps);
     world.label(by_work, "mode:discussion");
@@ -287,14 +303,15 @@ async fn a_discussion_ends_with_its_label_and_with_work() {
     decided(&world).await;
     assert_eq!(open(&world).await, 0);
     let of_issue: Vec<Run> = runs(&world).await.into_iter().filter(|r| r.issue == by_work).collect();
-    let states: Vec<(&str, bool)> =
-        of_issue.iter().map(|r| (r.stage.as_str(), r.state == "cancelled")).collect();
+    let states: Vec<(&str, bool)> = of_issue.iter().map(|r| (r.stage.as_str(), is_over(r))).collect();
     assert_eq!(states, [("dev", false), ("discussion", true)]);
     assert!(!world.github.labels(REPOSITORY, by_work).contains(&"mode:discussion".to_owned()));
     // The issue is closed: its work ends with it.
     world.github.close_issue(REPOSITORY, by_work, "mona").expect("closed");
     settled(&world).await;
-    assert!(runs(&world).await.iter().all(|r| r.state == "cancelled"));
+    let all = runs(&world).await;
+    assert!(all.iter().all(is_over), "{all:#?}");
+    assert_eq!(all[0].state, "cancelled");
     world.end().await;
 }
 
@@ -312,10 +329,12 @@ async fn a_repository_is_renamed_and_archived() {
         })
     };
     deliver(&world, "repository", "archived", &about("archived", REPOSITORY)).await;
+    settled(&world).await;
     world.label(issue, "run:dev");
     settled(&world).await;
     assert!(reasons(&world, issue).await.iter().any(|r| r == "repository_archived"));
     deliver(&world, "repository", "unarchived", &about("unarchived", REPOSITORY)).await;
+    settled(&world).await;
     deliver(&world, "repository", "renamed", &about("renamed", "octocat/hello-moon")).await;
     settled(&world).await;
     let name = async |world: &World| -> Vec<(String, bool)> {
@@ -328,8 +347,9 @@ async fn a_repository_is_renamed_and_archived() {
     assert_eq!(name(&world).await, [("octocat/hello-moon".to_owned(), true)]);
     // Deliveries by the new name, and late ones by the old one, are of the same repository.
     for (guid, full_name) in [("new", "octocat/hello-moon"), ("old", REPOSITORY)] {
-        let body = json!({ "ref": "refs/tags/v1", "repository": { "id": 42, "full_name": full_name }, "sender": { "login": "mona" } });
-        deliver(&world, "push", guid, &body).await;
+        let repository = json!({ "id": 42, "full_name": full_name });
+        let body = json!({ "action": "started", "repository": repository, "sender": { "login": "mona" } });
+        deliver(&world, "watch", guid, &body).await;
     }
     settled(&world).await;
     for guid in ["new", "old"] {

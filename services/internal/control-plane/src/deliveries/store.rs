@@ -115,6 +115,17 @@ pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Und
     }))
 }
 
+/// Does another delivery of the source wait for its decision?
+pub(crate) async fn others_undecided(db: &PgPool, source: &str, id: DeliveryId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from deliveries where source = $1 and delivery_id <> $2 and decided_at is null) as "others!""#,
+        source,
+        id.uuid()
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Marks a delivery as decided. False when somebody else was first.
 pub(crate) async fn mark_decided(
     tx: &mut PgConnection,

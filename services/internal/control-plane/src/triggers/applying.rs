@@ -8,7 +8,10 @@ use domain::{
 use forge::Reaction;
 use sqlx::PgConnection;
 
-use super::{asked::Asked, records, starting, store};
+use super::{
+    asked::{Asked, is_parameter},
+    records, starting, store,
+};
 use crate::{
     App,
     approvals::{self, About},
@@ -266,6 +269,7 @@ async fn reject(
     let number = case.event.happening.number();
     if let (Reason::ParameterNotAllowed, Happening::Labeled { on, label }) =
         (decided.reason, &case.event.happening)
+        && is_parameter(case.event, &case.asked.policy)
     {
         // It comes off; until then it is known whose it is.
         let setter = Some((case.actor, app.clock.now()));

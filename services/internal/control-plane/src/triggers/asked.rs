@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use domain::{
     command,
     decision::{Event, Happening, Parameter, Pull, ReviewVerdict, needs_permission},
+    ids::DeliveryId,
     rights::{Permission, ProjectRole},
     stage::{Meaning, Policy},
 };
@@ -17,15 +18,18 @@ use super::{
     records,
 };
 use crate::{
-    App, discussions,
+    App,
+    deliveries::store::others_undecided,
+    discussions,
     policies::{self, Known, Unread},
     projects::{self, store::Repository},
 };
 
 /// How often the code host is asked before what it would say counts as unknown.
 const TRIES: i32 = 5;
-/// How often a decision waits for the event that tells who set a parameter label.
-const WAITS_FOR_SETTER: i32 = 2;
+/// How often a decision waits for the event that tells who set a parameter label: a moment for
+/// one that is on its way, longer for those that are here.
+const WAITS_FOR_SETTER: (i32, i32) = (2, 15);
 
 /// What was learnt.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub(super) struct Question<'a> {
     pub(super) repository: &'a Repository,
     pub(super) event: &'a Event,
     pub(super) tries: i32,
+    /// Where it came from.
+    pub(super) delivery: Option<DeliveryId>,
 }
 
 /// The answer, or that it could not be had: then it counts as unknown once it was asked for often
@@ -75,7 +81,7 @@ fn answer<T>(result: Result<T, ForgeError>, tries: i32) -> Result<Result<T, Forg
 
 /// Asks everything a decision about this event may need.
 pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unsettled> {
-    let Question { repository, event, tries } = question;
+    let Question { repository, event, tries, delivery } = question;
     let default_branch = repository.default_branch.clone().or_else(|| event.default_branch.clone());
     let mut db = app.db.acquire().await?;
     let known = policies::known(&mut db, app, repository).await?;
@@ -85,9 +91,12 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         None => None,
     };
     let matters = matters(&mut db, repository, event, &known, default_branch.as_deref()).await?;
-    let setters = match (&event.happening.on(), matters) {
-        (Some(on), true) => Some(records::setters(&mut db, repository.id, on, &known.policy.labels).await?),
-        (_, _) => None,
+    let setters = match event.happening.on() {
+        // The event of such a label itself is what tells who set it.
+        Some(on) if matters && !is_parameter(event, &known.policy) => {
+            records::setters(&mut db, repository.id, on, &known.policy.labels).await?
+        }
+        Some(_) | None => Vec::new(),
     };
     let linked = match &event.happening {
         Happening::Reviewed { on, .. } if matters => {
@@ -149,18 +158,23 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
             | Happening::Repository { .. }
             | Happening::Other => Fresh::Minute,
         };
-        let permission = Permissions::ask(app, repository, &actor.login, fresh).await;
-        asked.permission = answer(permission, tries)?.ok();
+        asked.permission = permission(app, question, &asked.bots, &actor.login, fresh).await?;
     }
-    for (label, setter) in setters.unwrap_or_default() {
+    for (label, setter) in setters {
         let permission = match &setter {
-            Some(login) => {
-                let permission = Permissions::ask(app, repository, login, Fresh::Minute).await;
-                answer(permission, tries)?.ok()
-            }
+            Some(login) => permission(app, question, &asked.bots, login, Fresh::Minute).await?,
             // Labels set together come as events at the same time: the one that tells may be next.
-            None if tries < WAITS_FOR_SETTER => return Err(Unsettled::UnknownSetter),
-            None => None,
+            None => {
+                let here = match delivery {
+                    Some(id) => others_undecided(&app.db, &repository.source, id).await?,
+                    None => false,
+                };
+                let (on_its_way, others) = WAITS_FOR_SETTER;
+                if delivery.is_some() && tries < if here { others } else { on_its_way } {
+                    return Err(Unsettled::UnknownSetter);
+                }
+                None
+            }
         };
         asked.parameters.push(Parameter { label, setter, permission });
     }
@@ -169,6 +183,23 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         asked.issue_stages = stages(&labels.unwrap_or_default(), &asked.policy);
     }
     Ok(asked)
+}
+
+/// What an account may do; `None` when it cannot be learnt. GitHub does not tell it of Apps:
+/// one that the configuration lists may write, because the operator says so.
+async fn permission(
+    app: &App,
+    question: Question<'_>,
+    bots: &BTreeSet<String>,
+    login: &str,
+    fresh: Fresh,
+) -> Result<Option<Permission>, Unsettled> {
+    let asked = Permissions::ask(app, question.repository, login, fresh).await;
+    Ok(match answer(asked, question.tries)? {
+        Ok(permission) => Some(permission),
+        Err(ForgeError::Missing { .. }) if bots.contains(&login.to_lowercase()) => Some(Permission::Write),
+        Err(_) => None,
+    })
 }
 
 /// The stages that labels name.
@@ -209,6 +240,12 @@ pub(super) async fn completed(
         };
     }
     Ok(event)
+}
+
+/// Is it about a label that asks for a model or a level?
+pub(super) fn is_parameter(event: &Event, policy: &Policy) -> bool {
+    let meaning = event.happening.label().and_then(|label| policy.labels.meaning(label));
+    matches!(meaning, Some(Meaning::Model(_) | Meaning::Reasoning(_)))
 }
 
 /// Could this event be the echo of an effect of ours?

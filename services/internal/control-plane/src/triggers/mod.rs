@@ -205,7 +205,12 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         }
     };
     let event = completed(app, &repository, event, delivery.tries).await?;
-    let question = Question { repository: &repository, event: &event, tries: delivery.tries };
+    let question = Question {
+        repository: &repository,
+        event: &event,
+        tries: delivery.tries,
+        delivery: Some(delivery.id),
+    };
     let asked = ask(app, question).await?;
     let mut preview: Option<String> = None;
     loop {

@@ -67,7 +67,7 @@ pub(crate) async fn simulate(
         }
     };
     let event: Event = completed(app, &repository, event, NO_PATIENCE).await?;
-    let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE };
+    let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE, delivery: None };
     let asked = ask(app, question).await?;
     let mut tx = app.db.begin().await?;
     let (decided, _) = deciding::decided(&mut tx, app, &repository, &event, &asked, app.clock.now()).await?;
