@@ -49,7 +49,7 @@ async fn a_label_says_how_hard_to_think() {
     let issue = world.scripted_issue("Think", &json!([{ "print_variable": "CALLBOARD_REASONING" }]));
     world.label(issue, "ai-reasoning:extra-high");
     world.label(issue, "run:dev");
-    let run = world.run_of(issue).await;
+    let run = world.next_run(issue, &[]).await;
     world.finished(&run.id).await;
     let log = world.follow(&run.id).await;
     assert!(log.iter().any(|line| line == "CALLBOARD_REASONING=extra-high"), "{log:#?}");
