@@ -129,7 +129,7 @@ mod tests {
     fn what_does_not_read_says_where_and_repeats_nothing() {
         let error =
             parse("{\"findings\":[{\"path\":\"a\",\n\"severity\":\"hidden words\"}]}").expect_err("an error");
-        assert_eq!(error, "line 2, column 26: not the JSON of a review");
+        assert_eq!(error, "line 2, column 25: not the JSON of a review");
         assert!(parse("[]").is_err() && parse("no JSON").is_err());
         assert_eq!(parse("{}"), Ok(Findings::default()));
     }
