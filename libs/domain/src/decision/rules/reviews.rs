@@ -150,11 +150,15 @@ fn approve(case: &mut Case<'_>, ask: &Ask<'_>, review: &Review) -> Verdict<Decid
     // A stage that is gone from the project's files keeps nobody from approving what it made,
     // and takes no second person.
     let four_eyes = facts.policy.get(&result.stage).is_some_and(|stage| stage.four_eyes);
-    let own = result.asked_by.eq_ignore_ascii_case(&review.author);
+    // A revision stands on what was asked for before it.
+    let of_pull = facts.record.results.iter().filter(|result| result.pull == pull);
+    let own = of_pull.clone().any(|result| result.asked_by.eq_ignore_ascii_case(&review.author));
     let who = for_people(&review.author);
     let found = match (four_eyes, own) {
         (false, _) => format!("`{}` does not ask for a second person", result.stage),
-        (true, false) => format!("`{}` asked, `{who}` approves", for_people(&result.asked_by)),
+        (true, false) => {
+            format!("{} asked, `{who}` approves", listed(of_pull.map(|result| &result.asked_by)))
+        }
         (true, true) => format!("`{who}` did both"),
     };
     case.trace.rule("Who asked for the result does not approve it", found, !(four_eyes && own), || {

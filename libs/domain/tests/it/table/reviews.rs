@@ -177,6 +177,11 @@ fn approvals() -> Vec<Row> {
             "says no",
             Reason::OwnResult,
         ),
+        review().stages(four_eyes).asked_by("mona").result("dev", 12).then(
+            "by who asked for the work that somebody else had revised, and the stage takes a second person",
+            "says no",
+            Reason::OwnResult,
+        ),
         review().stages(four_eyes).then(
             "the stage takes a second person, and it is one",
             yes,
