@@ -101,6 +101,9 @@ struct NewReview {
     author: String,
     verdict: String,
     body: String,
+    /// Path, line of the new version, text.
+    #[serde(default)]
+    remarks: Vec<(String, u64, String)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,8 +188,10 @@ async fn pulls(State(simulator): State<Simulator>, Query(wanted): Query<InReposi
 
 async fn review(State(simulator): State<Simulator>, Json(new): Json<NewReview>) -> Answer {
     simulator.add_user(&new.author, false);
-    let NewReview { repository, number, author, verdict, body } = &new;
-    let id = simulator.review(repository, *number, author, verdict, body, &[]).await?;
+    let NewReview { repository, number, author, verdict, body, remarks } = &new;
+    let remarks: Vec<(&str, u64, &str)> =
+        remarks.iter().map(|(path, line, text)| (path.as_str(), *line, text.as_str())).collect();
+    let id = simulator.review(repository, *number, author, verdict, body, &remarks).await?;
     Ok(Json(json!({ "id": id })))
 }
 

@@ -104,6 +104,9 @@ enum Command {
         /// Text
         #[arg(long, default_value = "")]
         body: String,
+        /// Remark on a line of the new version, as PATH:LINE:TEXT; may be given more than once
+        #[arg(long = "remark", value_name = "PATH:LINE:TEXT", value_parser = remark)]
+        remarks: Vec<(String, u64, String)>,
         /// Who reviews; not who opened the pull request
         #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
         author: String,
@@ -170,6 +173,16 @@ enum Show {
     Log,
 }
 
+/// `src/main.rs:7:Say why`
+fn remark(text: &str) -> Result<(String, u64, String), String> {
+    let mut parts = text.splitn(3, ':');
+    let found = (parts.next(), parts.next().and_then(|line| line.parse().ok()), parts.next());
+    let (Some(path), Some(line), Some(text)) = found else {
+        return Err("write it as PATH:LINE:TEXT, such as src/main.rs:7:Say why".to_owned());
+    };
+    Ok((path.to_owned(), line, text.to_owned()))
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { server, command } = Arguments::parse();
@@ -204,9 +217,10 @@ async fn run(server: &str, command: Command) -> anyhow::Result<()> {
             let new = json!({ "repository": repository, "number": number, "author": author, "body": body });
             print(&control.post("comments", &new).await?["id"])
         }
-        Command::Review { repository, number, verdict, body, author } => {
+        Command::Review { repository, number, verdict, body, remarks, author } => {
             let new = json!({
                 "repository": repository, "number": number, "author": author, "verdict": verdict, "body": body,
+                "remarks": remarks,
             });
             print(&control.post("reviews", &new).await?["id"])
         }

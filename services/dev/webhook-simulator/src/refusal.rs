@@ -6,13 +6,19 @@ use serde_json::{Value, json};
 
 /// An error answer of the REST API.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{status}: {message}")]
+#[error("{status}: {message}{}", words(errors))]
 pub(crate) struct Refusal {
     status: StatusCode,
     message: String,
     errors: Vec<Value>,
     /// Where to ask instead.
     location: Option<String>,
+}
+
+/// The errors' own sentences.
+fn words(errors: &[Value]) -> String {
+    let sentence = |error: &Value| error.as_str().or_else(|| error["message"].as_str()).map(str::to_owned);
+    errors.iter().filter_map(sentence).map(|sentence| format!(": {sentence}")).collect()
 }
 
 impl Refusal {

@@ -156,3 +156,14 @@ async fn a_fork_is_a_fork_and_what_is_told_reads() {
     assert_eq!(told[1].branch.as_deref(), Some("patch-1"));
     assert_eq!(told[2].head, None, "a comment does not tell the head");
 }
+
+#[tokio::test]
+async fn a_renamed_repository_is_found() {
+    let f = Fixture::new().await;
+    let (forge, repository) = (forge(&f), REPOSITORY.parse().unwrap());
+    f.github.open_issue(REPOSITORY, "octocat", "Say hello", "").unwrap();
+    f.github.rename_repository(REPOSITORY, "goodbye-world", "octocat").unwrap();
+    let found = forge.repository(&repository).await.unwrap();
+    assert_eq!(found.name.to_string(), "octocat/goodbye-world");
+    assert_eq!(forge.issue(&repository, 1).await.unwrap().title, "Say hello");
+}

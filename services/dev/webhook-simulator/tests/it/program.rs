@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn program(folder: &std::path::Path, server: &str, arguments: &[&str]) -> tokio::process::Command {
@@ -53,6 +53,39 @@ async fn serve_seed_issue_label_show() {
     let (done, words) = run(&["redeliver", "1"]).await;
     assert!(!done && words.contains("there is no delivery 1"), "{words}");
     assert!(!run(&["label", "octocat/hello-world", "9", "x"]).await.0);
+
+    // A pull request is opened by a program; a person reviews and merges it.
+    let api = format!("{}/repos/octocat/hello-world", first["api_url"].as_str().unwrap());
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = async |path: &str, body: Value| {
+        let request = http.post(format!("{api}/{path}")).bearer_auth(&token).json(&body);
+        request.send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    let main = http.get(format!("{api}/branches/main")).send().await.unwrap().json::<Value>().await.unwrap();
+    let entry = json!({ "path": "a.txt", "mode": "100644", "type": "blob", "content": "a\n" });
+    let tree = post("git/trees", json!({ "base_tree": "main", "tree": [entry] })).await;
+    let parents = [&main["commit"]["sha"]];
+    let commit = json!({ "message": "a", "tree": tree["sha"], "parents": parents });
+    let commit = post("git/commits", commit).await;
+    post("git/refs", json!({ "ref": "refs/heads/a", "sha": commit["sha"] })).await;
+    assert_eq!(post("pulls", json!({ "title": "a", "head": "a", "base": "main" })).await["number"], 2);
+    let review = ["review", "octocat/hello-world", "2", "approve", "--remark", "a.txt:1:Fine: yes"];
+    let (done, words) = run(&review).await;
+    assert!(!done && words.contains("Can not approve your own pull request"), "{words}");
+    assert!(run(&[&review[..], &["--as", "lena"]].concat()).await.0);
+    let reviews: Value =
+        serde_json::from_str(&run(&["show", "reviews", "octocat/hello-world", "2"]).await.1).unwrap();
+    assert_eq!(
+        (&reviews[0]["state"], &reviews[0]["remarks"][0]["body"]),
+        (&json!("APPROVED"), &json!("Fine: yes"))
+    );
+    assert!(run(&["merge", "octocat/hello-world", "2"]).await.0);
+    assert!(!run(&["merge", "octocat/hello-world", "2"]).await.0);
+    let page =
+        http.get(format!("{url}/octocat/hello-world/pull/2")).send().await.unwrap().text().await.unwrap();
+    for words in ["merged", "lena approved", "lena on a.txt, line 1", "octocat</b> merged this"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
     assert!(run(&["show", "log"]).await.0);
     assert!(run(&["--help"]).await.0);
 }
