@@ -328,6 +328,8 @@ impl Model {
             name: "event".to_owned(),
             action: None,
             repository: None,
+            repository_id: None,
+            default_branch: None,
             installation: None,
             repository_id: None,
             default_branch: None,

@@ -376,6 +376,8 @@ impl Situation {
             name: "event".to_owned(),
             action: None,
             repository: "octocat/hello-world".parse().ok(),
+            repository_id: None,
+            default_branch: None,
             installation: None,
             repository_id: None,
             default_branch: None,
