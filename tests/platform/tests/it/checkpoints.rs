@@ -138,7 +138,7 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
     until(&story, &idle, "a second attempt", |run| run["attempts"][1]["state"] == "running");
     let patience = Instant::now() + Duration::from_secs(30);
     // Said when it starts, and once more when its isolation is known.
-    let whole = |text: &str| text.contains("Attempt 2 starts afresh") && text.contains("on `far` · ");
+    let whole = |text: &str| text.contains("Attempt 2 starts afresh") && text.contains("\n- bubblewrap");
     while !whole(&comment(idle_issue)) {
         assert!(Instant::now() < patience, "{}", comment(idle_issue));
     }

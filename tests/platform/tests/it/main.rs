@@ -34,3 +34,4 @@ mod status_comments;
 mod transcripts;
 mod triggers;
 mod two_of_each;
+mod whole_process;
