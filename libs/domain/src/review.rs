@@ -130,7 +130,7 @@ mod tests {
         let error =
             parse("{\"findings\":[{\"path\":\"a\",\n\"severity\":\"hidden words\"}]}").expect_err("an error");
         assert_eq!(error, "line 2, column 25: not the JSON of a review");
-        assert!(parse("[]").is_err() && parse("no JSON").is_err());
+        assert!(parse("[1]").is_err() && parse("no JSON").is_err());
         assert_eq!(parse("{}"), Ok(Findings::default()));
     }
 
