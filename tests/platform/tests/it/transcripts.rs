@@ -128,7 +128,7 @@ async fn a_changeset_with_something_like_a_token_is_held() {
     world.release(&run.id, "an example").await.expect("released");
     world.finished(&run.id).await;
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
-    let checked = "released by `uid:0` (\"an example\"):\n  - 'config.toml' contains what looks like";
+    let checked = "released by `uid:0` (\"an example\"):\n  - `config.toml` contains what looks like";
     assert!(pull.body.contains(checked), "{}", pull.body);
     assert!(pull.body.contains("The key is [censored]"), "{}", pull.body);
     world.end().await;

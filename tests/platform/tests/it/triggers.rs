@@ -230,7 +230,7 @@ async fn commands_are_answered() {
         .await;
     let run = runs(&world).await.pop().expect("a run");
     world.until_log(&run.id, "working").await;
-    for (command, answer) in [("status", "· status"), ("explain", "· explanation")] {
+    for (command, answer) in [("status", "· status"), ("explain", "· why: ")] {
         let said = format!("/callboard {command}");
         world.github.add_comment(REPOSITORY, issue, "mona", &said).expect("a comment");
         world
@@ -240,8 +240,8 @@ async fn commands_are_answered() {
             .await;
     }
     let explained =
-        world.comments(issue).into_iter().find(|c| c.contains("· explanation")).expect("an explanation");
-    assert!(explained.contains("- ✓ ") && explained.contains("trigger_label"), "{explained}");
+        world.comments(issue).into_iter().find(|c| c.contains("· why: ")).expect("an explanation");
+    assert!(explained.contains("| ✓ |") && explained.contains("trigger_label"), "{explained}");
     // Who may only read ends nothing.
     world.github.add_comment(REPOSITORY, issue, "reader", "/callboard cancel").expect("a comment");
     decided(&world).await;
@@ -373,7 +373,7 @@ async fn a_preview_shows_and_starts_nothing() {
     settled(&world).await;
     let comment = world.comments(issue).remove(0);
     assert!(comment.contains("preview of `dev` · nothing was started"), "{comment}");
-    assert!(comment.contains("Say hello to the moon") && comment.contains("- ✓ "), "{comment}");
+    assert!(comment.contains("Say hello to the moon") && comment.contains("| ✓ |"), "{comment}");
     assert!(runs(&world).await.is_empty());
     assert!(world.github.labels(REPOSITORY, issue).is_empty());
     // By command line, the same prompt.
