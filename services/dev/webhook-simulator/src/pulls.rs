@@ -56,7 +56,7 @@ impl Simulator {
         let fork = if of.eq_ignore_ascii_case(owner) {
             None
         } else {
-            Some(self.read(|world| world.fork_by(key, of)).ok_or_else(|| missing("head"))?)
+            Some(self.read(|world| world.fork_by(key, of, actor)).ok_or_else(|| missing("head"))?)
         };
         let bare = self.bare(key)?;
         let head_bare = self.bare(fork.as_deref().unwrap_or(key))?;
@@ -219,11 +219,11 @@ impl World {
     }
 
     /// The fork an account has of a repository; both `owner/name` in lower case.
-    fn fork_by(&self, key: &str, owner: &str) -> Option<String> {
+    fn fork_by(&self, key: &str, owner: &str, actor: &str) -> Option<String> {
         let of_owner = |r: &crate::world::Repository| {
             r.fork_of.as_deref() == Some(key)
                 && r.name.owner().eq_ignore_ascii_case(owner)
-                && self.permission(r, None) >= Permission::Read
+                && (owner.eq_ignore_ascii_case(actor) || self.permission(r, None) >= Permission::Read)
         };
         self.repositories.iter().find(|(_, r)| of_owner(r)).map(|(key, _)| key.clone())
     }

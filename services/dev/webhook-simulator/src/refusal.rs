@@ -17,7 +17,11 @@ pub(crate) struct Refusal {
 
 /// The errors' own sentences.
 fn words(errors: &[Value]) -> String {
-    let sentence = |error: &Value| error.as_str().or_else(|| error["message"].as_str()).map(str::to_owned);
+    let sentence = |error: &Value| {
+        let message = error.as_str().or_else(|| error["message"].as_str()).map(str::to_owned);
+        let field = || Some(format!("{} {}", error["field"].as_str()?, error["code"].as_str()?));
+        message.or_else(field)
+    };
     errors.iter().filter_map(sentence).map(|sentence| format!(": {sentence}")).collect()
 }
 
