@@ -331,8 +331,6 @@ impl Model {
             repository_id: None,
             default_branch: None,
             installation: None,
-            repository_id: None,
-            default_branch: None,
             actor: Some(who.account()),
             happening,
         };

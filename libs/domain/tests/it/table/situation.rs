@@ -379,8 +379,6 @@ impl Situation {
             repository_id: None,
             default_branch: None,
             installation: None,
-            repository_id: None,
-            default_branch: None,
             actor: self.actor.clone(),
             happening: self.happening.clone(),
         }
