@@ -24,7 +24,7 @@ pub enum FindingCode {
     WrongBase,
     /// More files than the stage may change.
     TooManyFiles,
-    /// More lines than the stage may write.
+    /// More lines than the stage may write by itself: generated files have many.
     TooManyLines,
     /// More bytes than the stage may write.
     TooLarge,
@@ -65,6 +65,8 @@ pub enum HeldFor {
     ProtectedFiles,
     /// Files the stage may not write by itself.
     OtherFiles,
+    /// More than a stage writes by itself.
+    Size,
     /// The stage's rule that every result is looked at.
     Approver,
 }
@@ -76,10 +78,10 @@ impl FindingCode {
             Self::SecretPattern => Some(HeldFor::Secrets),
             Self::ProtectedPath | Self::LinkToProtectedPath => Some(HeldFor::ProtectedFiles),
             Self::OutsideWriteScope => Some(HeldFor::OtherFiles),
+            Self::TooManyLines => Some(HeldFor::Size),
             Self::NeedsApprover => Some(HeldFor::Approver),
             Self::WrongBase
             | Self::TooManyFiles
-            | Self::TooManyLines
             | Self::TooLarge
             | Self::HostilePath
             | Self::GitFolder

@@ -99,10 +99,10 @@ fn check_whole(changeset: &Changeset, rules: &Rules<'_>, findings: &mut Findings
     let lines: usize = changeset.files.iter().map(lines).sum();
     if lines > rules.max_lines {
         let sentence = format!(
-            "The files of the changeset have {lines} lines; this stage may write {}.",
+            "The files of the changeset have {lines} lines; this stage writes {} by itself; a person has to look at it first.",
             rules.max_lines
         );
-        findings.refuse(FindingCode::TooManyLines, None, sentence);
+        findings.hold(FindingCode::TooManyLines, None, sentence);
     }
     let bytes: u64 = changeset.files.iter().map(size).sum();
     if bytes > rules.max_bytes {

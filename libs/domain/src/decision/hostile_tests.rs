@@ -54,7 +54,9 @@ fn a_hostile_label_starts_nothing() {
                 hostile.name
             );
             let said = format!("{}\n{}", decided.rule, decided.remedy);
-            assert!(said.matches('`').count().is_multiple_of(2) && !said.contains("<!--"), "{said}");
+            // In a code span nothing of it means anything.
+            let outside: String = said.split('`').step_by(2).collect();
+            assert!(said.matches('`').count().is_multiple_of(2) && !outside.contains("<!--"), "{said}");
             assert!(
                 !said.contains(|c| is_hidden(c) && !matches!(c, '\u{200b}' | '\u{200d}' | '\u{fe0f}')),
                 "{said:?}"

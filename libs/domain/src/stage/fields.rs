@@ -152,7 +152,7 @@ pub const FIELDS: &[Field] = &[
         "max_changeset_lines",
         Holds::Whole(1, 1_000_000),
         "Lines a changeset may write.",
-        "20000",
+        "50000",
         Some("`max_changeset_lines`; 100000 without"),
     ),
     field(

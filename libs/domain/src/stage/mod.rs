@@ -195,7 +195,7 @@ const fn default_changeset_files() -> usize {
     300
 }
 const fn default_changeset_lines() -> usize {
-    20_000
+    50_000
 }
 const fn default_start() -> Permission {
     Permission::Write

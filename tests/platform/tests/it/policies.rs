@@ -12,22 +12,38 @@ stages:
   translate:
     description: Translates the documents.
     role: km
-    template: dev
     write_scope: ["**/*.md"]
     time_limit_minutes: 600
     second_trigger: queue
+  summarise:
+    description: Sums up.
+    role: km
+    write_scope: ["**/*.md"]
+    time_limit_minutes: 10
   dev:
     second_trigger: queue
   qa:
     time_limit_minutes: soon
 "#;
 
+/// Its own template, over the product's blocks.
+const TRANSLATE: &str = r#"{% extends "blocks/frame.md.j2" %}
+{% block task %}
+Translate into Russian what the issue names.
+{% endblock %}
+"#;
+
 fn setup() -> Setup {
     let config = json!({ "projects": [{
-        "name": "demo", "ceilings": { "time_limit_minutes": 30, "stages": ["translate", "dev", "qa"] },
+        "name": "demo", "ceilings": { "time_limit_minutes": 30, "stages": ["translate", "summarise", "dev", "qa"] },
         "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }],
     }] });
-    Setup { config, files: vec![(".callboard/stages.yaml", STAGES)] }
+    let files = vec![
+        (".callboard/stages.yaml", STAGES),
+        (".callboard/prompts/en/translate.work.md.j2", TRANSLATE),
+        (".callboard/prompts/en/summarise.work.md.j2", "Sum up:\n{{ isue.title }}\n"),
+    ];
+    Setup { config, files }
 }
 
 async fn runs(world: &World) -> Vec<Run> {
@@ -54,6 +70,28 @@ async fn a_project_has_stages_of_its_own_within_the_ceilings() {
     let definition: Value =
         sqlx::query_scalar("select definition from runs").fetch_one(&mut db).await.expect("one");
     assert_eq!(definition["time_limit_minutes"], 30, "the ceiling holds");
+    let said = first_comment(&world, issue).await;
+    assert!(said.contains("`stages.translate.time_limit_minutes` asks for"), "the comment says so: {said}");
+
+    let key: String =
+        sqlx::query_scalar("select prompt_key from runs").fetch_one(&mut db).await.expect("one");
+    let prompt = std::fs::read_to_string(world.data().join("objects").join(key)).expect("a prompt");
+    assert!(
+        prompt.contains("Translate into Russian") && prompt.contains("Translate the documents"),
+        "{prompt}"
+    );
+
+    // A template of its own that does not render stops nothing but its stage.
+    let misspelt = world.issue("Sum it up", "Please.");
+    world.label(misspelt, "run:summarise");
+    let run = world.next_run(misspelt, &[]).await;
+    let run = world.finished(&run.id).await.run.expect("a run");
+    assert_eq!(run.state, "failed", "{}", run.message);
+    assert!(
+        run.message.contains(".callboard/prompts/en/summarise.work.md.j2:2") && run.message.contains("isue"),
+        "{}",
+        run.message
+    );
 
     let broken = world.issue("Test it", "Please.");
     world.label(broken, "run:qa");

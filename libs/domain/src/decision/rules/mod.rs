@@ -13,7 +13,7 @@ mod trace;
 use super::{Decided, Event, Facts, Happening, Reason, ReviewVerdict};
 use crate::{
     command,
-    neutralise::neutralise_line,
+    neutralise::is_hidden,
     stage::{Meaning, Policy},
 };
 pub(super) use ask::standing;
@@ -87,9 +87,10 @@ pub fn needs_permission(event: &Event, policy: &Policy) -> bool {
     }
 }
 
-/// Names come from outside; at most 60 harmless characters of them go into a sentence.
+/// Names come from outside; at most 60 characters of one line of them go into a sentence, always
+/// into a code span, which they cannot leave.
 pub(super) fn for_people(text: &str) -> String {
-    neutralise_line(text, 60)
+    text.chars().filter(|c| !c.is_control() && !is_hidden(*c) && *c != '`').take(60).collect()
 }
 
 /// "`a`, `b` and `c`", each as [`for_people`].

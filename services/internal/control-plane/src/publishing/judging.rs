@@ -95,6 +95,7 @@ fn held_because(findings: &[Finding]) -> String {
         HeldFor::Secrets => "There may be a secret in the changeset. ",
         HeldFor::ProtectedFiles => "The agent changed protected files. ",
         HeldFor::OtherFiles => "The agent changed files this stage does not write by itself. ",
+        HeldFor::Size => "The changeset is larger than this stage writes by itself. ",
         HeldFor::Approver => "Every result of this stage needs an approver. ",
     });
     let why: String = why.collect();

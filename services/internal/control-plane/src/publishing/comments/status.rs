@@ -9,7 +9,7 @@ use domain::{
 use super::{
     mark_of_run,
     phases::{phases, tried},
-    phrases::{findings, folded, name, work},
+    phrases::{findings, folded, name, sentence, work},
     steps::next_steps,
 };
 use crate::{publishing::about::About, runs::Run};
@@ -105,6 +105,16 @@ fn details(run: &Run, about: &About) -> String {
     let mut line = |words: String| text.push_str(&format!("- {words}\n"));
     line(format!("`callboard run get {}` shows all of it", run.id));
     line(format!("stage {}: {}", name(&run.stage), neutralise_line(&run.definition.description, 200)));
+    let of_stage = format!("`stages.{}.", run.stage);
+    for clip in about.policy.clipped.iter().filter(|clip| clip.starts_with(&of_stage)) {
+        line(sentence(clip, 300));
+    }
+    if let Some(problem) = &about.policy.problem {
+        line(format!(
+            "the project's stages do not read, so the last ones that did hold: {}",
+            neutralise_line(problem, 300)
+        ));
+    }
     if let Some(sha) = &run.base_sha {
         let branch = run.base_branch.as_deref().map(|b| format!(" of {}", name(b))).unwrap_or_default();
         line(format!("made on `{}`{branch}", sha.short()));
