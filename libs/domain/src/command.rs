@@ -116,7 +116,7 @@ fn command_at(markdown: &str, start: usize) -> Option<&str> {
 fn read(line: &str) -> Result<Command, NotACommand> {
     let lower = line.to_lowercase();
     let words: Vec<&str> = lower.split_whitespace().skip(1).collect();
-    let stage = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let stage = |name: &str| may_be_a_stage(name);
     let run = |name: &str, revise| Command::Run { stage: name.to_owned(), revise };
     match words.as_slice() {
         ["run", name] if stage(name) => Ok(run(name, false)),
@@ -131,9 +131,14 @@ fn read(line: &str) -> Result<Command, NotACommand> {
     }
 }
 
+/// A stage's name, as stages files may have it.
+fn may_be_a_stage(name: &str) -> bool {
+    name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 /// The command that `words` resemble.
 fn meant(words: &[&str]) -> Option<String> {
-    let stage = |name: &&&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let stage = |name: &&&str| may_be_a_stage(name);
     let (first, rest) = words.split_first()?;
     let near = |known: &str| crate::names::alike(first, known);
     let of = |rest: &[&str], tail: &str| {

@@ -14,6 +14,7 @@ fn kind(happening: &Happening) -> &'static str {
         Happening::TransferredAway { .. } => "transferred away",
         Happening::Commented { .. } => "commented",
         Happening::Synchronized { .. } => "synchronized",
+        Happening::Reopened { .. } => "reopened",
         Happening::Reviewed { .. } => "reviewed",
         Happening::ReviewDismissed { .. } => "review dismissed",
         Happening::Pushed { branch: Some(_), .. } => "pushed",

@@ -148,6 +148,11 @@ pub enum Happening {
         /// The pull request.
         on: Thread,
     },
+    /// A pull request that was closed is open again.
+    Reopened {
+        /// The pull request.
+        on: Thread,
+    },
     /// A review was submitted.
     Reviewed {
         /// The pull request.
@@ -194,6 +199,7 @@ impl Happening {
             | Self::TransferredAway { on }
             | Self::Commented { on, .. }
             | Self::Synchronized { on }
+            | Self::Reopened { on }
             | Self::Reviewed { on, .. }
             | Self::ReviewDismissed { on, .. } => Some(on),
             Self::Pushed { .. } | Self::Installation { .. } | Self::Repository { .. } | Self::Other => None,
@@ -214,6 +220,7 @@ impl Happening {
             | Self::TransferredAway { .. }
             | Self::Commented { .. }
             | Self::Synchronized { .. }
+            | Self::Reopened { .. }
             | Self::Reviewed { .. }
             | Self::ReviewDismissed { .. }
             | Self::Pushed { .. }

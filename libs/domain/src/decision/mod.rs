@@ -76,6 +76,8 @@ reasons! {
     Merged = "merged",
     /// The pull request was closed without being merged.
     PullRequestClosed = "pull_request_closed",
+    /// The pull request was closed and is open again.
+    PullRequestReopened = "pull_request_reopened",
     /// The issue was closed, deleted or transferred.
     IssueEnded = "issue_ended",
     /// The discussion label was taken off.
@@ -236,6 +238,11 @@ pub enum Decision {
         /// True when it was merged.
         merged: bool,
     },
+    /// Record that a pull request is open again.
+    RecordReopened {
+        /// The pull request.
+        pull: u64,
+    },
     /// Cancel a run; for a command line, the one it names. When the issue ended, whatever waits
     /// behind the run and the issue's discussion end with it.
     Cancel {
@@ -363,6 +370,7 @@ impl Decided {
             Decision::Approve { .. } => "approve",
             Decision::WithdrawApproval { .. } => "withdraw_approval",
             Decision::RecordEnd { .. } => "record_end",
+            Decision::RecordReopened { .. } => "record_reopened",
             Decision::Cancel { .. } => "cancel",
             Decision::EndDiscussion { .. } => "end_discussion",
             Decision::KeepLabels { .. } => "keep_labels",

@@ -120,7 +120,8 @@ impl Labels {
     /// What a label means; `None` when it is none of our business. Compared without regard to
     /// case, as GitHub does.
     pub fn meaning(&self, label: &str) -> Option<Meaning> {
-        let label = label.trim().to_lowercase();
+        let spelt = label.trim();
+        let label = spelt.to_lowercase();
         let after = |prefix: &str| label.strip_prefix(&prefix.to_lowercase()).filter(|rest| !rest.is_empty());
         if label == self.discussion.to_lowercase() {
             return Some(Meaning::Discussion);
@@ -133,7 +134,9 @@ impl Labels {
                 (None, None) => Meaning::Run(stage.to_owned()),
             });
         }
-        if let Some(name) = after(&self.model) {
+        if after(&self.model).is_some() {
+            // Models are asked for as they are spelt.
+            let name = spelt.get(self.model.len()..).unwrap_or_default();
             return Some(Meaning::Model(name.to_owned()));
         }
         if let Some(level) = after(&self.reasoning) {
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!(labels.meaning("Run:Dev "), run("dev"));
         assert_eq!(labels.meaning("run:dev:revise"), Some(Meaning::Revise("dev".to_owned())));
         assert_eq!(labels.meaning("run:dev:preview"), Some(Meaning::Preview("dev".to_owned())));
+        assert_eq!(labels.meaning("AI-model:Qwen3-Coder"), Some(Meaning::Model("Qwen3-Coder".to_owned())));
         assert_eq!(labels.meaning("need:reviewer"), Some(Meaning::Reviewer));
         assert_eq!(labels.meaning("need:pm"), Some(Meaning::Need("pm".to_owned())));
         assert_eq!(

@@ -148,7 +148,7 @@ fn about_issue(action: &str, body: &[u8]) -> serde_json::Result<Happening> {
 }
 
 fn about_pull(action: &str, body: &[u8]) -> serde_json::Result<Happening> {
-    if !matches!(action, "labeled" | "unlabeled" | "closed" | "synchronize") {
+    if !matches!(action, "labeled" | "unlabeled" | "closed" | "synchronize" | "reopened") {
         return Ok(Happening::Other);
     }
     let AboutPull { pull_request, label } = read(body)?;
@@ -158,6 +158,7 @@ fn about_pull(action: &str, body: &[u8]) -> serde_json::Result<Happening> {
         ("unlabeled", Some(LabelBody { name: label })) => Happening::Unlabeled { on, label },
         ("closed", _) => Happening::Closed { on },
         ("synchronize", _) => Happening::Synchronized { on },
+        ("reopened", _) => Happening::Reopened { on },
         _ => Happening::Other,
     })
 }

@@ -9,21 +9,14 @@ use super::{
 use crate::{
     command::{self, Command, NotACommand},
     decision::{Comment, Decided, Decision, Event, Question, Reason, Thread},
-    rights::{Action, Denied, Permission, authorise},
+    rights::{Action, Permission, authorise},
     run::RunKind,
-    stage::{Meaning, Policy, StageKind},
+    stage::StageKind,
 };
 
 /// True when the event comes from whoever wrote the comment.
 pub(super) fn by_its_author(event: &Event, comment: &Comment) -> bool {
     event.actor.as_ref().is_some_and(|actor| actor.login.eq_ignore_ascii_case(&comment.author))
-}
-
-/// True when the comment may be a word in a discussion, as far as the thread shows it.
-pub(super) fn in_discussion(policy: &Policy, on: &Thread) -> bool {
-    on.open
-        && on.pull.is_none()
-        && on.labels.iter().any(|label| policy.labels.meaning(label) == Some(Meaning::Discussion))
 }
 
 pub(super) fn commented(case: &mut Case<'_>, on: &Thread, comment: &Comment) -> Verdict<Decided> {
@@ -49,9 +42,13 @@ fn commanded(case: &mut Case<'_>, ask: &Ask<'_>, said: Result<Command, NotAComma
     let facts = case.facts;
     // Anybody may comment on a public repository, and each answer is a comment of ours: a
     // stranger must not be able to make the platform write.
-    let known = facts.role.is_some() || facts.permission.is_none_or(|has| has >= Permission::Triage);
+    let known = facts.role.is_some() || facts.permission.is_some_and(|has| has >= Permission::Triage);
     case.trace.rule("Whoever commands has triage permission or a role in the project", ask.has(facts), known, || {
         let who = for_people(&ask.actor.login);
+        if facts.permission.is_none() {
+            let rule = format!("It could not be learnt what `{who}` may do here, and strangers get no answer.");
+            return ask.refuse_silently(Reason::PermissionUnknown, rule, "Write the command again in a minute.");
+        }
         ask.refuse_silently(
             Reason::NoWritePermission,
             format!("Commands take triage permission on the repository or a role in the project; `{who}` has neither."),
@@ -178,9 +175,8 @@ fn talked(case: &mut Case<'_>, on: &Thread) -> Verdict<Decided> {
         Decided::ignore(Reason::IssueClosed, "The issue is closed.")
     })?;
     let judged = crate::rights::authorise_start(&ask.principal(facts), Permission::Write);
-    let enough = !matches!(judged, Err(Denied::TooLittle { .. } | Denied::OperatorOnly));
     // Anybody may talk on an issue; only those who may start make the platform answer.
-    case.trace.rule("Whoever talks has at least write permission", ask.has(facts), enough, || {
+    case.trace.rule("Whoever talks has at least write permission", ask.has(facts), judged.is_ok(), || {
         let rule = "In a discussion, the platform answers people with write permission.";
         Decided::ignore(Reason::NoWritePermission, rule)
     })?;

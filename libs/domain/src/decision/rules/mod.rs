@@ -37,6 +37,7 @@ pub fn decide(event: &Event, facts: &Facts<'_>) -> Decided {
         Happening::Reviewed { on, review } => reviews::reviewed(&mut case, on, review),
         Happening::ReviewDismissed { on, review } => reviews::dismissed(&mut case, on, review),
         Happening::Synchronized { on } => pull_requests::synchronized(&mut case, on),
+        Happening::Reopened { on } => pull_requests::reopened(&mut case, on),
         Happening::Closed { on } => match &on.pull {
             Some(pull) => pull_requests::closed(&mut case, on, pull),
             None => lifecycle::issue_ended(&mut case, on, "closed"),
@@ -68,7 +69,8 @@ pub fn needs_permission(event: &Event, policy: &Policy) -> bool {
         },
         Happening::Commented { on, comment } => {
             comments::by_its_author(event, comment)
-                && (command::parse(&comment.body).is_some() || comments::in_discussion(policy, on))
+                // Whether a discussion is open is in our records; its label may say otherwise.
+                && (command::parse(&comment.body).is_some() || on.open && on.pull.is_none())
         }
         Happening::Reviewed { on, review } => match review.verdict {
             ReviewVerdict::Approved | ReviewVerdict::ChangesRequested => on.open,
@@ -79,6 +81,7 @@ pub fn needs_permission(event: &Event, policy: &Policy) -> bool {
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
         | Happening::Installation { .. }

@@ -22,6 +22,18 @@ pub(super) fn synchronized(case: &mut Case<'_>, on: &Thread) -> Verdict<Decided>
     Ok(Decided::new(Decision::WithdrawApproval { pull: on.number, head }, Reason::NewHead, rule, remedy))
 }
 
+/// It is open again: what was recorded of its end does not hold any more.
+pub(super) fn reopened(case: &mut Case<'_>, on: &Thread) -> Verdict<Decided> {
+    let record = &case.facts.record;
+    let ours = record.ours || record.results.iter().any(|result| result.pull == on.number);
+    let found = if ours { "one of our runs opened it" } else { "none of our runs opened it" };
+    case.trace.rule("The pull request is ours", found, ours, || {
+        Decided::ignore(Reason::NotOurs, "No run of ours has to do with this pull request.")
+    })?;
+    let rule = "The pull request of a result is open again.";
+    Ok(Decided::new(Decision::RecordReopened { pull: on.number }, Reason::PullRequestReopened, rule, ""))
+}
+
 pub(super) fn closed(case: &mut Case<'_>, on: &Thread, pull: &Pull) -> Verdict<Decided> {
     let record = &case.facts.record;
     let (reason, how) =

@@ -145,7 +145,11 @@ fn approve(case: &mut Case<'_>, ask: &Ask<'_>, review: &Review) -> Verdict<Decid
             let rule = "Approving a result takes maintain permission on the repository, or the project's approver role.";
             Decided::ignore(Reason::NoApproveRight, rule)
         }
-        Err(denied @ Denied::PermissionUnknown) => ask.denied("Approving", Some(denied)),
+        Err(Denied::PermissionUnknown) => {
+            let who = for_people(&review.author);
+            let rule = format!("It could not be learnt what `{who}` may do here, and nothing is approved on a guess.");
+            Decided::ignore(Reason::PermissionUnknown, rule)
+        }
     })?;
     // A stage that is gone from the project's files keeps nobody from approving what it made,
     // and takes no second person.

@@ -10,7 +10,7 @@ use super::{
     Section,
     situation::{
         Row, commit, installation, issue_closed, issue_deleted, issue_transferred, other, pull_closed,
-        pushed, repository, synchronized,
+        pull_reopened, pushed, repository, synchronized,
     },
 };
 
@@ -45,6 +45,12 @@ fn pull_requests() -> Vec<Row> {
             "records #12 as merged",
             Reason::Merged,
         ),
+        pull_reopened().result("dev", 12).then(
+            "it is a result of ours",
+            "records #12 as open again",
+            Reason::PullRequestReopened,
+        ),
+        pull_reopened().then("it is none of ours", "nothing", Reason::NotOurs),
         pull_closed(false).result("dev", 12).then(
             "it is one of ours",
             "records #12 as closed",

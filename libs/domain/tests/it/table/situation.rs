@@ -151,6 +151,9 @@ pub(crate) fn pull_closed(merged: bool) -> Situation {
     let when = if merged { "a pull request is merged" } else { "a pull request is closed" };
     situation(when, Happening::Closed { on })
 }
+pub(crate) fn pull_reopened() -> Situation {
+    situation("a pull request is reopened", Happening::Reopened { on: pull() })
+}
 pub(crate) fn issue_closed() -> Situation {
     situation("an issue is closed", Happening::Closed { on: Thread { open: false, ..issue() } })
 }
@@ -241,6 +244,7 @@ impl Situation {
             | Happening::TransferredAway { on }
             | Happening::Commented { on, .. }
             | Happening::Synchronized { on }
+            | Happening::Reopened { on }
             | Happening::Reviewed { on, .. }
             | Happening::ReviewDismissed { on, .. } => on,
             other @ (Happening::Pushed { .. }

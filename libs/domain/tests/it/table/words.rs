@@ -18,6 +18,7 @@ pub(crate) fn words(decision: &Decision) -> String {
         }
         Decision::WithdrawApproval { pull, .. } => format!("takes the approval of #{pull} back"),
         Decision::RecordEnd { pull, merged: true } => format!("records #{pull} as merged"),
+        Decision::RecordReopened { pull } => format!("records #{pull} as open again"),
         Decision::RecordEnd { pull, merged: false } => format!("records #{pull} as closed"),
         Decision::Cancel { run } => format!("cancels `{}`", run.as_deref().unwrap_or("the run")),
         Decision::EndDiscussion { .. } => "ends the discussion".to_owned(),

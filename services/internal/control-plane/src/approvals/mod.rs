@@ -166,6 +166,24 @@ pub(crate) async fn end(
     Ok(())
 }
 
+/// Records that a pull request of ours is open again.
+pub(crate) async fn reopen(tx: &mut PgConnection, app: &App, about: About<'_>) -> sqlx::Result<()> {
+    let runs = sqlx::query_scalar!(
+        "update publications p set ended_at = null, merged = false, merged_by = null from runs r
+         where r.run_id = p.run_id and r.repository_id = $1 and p.pull_request_number = $2 returning p.run_id",
+        about.repository.id.uuid(),
+        about.pull,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let text = format!("Pull request #{} was reopened by {}.", about.pull, about.actor);
+    for run in runs {
+        let detail = json!({ "pull_request": about.pull, "decision": about.decision });
+        record(tx, app, about, run, "result.reopened", &text, detail).await?;
+    }
+    Ok(())
+}
+
 async fn record(
     tx: &mut PgConnection,
     app: &App,

@@ -79,6 +79,8 @@ pub(crate) struct Undecided {
     pub(crate) trace_id: String,
     pub(crate) received_at: DateTime<Utc>,
     pub(crate) tries: i32,
+    /// It waited, and others may have been decided before it.
+    pub(crate) put_off: bool,
 }
 
 /// The oldest deliveries without a decision. Bodies are read one by one: each may have 25 MiB.
@@ -97,7 +99,7 @@ pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sq
 /// A delivery that still waits for its decision.
 pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Undecided>> {
     let row = sqlx::query!(
-        "select delivery_id, source, guid, event, body, trace_id, received_at, tries from deliveries
+        "select delivery_id, source, guid, event, body, trace_id, received_at, tries, retry_at from deliveries
          where delivery_id = $1 and decided_at is null",
         id.uuid()
     )
@@ -112,6 +114,7 @@ pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Und
         trace_id: r.trace_id,
         received_at: r.received_at,
         tries: r.tries,
+        put_off: r.retry_at.is_some(),
     }))
 }
 

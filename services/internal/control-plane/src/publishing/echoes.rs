@@ -32,7 +32,7 @@ pub(crate) async fn note_own_label(tx: &mut PgConnection, change: LabelChange<'_
            select effect_id from effects
            where repository_id = $1 and kind = $2 and (payload ->> 'number')::bigint = $3
              and (lower(payload ->> 'label') = lower($4) or lower(payload -> 'labels' ->> 0) = lower($4))
-             and echoed_at is null and tried_at between $5 and $6
+             and echoed_at is null and state <> 'skipped' and tried_at between $5 and $6
            order by ordinal limit 1)",
         change.repository.uuid(),
         kind,

@@ -276,16 +276,19 @@ pub(crate) struct Pending {
     pub(crate) created_at: DateTime<Utc>,
 }
 
-/// The next effect of every run (and every effect without one) that may be applied now. While
+/// The next effect of every run that may be applied now, and of those without a run every one,
+/// but labels of a thread one after the other: the last word about a label is the last. While
 /// a part of a publication is given up, the parts after it wait for a person.
 pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
     let rows = sqlx::query!(
         r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
                   tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
-           from (select distinct on (coalesce(run_id, effect_id)) * from effects e where state = 'pending'
+           from (select distinct on (lane) * from (select *, coalesce(run_id::text,
+                     case when kind in ('add_labels', 'remove_label') then repository_id || ' ' || (payload ->> 'number') end,
+                     effect_id::text) as lane from effects) e where state = 'pending'
                  and not (kind = any($2) and exists (select from effects d
                    where d.run_id = e.run_id and d.state = 'dead' and d.kind = any($2)))
-                 order by coalesce(run_id, effect_id), ordinal) first
+                 order by lane, ordinal) first
            where available_at <= $1 order by ordinal limit 100"#,
         now,
         &Effect::OF_RESULTS.map(str::to_owned),

@@ -24,7 +24,7 @@ use crate::{
         store::{Repository, Standing},
     },
     publishing::{self, Explained, Place},
-    runs::{self, RunError},
+    runs::{self, IssueSnapshot, RunError},
 };
 
 /// A decision that is to be applied.
@@ -38,6 +38,8 @@ pub(super) struct Case<'a> {
     pub(super) decided: &'a Decided,
     pub(super) decision: DecisionId,
     pub(super) actor: &'a str,
+    /// The issue a run is about, where the event does not tell its text.
+    pub(super) issue: Option<&'a IssueSnapshot>,
     /// What a preview shows, rendered before the transaction.
     pub(super) preview: Option<&'a str>,
 }
@@ -79,7 +81,7 @@ impl Case<'_> {
 pub(super) async fn apply(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {
     let (app, labels) = (case.app, &case.asked.policy.labels);
     let mut before = Vec::new();
-    for number in records::threads(case.event, case.record) {
+    for number in records::threads(case.event, case.record, &case.decided.decision) {
         // The decision is written down already; what it says about itself is part of the change.
         let kept = if case.event.happening.number() == Some(number) {
             case.record.kept_labels.clone()
@@ -99,6 +101,14 @@ pub(super) async fn apply(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), 
             }
             (Reason::DiscussionComment, Decision::Start(_)) => {
                 publishing::react_to_comment(tx, app, place, comment.id, Reaction::Eyes).await?;
+            }
+            (Reason::AlreadyWaiting, Decision::Ignore) => {
+                let waits = case.record.behind.as_ref().or(case.record.under_way.as_ref());
+                if let Some(waits) = waits
+                    && records::heard_by(tx, case.run_id(&waits.id)?, case.delivery.received_at).await?
+                {
+                    publishing::react_to_comment(tx, app, place, comment.id, Reaction::Eyes).await?;
+                }
             }
             (_, _) => {}
         }
@@ -122,6 +132,7 @@ async fn note_pull(tx: &mut PgConnection, case: &Case<'_>) -> sqlx::Result<()> {
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Commented { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
@@ -146,12 +157,18 @@ async fn carry_out(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunErro
             }
             Ok(approvals::withdraw(tx, app, case.about(*pull), &decided.rule).await?)
         }
+        Decision::RecordReopened { pull } => Ok(approvals::reopen(tx, app, case.about(*pull)).await?),
         Decision::RecordEnd { pull, merged } => {
             Ok(approvals::end(tx, app, case.about(*pull), *merged).await?)
         }
         Decision::Cancel { run } => cancel(tx, case, run.as_deref()).await,
         Decision::EndDiscussion { issue } => {
-            discussions::end(tx, app, repository, signed(*issue), case.actor).await?;
+            // Its label is off already where that is what happened.
+            if decided.reason == Reason::IssueEnded {
+                starting::end_discussion(tx, case, *issue).await?;
+            } else {
+                discussions::end(tx, app, repository, signed(*issue), case.actor).await?;
+            }
             end_of_discussion(tx, case).await
         }
         Decision::KeepLabels { number, add, remove } => {

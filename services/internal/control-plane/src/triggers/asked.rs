@@ -7,6 +7,7 @@ use domain::{
     command,
     decision::{Event, Happening, Parameter, Pull, ReviewVerdict, needs_permission},
     ids::DeliveryId,
+    names::RepositoryName,
     rights::{Permission, ProjectRole},
     stage::{Meaning, Policy},
 };
@@ -60,7 +61,10 @@ pub(super) struct Question<'a> {
 
 /// The answer, or that it could not be had: then it counts as unknown once it was asked for often
 /// enough, and before that the decision is put off.
-fn answer<T>(result: Result<T, ForgeError>, tries: i32) -> Result<Result<T, ForgeError>, Unsettled> {
+pub(super) fn answer<T>(
+    result: Result<T, ForgeError>,
+    tries: i32,
+) -> Result<Result<T, ForgeError>, Unsettled> {
     match result {
         Ok(answer) => Ok(Ok(answer)),
         Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Forge(error)),
@@ -109,6 +113,7 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         | Happening::TransferredAway { .. }
         | Happening::Commented { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
@@ -153,6 +158,7 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
             | Happening::TransferredAway { .. }
             | Happening::Commented { .. }
             | Happening::Synchronized { .. }
+            | Happening::Reopened { .. }
             | Happening::Pushed { .. }
             | Happening::Installation { .. }
             | Happening::Repository { .. }
@@ -224,7 +230,32 @@ pub(super) async fn completed(
     repository: &Repository,
     mut event: Event,
     tries: i32,
+    put_off: bool,
 ) -> Result<Event, Unsettled> {
+    let name = &repository.name;
+    let put_off_ask = match &event.happening {
+        Happening::Labeled { on, .. } | Happening::Commented { on, .. } => put_off && on.open,
+        Happening::Reviewed { .. }
+        | Happening::Unlabeled { .. }
+        | Happening::Closed { .. }
+        | Happening::Deleted { .. }
+        | Happening::TransferredAway { .. }
+        | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
+        | Happening::ReviewDismissed { .. }
+        | Happening::Pushed { .. }
+        | Happening::Installation { .. }
+        | Happening::Repository { .. }
+        | Happening::Other => false,
+    };
+    if put_off_ask
+        && let Happening::Labeled { on, .. } | Happening::Commented { on, .. } = &mut event.happening
+        && let Ok(now) = answer(app.forge.issue(name, on.number).await, tries)?
+    {
+        // It was put off, and may have been closed since: that event asked nobody and went first.
+        on.open = now.open;
+    }
+    event = approval_as_it_stands(app, name, event, tries).await?;
     if let Happening::Commented { on, comment } = &mut event.happening
         && let Some(pull) = &mut on.pull
         && pull.head.is_none()
@@ -238,6 +269,32 @@ pub(super) async fn completed(
             from_fork: now.from_fork,
             merged: now.merged,
         };
+    }
+    Ok(event)
+}
+
+/// An approving review opens gates, so head and review are read as they are now: what came after
+/// it may have been decided before it.
+async fn approval_as_it_stands(
+    app: &App,
+    name: &RepositoryName,
+    mut event: Event,
+    tries: i32,
+) -> Result<Event, Unsettled> {
+    let Happening::Reviewed { on, review } = &mut event.happening else { return Ok(event) };
+    if review.verdict != ReviewVerdict::Approved {
+        return Ok(event);
+    }
+    if let Ok(now) = answer(app.forge.pull_request(name, on.number).await, tries)? {
+        on.open = now.open;
+        if let Some(pull) = &mut on.pull {
+            pull.head = Some(now.head_sha);
+        }
+    }
+    let reviews = answer(app.forge.reviews(name, on.number).await, tries)?.unwrap_or_default();
+    let dismissed = reviews.iter().any(|r| r.id == review.id && r.state == forge::ReviewState::Dismissed);
+    if dismissed {
+        event.happening = Happening::ReviewDismissed { on: on.clone(), review: review.clone() };
     }
     Ok(event)
 }
@@ -258,6 +315,7 @@ fn may_be_ours(event: &Event) -> bool {
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
@@ -310,6 +368,7 @@ async fn matters(
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Installation { .. }
         | Happening::Repository { .. }

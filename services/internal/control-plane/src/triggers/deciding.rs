@@ -37,8 +37,9 @@ pub(super) async fn decided(
         // One decision at a time about an issue: the second sees what the first one started.
         store::lock_issue(tx, repository.id, linked.unwrap_or(on.number)).await?;
     }
-    let own_effect = own_effect(tx, repository, event, asked, at).await?;
     let (mut record, admission) = records::of(tx, app, repository, event, &asked.policy).await?;
+    // After the runs are locked: the publisher, too, locks a run before its effects.
+    let own_effect = own_effect(tx, repository, event, asked, at).await?;
     record.parameters.clone_from(&asked.parameters);
     record.issue_labels.clone_from(&asked.issue_stages);
     let facts = Facts {
@@ -111,6 +112,7 @@ async fn own_effect(
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }

@@ -23,7 +23,7 @@ use telemetry::shutdown::Shutdown;
 
 use self::{
     applying::{Case, apply},
-    asked::{Question, ask, completed},
+    asked::{Question, answer, ask, completed},
     deciding::decided,
 };
 pub(crate) use self::{
@@ -38,7 +38,7 @@ use crate::{
         self,
         store::{Repository, Standing, by_source},
     },
-    runs::{Run, RunError},
+    runs::{IssueSnapshot, Run, RunError},
     steps::{self, Step},
     wake::{Outage, Topic, news},
 };
@@ -182,6 +182,7 @@ fn belongs(repository: &Repository, event: &Event) -> bool {
         | Happening::TransferredAway { .. }
         | Happening::Commented { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
@@ -204,7 +205,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             return Ok(());
         }
     };
-    let event = completed(app, &repository, event, delivery.tries).await?;
+    let event = completed(app, &repository, event, delivery.tries, delivery.put_off).await?;
     let question = Question {
         repository: &repository,
         event: &event,
@@ -213,6 +214,8 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
     };
     let asked = ask(app, question).await?;
     let mut preview: Option<String> = None;
+    // Read at most once; it may not be there.
+    let mut issue: Option<Option<IssueSnapshot>> = None;
     loop {
         let mut tx = app.db.begin().await?;
         let (decided, record) =
@@ -221,6 +224,20 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             // Its prompt is gathered from the code host, for which no transaction waits.
             drop(tx);
             preview = Some(simulating::preview_of(app, &repository, &asked, &decided, start, &event).await);
+            continue;
+        }
+        if let (Decision::Start(start), None) = (&decided.decision, &issue)
+            && !starting::tells_issue(&delivery.body, start.issue)
+        {
+            // What a run may read is fixed now, not when it is prepared.
+            drop(tx);
+            let read = answer(app.forge.issue(&repository.name, start.issue).await, delivery.tries)?;
+            issue = Some(read.ok().map(|issue| IssueSnapshot {
+                title: issue.title,
+                body: issue.body,
+                author: issue.author,
+                url: issue.html_url,
+            }));
             continue;
         }
         if !mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
@@ -238,6 +255,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             decided: &decided,
             decision,
             actor: actor(Some(&event)).unwrap_or("unknown"),
+            issue: issue.as_ref().and_then(Option::as_ref),
             preview: preview.as_deref(),
         };
         apply(&mut tx, &case).await?;

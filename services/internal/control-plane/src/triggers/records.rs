@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    decision::{Admission, Event, Happening, Record, ResultRecord, RunRef, Thread},
+    decision::{Admission, Decision, Event, Happening, Record, ResultRecord, RunRef, Thread},
     ids::{Id, RepositoryId, RunId},
     run::{RunKind, RunState},
     stage::{Labels, Meaning, Policy},
@@ -267,6 +267,7 @@ fn continued(event: &Event, policy: &Policy, record: &Record, touching: &[Touchi
         | Happening::Deleted { .. }
         | Happening::TransferredAway { .. }
         | Happening::Synchronized { .. }
+        | Happening::Reopened { .. }
         | Happening::Reviewed { .. }
         | Happening::ReviewDismissed { .. }
         | Happening::Pushed { .. }
@@ -363,7 +364,6 @@ pub(super) async fn to_continue(
             "select r.run_id, r.chain from runs r
              where r.repository_id = $1 and r.stage = $3 and r.kind in ('work', 'revise')
                and (r.pull_request = $2 or exists (select from publications p where p.run_id = r.run_id and p.pull_request_number = $2))
-               and exists (select from attempts a where a.run_id = r.run_id and a.session_key is not null)
              order by r.created_at desc limit 1",
             repository.uuid(),
             signed(pull),
@@ -376,8 +376,7 @@ pub(super) async fn to_continue(
             "select r.run_id, r.chain from runs r join discussions d
                on d.repository_id = r.repository_id and d.issue_number = r.issue_number and d.closed_at is null
              where r.repository_id = $1 and r.issue_number = $2 and r.kind = 'discussion' and r.created_at >= d.opened_at
-             order by exists (select from attempts a where a.run_id = r.run_id and a.session_key is not null) desc, r.created_at desc
-             limit 1",
+             order by r.created_at desc limit 1",
             repository.uuid(),
             signed(issue),
         )
@@ -387,6 +386,24 @@ pub(super) async fn to_continue(
         (RunKind::Work | RunKind::Revise | RunKind::Review, _) => None,
     };
     Ok(found.map(|(run, chain)| (RunId::from_uuid(run), chain)))
+}
+
+/// The turn of a discussion that waits hears this word, too. False when it cannot any more: it
+/// comes forward with what was said before.
+pub(super) async fn heard_by(
+    tx: &mut PgConnection,
+    run: RunId,
+    received_at: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let heard = sqlx::query!(
+        "update runs set received_at = greatest(received_at, $2)
+         where run_id = $1 and kind = 'discussion' and state = 'queued' and prompt_key is null",
+        run.uuid(),
+        received_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(heard.rows_affected() == 1)
 }
 
 /// How often labels of an issue were put back since then.
@@ -408,6 +425,24 @@ pub(super) async fn put_back_since(
 }
 
 /// Labels of the thread that our records keep, taken before and after what a decision does.
-pub(super) fn threads(event: &Event, record: &Record) -> BTreeSet<u64> {
-    event.happening.number().into_iter().chain(record.linked_issue).collect()
+pub(super) fn threads(event: &Event, record: &Record, decision: &Decision) -> BTreeSet<u64> {
+    let started = match decision {
+        Decision::Start(start) => start.pull,
+        Decision::Preview { .. }
+        | Decision::Approve { .. }
+        | Decision::WithdrawApproval { .. }
+        | Decision::RecordEnd { .. }
+        | Decision::RecordReopened { .. }
+        | Decision::Cancel { .. }
+        | Decision::EndDiscussion { .. }
+        | Decision::KeepLabels { .. }
+        | Decision::NoteParameter { .. }
+        | Decision::Answer { .. }
+        | Decision::NoteRepository { .. }
+        | Decision::RefreshPolicy
+        | Decision::Release
+        | Decision::Ignore
+        | Decision::Reject { .. } => None,
+    };
+    event.happening.number().into_iter().chain(record.linked_issue).chain(started).collect()
 }

@@ -48,6 +48,16 @@ fn issue_snapshot(body: &[u8], number: u64) -> Option<IssueSnapshot> {
     })
 }
 
+/// The issue as it is when it is asked for: from the event, or as it was read for this decision.
+fn snapshot_of(case: &Case<'_>, number: u64) -> Option<IssueSnapshot> {
+    issue_snapshot(&case.delivery.body, number).or_else(|| case.issue.cloned())
+}
+
+/// Does the delivery itself tell the issue's text?
+pub(super) fn tells_issue(body: &[u8], number: u64) -> bool {
+    issue_snapshot(body, number).is_some()
+}
+
 /// Cancels a run of the issue, unless it ended meanwhile.
 pub(super) async fn cancel(
     tx: &mut PgConnection,
@@ -105,7 +115,11 @@ pub(super) async fn start(tx: &mut PgConnection, case: &Case<'_>, start: &Start)
             let thread = (start.issue, start.pull);
             records::to_continue(tx, case.repository.id, start.kind, thread, &start.stage)
                 .await?
-                .map(|(run, chain): (RunId, i32)| (Some(run), chain.saturating_add(1)))
+                // A person drives every turn of a discussion.
+                .map(|(run, chain): (RunId, i32)| match start.kind {
+                    RunKind::Discussion => (Some(run), chain),
+                    RunKind::Work | RunKind::Revise | RunKind::Review => (Some(run), chain.saturating_add(1)),
+                })
         }
     };
     let (continues, chain) = goes_on.unwrap_or((None, 0));
@@ -121,7 +135,7 @@ pub(super) async fn start(tx: &mut PgConnection, case: &Case<'_>, start: &Start)
         language: &policy.language,
         decision: case.decision,
         actor: case.actor,
-        issue: issue_snapshot(&case.delivery.body, start.issue),
+        issue: snapshot_of(case, start.issue),
         trace_id: &case.delivery.trace_id,
         received_at: case.delivery.received_at,
         continues,

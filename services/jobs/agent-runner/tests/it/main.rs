@@ -75,8 +75,10 @@ async fn a_command_gets_the_prompt_and_its_changes_are_returned() {
         names,
         [
             "CALLBOARD_ATTEMPT_ID",
+            "CALLBOARD_FINDINGS_FILE",
             "CALLBOARD_GATEWAY",
             "CALLBOARD_RUN_ID",
+            "CALLBOARD_SESSION_DIR",
             "CALLBOARD_SUMMARY_FILE",
             "HOME",
             "LANG",

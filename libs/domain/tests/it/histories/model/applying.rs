@@ -33,6 +33,11 @@ impl Model {
                     self.threads.iter_mut().find(|t| t.thread.number == *pull).expect("a pull request");
                 thread.approval = None;
             }
+            Decision::RecordReopened { pull } => {
+                let thread =
+                    self.threads.iter_mut().find(|t| t.thread.number == *pull).expect("a pull request");
+                thread.merged = false;
+            }
             Decision::RecordEnd { pull, merged } => {
                 let thread =
                     self.threads.iter_mut().find(|t| t.thread.number == *pull).expect("a pull request");

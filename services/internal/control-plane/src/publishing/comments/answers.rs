@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use domain::{
     decision::{Looked, Record},
-    neutralise::{neutralise, neutralise_line},
+    neutralise::neutralise_line,
     run::RunState,
 };
 
-use super::phrases::{name, sentence, work};
+use super::phrases::{name, work};
 use crate::runs::Run;
 
 /// Runs listed.
@@ -103,10 +103,10 @@ pub(crate) fn answer_explain(explained: Option<&Explained<'_>>, mark: &str) -> S
     let mut text = format!(
         "{mark}\n**Callboard** · why: {}\n\n{}\n",
         neutralise_line(&explained.decision.replace('_', " "), 60),
-        neutralise(explained.rule, 1000)
+        on_one_line(explained.rule, 1000)
     );
     if !explained.remedy.is_empty() {
-        text.push_str(&format!("\n**Next:** {}\n", neutralise(explained.remedy, 1000)));
+        text.push_str(&format!("\n**Next:** {}\n", on_one_line(explained.remedy, 1000)));
     }
     text.push_str(&rules_looked_at(explained.trace));
     text.push_str(&format!(
@@ -132,7 +132,13 @@ pub(super) fn rules_looked_at(trace: &[Looked]) -> String {
     text
 }
 
-/// A sentence of ours in a cell of a table.
+/// A sentence of a decision: ours, with names from outside in code spans that they cannot leave.
+/// It is not neutralised: the commands in it are to be copied.
+fn on_one_line(text: &str, max_chars: usize) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(max_chars).collect()
+}
+
+/// One in a cell of a table.
 fn cell(text: &str) -> String {
-    sentence(text, 300).replace('|', "¦")
+    on_one_line(text, 300).replace('|', "¦")
 }
