@@ -119,7 +119,7 @@ fn story_of(step: Step) -> Story {
         Step::DeliveryPutOff => {
             Story::Refused("GET /repos/{owner}/{repo}/collaborators/{username}/permission", 502)
         }
-        Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/git/ref/{*name}", 502),
+        Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/issues/{number}/comments", 502),
         Step::EffectPutOff | Step::CallSoleComment => Story::Refused(COMMENT, 502),
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
         Step::CallReactToComment => Story::Command,

@@ -168,7 +168,7 @@ fn approvals() -> Vec<Row> {
         ),
         review().has_unknown().then(
             "the code host does not tell the permission",
-            "says no",
+            "nothing",
             Reason::PermissionUnknown,
         ),
         review().asked_by("mona").then("by who asked for the result", yes, Reason::ReviewApproved),
