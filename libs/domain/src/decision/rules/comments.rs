@@ -9,7 +9,7 @@ use super::{
 use crate::{
     command::{self, Command, NotACommand},
     decision::{Comment, Decided, Decision, Event, Question, Reason, Thread},
-    rights::{Action, Permission, authorise},
+    rights::{Action, Denied, Permission, authorise},
     run::RunKind,
     stage::StageKind,
 };
@@ -177,6 +177,12 @@ fn talked(case: &mut Case<'_>, on: &Thread) -> Verdict<Decided> {
     let judged = crate::rights::authorise_start(&ask.principal(facts), Permission::Write);
     // Anybody may talk on an issue; only those who may start make the platform answer.
     case.trace.rule("Whoever talks has at least write permission", ask.has(facts), judged.is_ok(), || {
+        if judged == Err(Denied::PermissionUnknown) {
+            let who = for_people(&ask.actor.login);
+            let rule =
+                format!("It could not be learnt what `{who}` may do here, and strangers get no answer.");
+            return Decided::ignore(Reason::PermissionUnknown, rule);
+        }
         let rule = "In a discussion, the platform answers people with write permission.";
         Decided::ignore(Reason::NoWritePermission, rule)
     })?;

@@ -95,7 +95,7 @@ fn starting() -> Vec<Row> {
         ),
         dev().has_unknown().then(
             "the code host does not tell the permission",
-            "says no",
+            "nothing",
             Reason::PermissionUnknown,
         ),
         dev().closed().then("the issue is closed", "says no", Reason::IssueClosed),
@@ -286,7 +286,7 @@ fn talking() -> Vec<Row> {
         ),
         talk().has_unknown().then(
             "the code host does not tell the permission",
-            "says no",
+            "nothing",
             Reason::PermissionUnknown,
         ),
         talk().closed().then("the issue is closed", "nothing", Reason::IssueClosed),

@@ -50,7 +50,7 @@ fn pull_requests() -> Vec<Row> {
             "records #12 as open again",
             Reason::PullRequestReopened,
         ),
-        pull_reopened().then("it is none of ours", "nothing", Reason::NotOurs),
+        pull_reopened().not_ours().then("it is none of ours", "nothing", Reason::NotOurs),
         pull_closed(false).result("dev", 12).then(
             "it is one of ours",
             "records #12 as closed",
