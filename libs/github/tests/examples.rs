@@ -58,6 +58,7 @@ fn every_example_reads() {
         ("other", 0),
         ("pushed", 2),
         ("renamed", 1),
+        ("reopened", 2),
         ("review dismissed", 1),
         ("reviewed", 3),
         ("synchronized", 1),

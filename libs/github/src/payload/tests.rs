@@ -132,8 +132,9 @@ fn pull_requests() {
         Happening::Labeled { on: on.clone(), label: label.clone() }
     );
     assert_eq!(happening("unlabeled", pull_request()), Happening::Unlabeled { on: on.clone(), label });
-    assert_eq!(happening("synchronize", pull_request()), Happening::Synchronized { on });
-    for other in ["opened", "edited", "reopened", "ready_for_review", "review_requested"] {
+    assert_eq!(happening("synchronize", pull_request()), Happening::Synchronized { on: on.clone() });
+    assert_eq!(happening("reopened", pull_request()), Happening::Reopened { on });
+    for other in ["opened", "edited", "ready_for_review", "review_requested"] {
         assert_eq!(happening(other, pull_request()), Happening::Other, "{other}");
     }
     let mut closed = pull_request();

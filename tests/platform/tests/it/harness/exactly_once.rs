@@ -30,6 +30,7 @@ pub(crate) async fn violations(site: &Site) -> Vec<String> {
     .fetch_all(&site.db)
     .await
     .expect("the runs");
+    wrong.extend(untold_moves(site).await);
     let pulls = site.github.pull_requests(REPOSITORY);
     let mut by_head: BTreeMap<&str, u32> = BTreeMap::new();
     for pull in &pulls {
@@ -137,4 +138,24 @@ async fn dead(site: &Site) -> Vec<String> {
         .fetch_all(&site.db)
         .await
         .expect("effects")
+}
+
+/// Moves of runs that the log of events does not tell: each goes on from where the one before
+/// ended, and the last one ends where the run is.
+async fn untold_moves(site: &Site) -> Vec<String> {
+    sqlx::query_scalar(
+        "with moves as (
+           select run_id, ordinal, detail ->> 'from' as went_from, detail ->> 'to' as went_to,
+                  coalesce(lag(detail ->> 'to') over (partition by run_id order by ordinal), 'queued') as was
+           from events where action like 'run.%' and detail ? 'from' and detail ? 'to')
+         select 'run ' || run_id || ' went from ' || went_from || ' and was ' || was from moves where went_from <> was
+         union all
+         select 'run ' || r.run_id || ' is ' || r.state || ', and the log tells of ' || coalesce(l.went_to, 'queued')
+         from runs r left join lateral
+           (select went_to from moves m where m.run_id = r.run_id order by ordinal desc limit 1) l on true
+         where coalesce(l.went_to, 'queued') not like r.state || '%'",
+    )
+    .fetch_all(&site.db)
+    .await
+    .expect("the moves")
 }
