@@ -51,8 +51,7 @@ fn the_prompts_read_like_this() {
     let library = Library::built_in();
     for template in library.templates() {
         let (mut text, mut first) = (String::new(), String::new());
-        // The full one is too long to be read.
-        for name in template.samples.iter().filter(|name| !name.starts_with("full")) {
+        for name in &template.samples {
             let (_, sample) = PromptContext::samples().into_iter().find(|(it, _)| it == name).unwrap();
             let role = role(&template.template);
             let ctx = PromptContext { stage: template.template.clone(), ..sample.clone() };
@@ -70,6 +69,12 @@ fn the_prompts_read_like_this() {
             assert_eq!(line("Issue: "), Some("Issue: #7".to_owned()));
             assert!(line("Title: ").is_some_and(|title| title.contains("Greet") || title.contains("Nice")));
             text.push_str(&format!("═══ {name} ═══\n"));
+            if name.starts_with("full") {
+                // Too long to be read; that it changed is seen.
+                let (bytes, digest) = (prompt.text.len(), &prompt.digest[..16]);
+                text.push_str(&format!("{bytes} bytes, sha256 {digest}\n"));
+                continue;
+            }
             if first.is_empty() {
                 text.push_str(&prompt.text);
                 first = prompt.text;

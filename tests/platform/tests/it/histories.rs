@@ -1,4 +1,5 @@
-//! Seeded random histories: labels, cancels, retries, redeliveries, kills and Postgres crashes
+//! Seeded random histories: labels, commands, edits, closes, reviews, cancels, retries,
+//! redeliveries, kills and Postgres crashes
 //! in any order, on two platforms with one database. Whatever happened, the end is as if it
 //! had happened once.
 //!
@@ -42,6 +43,14 @@ enum Act {
     AskAgain(usize),
     Cancel(usize),
     Retry(usize),
+    /// A person writes on an issue.
+    Say(usize, &'static str),
+    /// A person rewrites an issue's text.
+    Edit(usize),
+    /// A person closes an issue.
+    Close(usize),
+    /// A review of a pull request wants changes.
+    RequestChanges(usize),
     /// GitHub sends an old delivery again.
     Redeliver(usize),
     /// `kill -9` of a platform.
@@ -71,7 +80,7 @@ fn history(seed: u64) -> Vec<(u64, Act)> {
         let pause = rng.random_range(0..400);
         let any = rng.random_range(0..1000);
         let platform = rng.random_range(0..2);
-        let act = match rng.random_range(0..20) {
+        let act = match rng.random_range(0..25) {
             0..=5 => Act::Ask(
                 *[Script::Note, Script::Note, Script::Nothing, Script::Fail, Script::Protected, Script::Hang]
                     .choose(&mut rng)
@@ -88,6 +97,21 @@ fn history(seed: u64) -> Vec<(u64, Act)> {
                 Act::KillAt(platform, step, if rng.random_bool(0.7) { "after" } else { "before" })
             }
             18 => Act::CrashPostgres,
+            19 | 20 => Act::Say(
+                any,
+                [
+                    "/callboard cancel",
+                    "/callboard retry",
+                    "/callboard run dev",
+                    "/callboard status",
+                    "Thanks!",
+                ]
+                .choose(&mut rng)
+                .expect("some"),
+            ),
+            21 => Act::Edit(any),
+            22 => Act::Close(any),
+            23 => Act::RequestChanges(any),
             _ => Act::RestartPostgres,
         };
         acts.push((pause, act));
@@ -141,6 +165,28 @@ async fn play(server: &Server, seed: u64, always: &'static [(&'static str, &'sta
             Act::Retry(n) => {
                 if let Some(run) = run(n) {
                     drop(site.retry(&run).await);
+                }
+            }
+            Act::Say(n, words) => {
+                let issue = issues[n % issues.len()];
+                site.github.add_comment(REPOSITORY, issue, "mona", words).expect("a comment");
+            }
+            Act::Edit(n) => {
+                let issue = issues[n % issues.len()];
+                site.github
+                    .edit_issue(REPOSITORY, issue, "mona", None, Some("Something else."))
+                    .expect("edited");
+            }
+            Act::Close(n) => {
+                site.github.close_issue(REPOSITORY, issues[n % issues.len()], "octocat").expect("closed");
+            }
+            Act::RequestChanges(n) => {
+                let pulls = site.github.pull_requests(REPOSITORY);
+                if !pulls.is_empty() {
+                    let number = pulls[n % pulls.len()].number;
+                    let review =
+                        site.github.review(REPOSITORY, number, "mona", "request_changes", "Once more.", &[]);
+                    review.await.expect("a review");
                 }
             }
             Act::Redeliver(n) => {
