@@ -1,5 +1,7 @@
 //! Labels that mean something to us.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Reasoning;
@@ -147,6 +149,21 @@ impl Labels {
         }
         after(&self.need)
             .map(|name| if name == "reviewer" { Meaning::Reviewer } else { Meaning::Need(name.to_owned()) })
+    }
+
+    /// The stages that `run:` labels among these name, each once.
+    pub fn stages(&self, labels: &[String]) -> Vec<String> {
+        let stage = |label: &String| match self.meaning(label)? {
+            Meaning::Run(stage) | Meaning::Revise(stage) => Some(stage),
+            Meaning::Preview(_)
+            | Meaning::Reviewer
+            | Meaning::Discussion
+            | Meaning::Model(_)
+            | Meaning::Reasoning(_)
+            | Meaning::State(_)
+            | Meaning::Need(_) => None,
+        };
+        labels.iter().filter_map(stage).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The label that starts a stage.

@@ -10,7 +10,6 @@ use crate::{
     decision::{Decided, Decision, Reason, ResultRecord, Review, ReviewVerdict, Thread},
     rights::{Action, Denied, authorise_start, right},
     run::RunKind,
-    stage::{Meaning, Policy},
 };
 
 pub(super) fn reviewed(case: &mut Case<'_>, on: &Thread, review: &Review) -> Verdict<Decided> {
@@ -74,7 +73,7 @@ fn stage_of(case: &mut Case<'_>, ask: &Ask<'_>) -> Verdict<String> {
     issue.sort();
     issue.dedup();
     let places: [(&str, Vec<String>); 4] = [
-        ("the pull request's labels", stages_of(facts.policy, &ask.on.labels)),
+        ("the pull request's labels", facts.policy.labels.stages(&ask.on.labels)),
         ("the issue's labels", issue),
         ("the last run on the pull request", of_run(&record.last_of_pull)),
         ("the last work on the issue", of_run(&record.last_of_issue)),
@@ -104,23 +103,6 @@ fn stage_of(case: &mut Case<'_>, ask: &Ask<'_>) -> Verdict<String> {
     }
     let said = "It is not clear which stage to revise: neither labels nor earlier runs tell.";
     case.trace.stop(rule, "neither labels nor runs tell", ambiguous(said.to_owned()))
-}
-
-fn stages_of(policy: &Policy, labels: &[String]) -> Vec<String> {
-    let stage = |label: &String| match policy.labels.meaning(label)? {
-        Meaning::Run(stage) | Meaning::Revise(stage) => Some(stage),
-        Meaning::Preview(_)
-        | Meaning::Reviewer
-        | Meaning::Discussion
-        | Meaning::Model(_)
-        | Meaning::Reasoning(_)
-        | Meaning::State(_)
-        | Meaning::Need(_) => None,
-    };
-    let mut stages: Vec<String> = labels.iter().filter_map(stage).collect();
-    stages.sort();
-    stages.dedup();
-    stages
 }
 
 /// The newest result with that pull request.

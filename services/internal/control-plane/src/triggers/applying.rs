@@ -121,25 +121,12 @@ pub(super) async fn apply(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), 
 
 /// Whatever is decided, the head a pull request of ours has is taken note of.
 async fn note_pull(tx: &mut PgConnection, case: &Case<'_>) -> sqlx::Result<()> {
-    match &case.event.happening {
-        Happening::Synchronized { on } => match on.pull.as_ref().and_then(|pull| pull.head.as_ref()) {
-            Some(head) => approvals::note_head(tx, case.repository.id, signed(on.number), head).await,
-            None => Ok(()),
-        },
-        Happening::Labeled { .. }
-        | Happening::Unlabeled { .. }
-        | Happening::Closed { .. }
-        | Happening::Deleted { .. }
-        | Happening::TransferredAway { .. }
-        | Happening::Commented { .. }
-        | Happening::Reopened { .. }
-        | Happening::Reviewed { .. }
-        | Happening::ReviewDismissed { .. }
-        | Happening::Pushed { .. }
-        | Happening::Installation { .. }
-        | Happening::Repository { .. }
-        | Happening::Other => Ok(()),
+    if let Happening::Synchronized { on } = &case.event.happening
+        && let Some(head) = on.pull.as_ref().and_then(|pull| pull.head.as_ref())
+    {
+        approvals::note_head(tx, case.repository.id, signed(on.number), head).await?;
     }
+    Ok(())
 }
 
 async fn carry_out(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunError> {

@@ -7,7 +7,6 @@ use domain::{
     command,
     decision::{Event, Happening, Parameter, Pull, ReviewVerdict, needs_permission},
     ids::DeliveryId,
-    names::RepositoryName,
     rights::{Permission, ProjectRole},
     stage::{Meaning, Policy},
 };
@@ -102,24 +101,12 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         }
         Some(_) | None => Vec::new(),
     };
-    let linked = match &event.happening {
-        Happening::Reviewed { on, .. } if matters => {
-            records::linked_issue(&mut db, repository.id, on.number).await?
-        }
-        Happening::Labeled { .. }
-        | Happening::Unlabeled { .. }
-        | Happening::Closed { .. }
-        | Happening::Deleted { .. }
-        | Happening::TransferredAway { .. }
-        | Happening::Commented { .. }
-        | Happening::Synchronized { .. }
-        | Happening::Reopened { .. }
-        | Happening::Reviewed { .. }
-        | Happening::ReviewDismissed { .. }
-        | Happening::Pushed { .. }
-        | Happening::Installation { .. }
-        | Happening::Repository { .. }
-        | Happening::Other => None,
+    let linked = if let Happening::Reviewed { on, .. } = &event.happening
+        && matters
+    {
+        records::linked_issue(&mut db, repository.id, on.number).await?
+    } else {
+        None
     };
     drop(db);
     let mut asked = Asked {
@@ -149,21 +136,9 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
     }
     // Without the rules as they are now nothing starts, whoever asks.
     if let (None, Some(actor), true) = (&asked.unread, &event.actor, needs_permission(event, &asked.policy)) {
-        let fresh = match &event.happening {
-            Happening::Reviewed { .. } | Happening::ReviewDismissed { .. } => Fresh::Now,
-            Happening::Labeled { .. }
-            | Happening::Unlabeled { .. }
-            | Happening::Closed { .. }
-            | Happening::Deleted { .. }
-            | Happening::TransferredAway { .. }
-            | Happening::Commented { .. }
-            | Happening::Synchronized { .. }
-            | Happening::Reopened { .. }
-            | Happening::Pushed { .. }
-            | Happening::Installation { .. }
-            | Happening::Repository { .. }
-            | Happening::Other => Fresh::Minute,
-        };
+        // A review may open a gate.
+        let opens = matches!(event.happening, Happening::Reviewed { .. } | Happening::ReviewDismissed { .. });
+        let fresh = if opens { Fresh::Now } else { Fresh::Minute };
         asked.permission = permission(app, question, &asked.bots, &actor.login, fresh).await?;
     }
     for (label, setter) in setters {
@@ -186,7 +161,7 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
     }
     if let Some(issue) = linked {
         let labels = answer(app.forge.issue(&repository.name, issue).await, tries)?.map(|issue| issue.labels);
-        asked.issue_stages = stages(&labels.unwrap_or_default(), &asked.policy);
+        asked.issue_stages = asked.policy.labels.stages(&labels.unwrap_or_default());
     }
     Ok(asked)
 }
@@ -208,21 +183,6 @@ async fn permission(
     })
 }
 
-/// The stages that labels name.
-fn stages(labels: &[String], policy: &Policy) -> Vec<String> {
-    let stage = |label: &String| match policy.labels.meaning(label)? {
-        Meaning::Run(stage) | Meaning::Revise(stage) => Some(stage),
-        Meaning::Preview(_)
-        | Meaning::Reviewer
-        | Meaning::Discussion
-        | Meaning::Model(_)
-        | Meaning::Reasoning(_)
-        | Meaning::State(_)
-        | Meaning::Need(_) => None,
-    };
-    labels.iter().filter_map(stage).collect()
-}
-
 /// A comment on a pull request does not tell where its head lives. A command is decided on what
 /// the code host says now.
 pub(super) async fn completed(
@@ -233,34 +193,20 @@ pub(super) async fn completed(
     put_off: bool,
 ) -> Result<Event, Unsettled> {
     let name = &repository.name;
-    let put_off_ask = match &event.happening {
-        Happening::Labeled { on, .. } | Happening::Commented { on, .. } => put_off && on.open,
-        Happening::Reviewed { .. }
-        | Happening::Unlabeled { .. }
-        | Happening::Closed { .. }
-        | Happening::Deleted { .. }
-        | Happening::TransferredAway { .. }
-        | Happening::Synchronized { .. }
-        | Happening::Reopened { .. }
-        | Happening::ReviewDismissed { .. }
-        | Happening::Pushed { .. }
-        | Happening::Installation { .. }
-        | Happening::Repository { .. }
-        | Happening::Other => false,
-    };
-    if put_off_ask
+    if put_off
         && let Happening::Labeled { on, .. } | Happening::Commented { on, .. } = &mut event.happening
+        && on.open
         && let Ok(now) = answer(app.forge.issue(name, on.number).await, tries)?
     {
         // It was put off, and may have been closed since: that event asked nobody and went first.
         on.open = now.open;
     }
-    event = approval_as_it_stands(app, name, event, tries).await?;
+    event = approval_as_it_stands(app, repository, event, tries).await?;
     if let Happening::Commented { on, comment } = &mut event.happening
         && let Some(pull) = &mut on.pull
         && pull.head.is_none()
         && command::parse(&comment.body).is_some()
-        && let Ok(now) = answer(app.forge.pull_request(&repository.name, on.number).await, tries)?
+        && let Ok(now) = answer(app.forge.pull_request(name, on.number).await, tries)?
     {
         *pull = Pull {
             head: Some(now.head_sha),
@@ -277,14 +223,20 @@ pub(super) async fn completed(
 /// it may have been decided before it.
 async fn approval_as_it_stands(
     app: &App,
-    name: &RepositoryName,
+    repository: &Repository,
     mut event: Event,
     tries: i32,
 ) -> Result<Event, Unsettled> {
     let Happening::Reviewed { on, review } = &mut event.happening else { return Ok(event) };
-    if review.verdict != ReviewVerdict::Approved {
+    // Most reviews are of pull requests that are none of ours.
+    let mut db = app.db.acquire().await?;
+    if review.verdict != ReviewVerdict::Approved
+        || !records::is_ours(&mut db, repository.id, on.number).await?
+    {
         return Ok(event);
     }
+    drop(db);
+    let name = &repository.name;
     if let Ok(now) = answer(app.forge.pull_request(name, on.number).await, tries)? {
         on.open = now.open;
         if let Some(pull) = &mut on.pull {
@@ -307,22 +259,11 @@ pub(super) fn is_parameter(event: &Event, policy: &Policy) -> bool {
 
 /// Could this event be the echo of an effect of ours?
 fn may_be_ours(event: &Event) -> bool {
-    match &event.happening {
-        Happening::Labeled { .. } | Happening::Unlabeled { .. } | Happening::Commented { .. } => {
-            event.actor.is_some()
-        }
-        Happening::Closed { .. }
-        | Happening::Deleted { .. }
-        | Happening::TransferredAway { .. }
-        | Happening::Synchronized { .. }
-        | Happening::Reopened { .. }
-        | Happening::Reviewed { .. }
-        | Happening::ReviewDismissed { .. }
-        | Happening::Pushed { .. }
-        | Happening::Installation { .. }
-        | Happening::Repository { .. }
-        | Happening::Other => false,
-    }
+    let of_a_kind = matches!(
+        event.happening,
+        Happening::Labeled { .. } | Happening::Unlabeled { .. } | Happening::Commented { .. }
+    );
+    of_a_kind && event.actor.is_some()
 }
 
 /// Could something start because of this event? Judged by what is known here, so that the code

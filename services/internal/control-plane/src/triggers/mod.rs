@@ -167,27 +167,14 @@ fn belongs(repository: &Repository, event: &Event) -> bool {
     if *name == repository.name || same_number {
         return true;
     }
-    let was = match &event.happening {
-        Happening::Repository { change: RepositoryChange::Renamed { from } } => {
-            format!("{}/{from}", name.owner())
-        }
-        Happening::Repository { change: RepositoryChange::Transferred { from: Some(from) } } => {
-            format!("{from}/{}", name.name())
-        }
-        Happening::Repository { .. }
-        | Happening::Labeled { .. }
-        | Happening::Unlabeled { .. }
-        | Happening::Closed { .. }
-        | Happening::Deleted { .. }
-        | Happening::TransferredAway { .. }
-        | Happening::Commented { .. }
-        | Happening::Synchronized { .. }
-        | Happening::Reopened { .. }
-        | Happening::Reviewed { .. }
-        | Happening::ReviewDismissed { .. }
-        | Happening::Pushed { .. }
-        | Happening::Installation { .. }
-        | Happening::Other => return false,
+    let Happening::Repository { change } = &event.happening else { return false };
+    let was = match change {
+        RepositoryChange::Renamed { from } => format!("{}/{from}", name.owner()),
+        RepositoryChange::Transferred { from: Some(from) } => format!("{from}/{}", name.name()),
+        RepositoryChange::Transferred { from: None }
+        | RepositoryChange::Archived
+        | RepositoryChange::Unarchived
+        | RepositoryChange::Deleted => return false,
     };
     was.eq_ignore_ascii_case(&repository.name.to_string())
 }

@@ -426,23 +426,6 @@ pub(super) async fn put_back_since(
 
 /// Labels of the thread that our records keep, taken before and after what a decision does.
 pub(super) fn threads(event: &Event, record: &Record, decision: &Decision) -> BTreeSet<u64> {
-    let started = match decision {
-        Decision::Start(start) => start.pull,
-        Decision::Preview { .. }
-        | Decision::Approve { .. }
-        | Decision::WithdrawApproval { .. }
-        | Decision::RecordEnd { .. }
-        | Decision::RecordReopened { .. }
-        | Decision::Cancel { .. }
-        | Decision::EndDiscussion { .. }
-        | Decision::KeepLabels { .. }
-        | Decision::NoteParameter { .. }
-        | Decision::Answer { .. }
-        | Decision::NoteRepository { .. }
-        | Decision::RefreshPolicy
-        | Decision::Release
-        | Decision::Ignore
-        | Decision::Reject { .. } => None,
-    };
+    let started = if let Decision::Start(start) = decision { start.pull } else { None };
     event.happening.number().into_iter().chain(record.linked_issue).chain(started).collect()
 }
