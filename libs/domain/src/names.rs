@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The source of an App's deliveries: they come to `/webhooks/github`, for all its repositories.
+/// No repository's own source has this name.
+pub const APP_SOURCE: &str = "app";
+
 /// A name that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {what}: expected {expected}")]

@@ -4,6 +4,11 @@
 //! [`ForgeError`] kinds, so that what happens next (wait, tell a person, look before
 //! repeating) is decided by kind and not by status code.
 
+mod access;
+mod hooks;
+mod labels;
+mod progress;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -11,7 +16,15 @@ use domain::{
     names::{CommitSha, RepositoryName},
     rights::Permission,
 };
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    access::{Access, Allowance, Capability, Identity, Level},
+    hooks::{FetchedDelivery, Hook, HookOf, NewHook, SentDelivery},
+    labels::LabelEvent,
+    progress::{Progress, ProgressState},
+};
 
 /// Why a call did not do what it should.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -97,6 +110,8 @@ pub struct Issue {
     pub html_url: String,
     /// True when the number is a pull request's.
     pub is_pull_request: bool,
+    /// When anything about it was last changed: text, labels, comments.
+    pub updated_at: DateTime<Utc>,
 }
 
 /// A comment on an issue or pull request.
@@ -425,4 +440,38 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     async fn create_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
     /// Changes colour and description of the label of that name.
     async fn update_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()>;
+
+    /// What our credential may do with a repository, asked now.
+    async fn access(&self, repository: &RepositoryName) -> Result<Access>;
+    /// What was learnt about our access (tokens, installations) is asked again: the host told us
+    /// that it changed.
+    fn forget_access(&self);
+    /// What is left of the host's limits to calls about a repository, as far as we know.
+    fn allowance(&self, repository: &RepositoryName) -> Allowance;
+    /// A credential that reads the repository's git and is good for some minutes at least.
+    async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString>;
+
+    /// Every webhook of the repository; an App's own is not among them.
+    async fn hooks(&self, repository: &RepositoryName) -> Result<Vec<Hook>>;
+    /// Makes a webhook.
+    async fn create_hook(&self, repository: &RepositoryName, hook: &NewHook) -> Result<Hook>;
+    /// Makes a webhook what it should be.
+    async fn update_hook(&self, repository: &RepositoryName, id: u64, hook: &NewHook) -> Result<Hook>;
+    /// Has a `ping` delivered.
+    async fn ping_hook(&self, repository: &RepositoryName, id: u64) -> Result<()>;
+    /// What was sent since then, newest first, also what did not arrive. The host forgets after
+    /// some days.
+    async fn deliveries(&self, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>>;
+    /// Has the host send it once more, under the same id of the event.
+    async fn redeliver(&self, of: &HookOf, delivery: u64) -> Result<()>;
+    /// Reads the content of a delivery.
+    async fn fetch_delivery(&self, of: &HookOf, delivery: u64) -> Result<FetchedDelivery>;
+
+    /// Open issues and pull requests that changed since then.
+    async fn changed_since(&self, repository: &RepositoryName, since: DateTime<Utc>) -> Result<Vec<Issue>>;
+    /// Every time a label was put on an issue or pull request, oldest first.
+    async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>>;
+
+    /// Shows progress on a commit; the same again changes nothing.
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<()>;
 }

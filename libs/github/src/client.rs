@@ -35,6 +35,31 @@ const RAW: &str = "application/vnd.github.raw+json";
 pub enum Credential {
     /// A person's token, classic or fine-grained. It cannot be narrowed to one repository.
     PersonalAccessToken(SecretString),
+    /// An App, which mints a token for each repository and purpose.
+    App {
+        /// Its id or its client id; GitHub takes either.
+        id: String,
+        /// Its private key, PEM.
+        private_key: SecretString,
+    },
+}
+
+/// What a call is for. An App's token carries the permissions for that and no others; a personal
+/// access token cannot be narrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// Looking at anything.
+    Read,
+    /// Comments, labels, reactions, reviews, pull requests.
+    Talk,
+    /// Commits and branches.
+    Publish,
+    /// Progress on a commit.
+    Progress,
+    /// A repository's webhook.
+    Hooks,
+    /// Cloning.
+    Clone,
 }
 
 /// Where the API is and who we are there.
@@ -63,6 +88,9 @@ pub enum SetupError {
         "the GitHub token is empty or has spaces or control characters in it; check the file it is read from"
     )]
     Token,
+    /// Not a key an App could sign with.
+    #[error("the App's private key is not an RSA key in PEM: {0}; make a new one on the App's settings page")]
+    Key(String),
     /// The HTTP client cannot be made, for example because the machine has no CA certificates.
     #[error("the GitHub client cannot be set up: {0}")]
     Client(String),
@@ -92,6 +120,7 @@ impl Client {
         }
         let token = match credential {
             Credential::PersonalAccessToken(token) => SecretString::from(token.expose_secret().trim()),
+            Credential::App { .. } => return Err(SetupError::Key("not built yet".to_owned())),
         };
         // octocrab would panic on a token that is no header value.
         let printable = token.expose_secret().bytes().all(|b| b.is_ascii_graphic());
@@ -114,14 +143,18 @@ impl Client {
         Ok(Self { api, base, token, clock })
     }
 
-    /// Calls about one repository, with what we may do there.
-    pub(crate) fn for_repository<'a>(&'a self, repository: &'a RepositoryName) -> Scope<'a> {
-        Scope { client: self, repository: Some(repository) }
+    /// Calls about one repository, with no more permission than their purpose takes.
+    pub(crate) fn for_repository<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        purpose: Purpose,
+    ) -> Scope<'a> {
+        Scope { client: self, repository: Some(repository), purpose }
     }
 
     /// Calls about ourselves.
     pub(crate) fn for_ourselves(&self) -> Scope<'_> {
-        Scope { client: self, repository: None }
+        Scope { client: self, repository: None, purpose: Purpose::Read }
     }
 
     /// Path and query below the API's own path, each segment percent-encoded. The result
@@ -193,6 +226,7 @@ impl Client {
 pub(crate) struct Scope<'a> {
     client: &'a Client,
     repository: Option<&'a RepositoryName>,
+    purpose: Purpose,
 }
 
 impl Scope<'_> {

@@ -11,19 +11,22 @@ pub(crate) mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use domain::{
     names::{CommitSha, RepositoryName},
     rights::Permission,
 };
 use forge::{
-    Comment, Commit, Forge, Issue, LabelDefinition, NewCommit, NewPullRequest, NewReview, PullRequest,
-    PullRequestDetails, Reaction, Repository, Result, Review,
+    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, ForgeError, Hook, HookOf, Issue,
+    LabelDefinition, LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest,
+    PullRequestDetails, Reaction, Repository, Result, Review, SentDelivery,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::{
-    client::{Client, GithubSettings, Scope, SetupError},
+    client::{Client, GithubSettings, Purpose, Scope, SetupError},
     commit,
 };
 
@@ -45,8 +48,8 @@ impl GithubForge {
         Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
     }
 
-    fn at<'a>(&'a self, repository: &'a RepositoryName) -> Scope<'a> {
-        self.client.for_repository(repository)
+    fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
+        self.client.for_repository(repository, purpose)
     }
 }
 
@@ -73,43 +76,43 @@ impl Forge for GithubForge {
     }
 
     async fn repository(&self, repository: &RepositoryName) -> Result<Repository> {
-        repositories::read(self.at(repository)).await
+        repositories::read(self.at(repository, Purpose::Read)).await
     }
 
     async fn permission(&self, repository: &RepositoryName, login: &str) -> Result<Permission> {
-        repositories::permission(self.at(repository), login).await
+        repositories::permission(self.at(repository, Purpose::Read), login).await
     }
 
     async fn issue(&self, repository: &RepositoryName, number: u64) -> Result<Issue> {
-        issues::read(self.at(repository), number).await
+        issues::read(self.at(repository, Purpose::Read), number).await
     }
 
     async fn comments(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Comment>> {
-        issues::comments(self.at(repository), number).await
+        issues::comments(self.at(repository, Purpose::Read), number).await
     }
 
     async fn create_comment(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<Comment> {
-        issues::create_comment(self.at(repository), number, body).await
+        issues::create_comment(self.at(repository, Purpose::Talk), number, body).await
     }
 
     async fn delete_comment(&self, repository: &RepositoryName, comment: u64) -> Result<()> {
-        issues::delete_comment(self.at(repository), comment).await
+        issues::delete_comment(self.at(repository, Purpose::Talk), comment).await
     }
 
     async fn update_comment(&self, repository: &RepositoryName, comment: u64, body: &str) -> Result<Comment> {
-        issues::update_comment(self.at(repository), comment, body).await
+        issues::update_comment(self.at(repository, Purpose::Talk), comment, body).await
     }
 
     async fn add_labels(&self, repository: &RepositoryName, number: u64, labels: &[String]) -> Result<()> {
-        issues::add_labels(self.at(repository), number, labels).await
+        issues::add_labels(self.at(repository, Purpose::Talk), number, labels).await
     }
 
     async fn remove_label(&self, repository: &RepositoryName, number: u64, label: &str) -> Result<()> {
-        issues::remove_label(self.at(repository), number, label).await
+        issues::remove_label(self.at(repository, Purpose::Talk), number, label).await
     }
 
     async fn react(&self, repository: &RepositoryName, number: u64, reaction: Reaction) -> Result<()> {
-        issues::react(self.at(repository), number, reaction).await
+        issues::react(self.at(repository, Purpose::Talk), number, reaction).await
     }
 
     async fn react_to_comment(
@@ -118,11 +121,11 @@ impl Forge for GithubForge {
         comment: u64,
         reaction: Reaction,
     ) -> Result<()> {
-        issues::react_to_comment(self.at(repository), comment, reaction).await
+        issues::react_to_comment(self.at(repository, Purpose::Talk), comment, reaction).await
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        branches::head(self.at(repository), branch).await
+        branches::head(self.at(repository, Purpose::Read), branch).await
     }
 
     async fn changed_paths(
@@ -131,23 +134,23 @@ impl Forge for GithubForge {
         base: &CommitSha,
         head: &CommitSha,
     ) -> Result<Option<Vec<String>>> {
-        branches::changed_paths(self.at(repository), base, head).await
+        branches::changed_paths(self.at(repository, Purpose::Read), base, head).await
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.at(repository), commit).await
+        commit::create(&self.at(repository, Purpose::Publish), commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
-        commit::read(&self.at(repository), sha).await
+        commit::read(&self.at(repository, Purpose::Read), sha).await
     }
 
     async fn create_branch(&self, repository: &RepositoryName, branch: &str, at: &CommitSha) -> Result<()> {
-        branches::create(self.at(repository), branch, at).await
+        branches::create(self.at(repository, Purpose::Publish), branch, at).await
     }
 
     async fn move_branch(&self, repository: &RepositoryName, branch: &str, to: &CommitSha) -> Result<()> {
-        branches::advance(self.at(repository), branch, to).await
+        branches::advance(self.at(repository, Purpose::Publish), branch, to).await
     }
 
     async fn create_pull_request(
@@ -155,19 +158,19 @@ impl Forge for GithubForge {
         repository: &RepositoryName,
         new: &NewPullRequest,
     ) -> Result<PullRequest> {
-        pulls::create(self.at(repository), new).await
+        pulls::create(self.at(repository, Purpose::Talk), new).await
     }
 
     async fn pull_requests_of(&self, repository: &RepositoryName, head: &str) -> Result<Vec<PullRequest>> {
-        pulls::of_branch(self.at(repository), repository, head).await
+        pulls::of_branch(self.at(repository, Purpose::Read), repository, head).await
     }
 
     async fn pull_request(&self, repository: &RepositoryName, number: u64) -> Result<PullRequestDetails> {
-        pulls::read(self.at(repository), repository, number).await
+        pulls::read(self.at(repository, Purpose::Read), repository, number).await
     }
 
     async fn files_of_pull_request(&self, repository: &RepositoryName, number: u64) -> Result<Vec<String>> {
-        pulls::files(self.at(repository), number).await
+        pulls::files(self.at(repository, Purpose::Read), number).await
     }
 
     async fn reviewable_lines(
@@ -175,7 +178,7 @@ impl Forge for GithubForge {
         repository: &RepositoryName,
         number: u64,
     ) -> Result<BTreeMap<String, Vec<(u64, u64)>>> {
-        pulls::reviewable_lines(self.at(repository), number).await
+        pulls::reviewable_lines(self.at(repository, Purpose::Read), number).await
     }
 
     async fn merge_base(
@@ -184,15 +187,15 @@ impl Forge for GithubForge {
         one: &CommitSha,
         other: &CommitSha,
     ) -> Result<CommitSha> {
-        branches::merge_base(self.at(repository), one, other).await
+        branches::merge_base(self.at(repository, Purpose::Read), one, other).await
     }
 
     async fn update_pull_request(&self, repository: &RepositoryName, number: u64, body: &str) -> Result<()> {
-        pulls::update(self.at(repository), number, body).await
+        pulls::update(self.at(repository, Purpose::Talk), number, body).await
     }
 
     async fn reviews(&self, repository: &RepositoryName, number: u64) -> Result<Vec<Review>> {
-        reviews::list(self.at(repository), number).await
+        reviews::list(self.at(repository, Purpose::Read), number).await
     }
 
     async fn create_review(
@@ -201,11 +204,11 @@ impl Forge for GithubForge {
         number: u64,
         review: &NewReview,
     ) -> Result<Review> {
-        reviews::create(self.at(repository), number, review).await
+        reviews::create(self.at(repository, Purpose::Talk), number, review).await
     }
 
     async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-        contents::file(self.at(repository), path, at).await
+        contents::file(self.at(repository, Purpose::Read), path, at).await
     }
 
     async fn files_below(
@@ -214,18 +217,76 @@ impl Forge for GithubForge {
         folder: &str,
         at: &CommitSha,
     ) -> Result<Vec<String>> {
-        contents::below(self.at(repository), folder, at).await
+        contents::below(self.at(repository, Purpose::Read), folder, at).await
     }
 
     async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
-        repositories::labels(self.at(repository)).await
+        repositories::labels(self.at(repository, Purpose::Read)).await
     }
 
     async fn create_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()> {
-        repositories::create_label(self.at(repository), label).await
+        repositories::create_label(self.at(repository, Purpose::Talk), label).await
     }
 
     async fn update_label(&self, repository: &RepositoryName, label: &LabelDefinition) -> Result<()> {
-        repositories::update_label(self.at(repository), label).await
+        repositories::update_label(self.at(repository, Purpose::Talk), label).await
     }
+
+    async fn access(&self, _repository: &RepositoryName) -> Result<Access> {
+        Err(not_yet())
+    }
+
+    fn forget_access(&self) {}
+
+    fn allowance(&self, _repository: &RepositoryName) -> Allowance {
+        Allowance::FULL
+    }
+
+    async fn git_credential(&self, _repository: &RepositoryName) -> Result<SecretString> {
+        Err(not_yet())
+    }
+
+    async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {
+        Err(not_yet())
+    }
+
+    async fn create_hook(&self, _repository: &RepositoryName, _hook: &NewHook) -> Result<Hook> {
+        Err(not_yet())
+    }
+
+    async fn update_hook(&self, _repository: &RepositoryName, _id: u64, _hook: &NewHook) -> Result<Hook> {
+        Err(not_yet())
+    }
+
+    async fn ping_hook(&self, _repository: &RepositoryName, _id: u64) -> Result<()> {
+        Err(not_yet())
+    }
+
+    async fn deliveries(&self, _of: &HookOf, _since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
+        Err(not_yet())
+    }
+
+    async fn redeliver(&self, _of: &HookOf, _delivery: u64) -> Result<()> {
+        Err(not_yet())
+    }
+
+    async fn fetch_delivery(&self, _of: &HookOf, _delivery: u64) -> Result<FetchedDelivery> {
+        Err(not_yet())
+    }
+
+    async fn changed_since(&self, _repository: &RepositoryName, _since: DateTime<Utc>) -> Result<Vec<Issue>> {
+        Err(not_yet())
+    }
+
+    async fn label_events(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<LabelEvent>> {
+        Err(not_yet())
+    }
+
+    async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {
+        Err(not_yet())
+    }
+}
+
+fn not_yet() -> ForgeError {
+    ForgeError::Unsupported { message: "not built yet".to_owned() }
 }

@@ -22,6 +22,7 @@ struct IssueBody {
     labels: Vec<LabelBody>,
     html_url: String,
     pull_request: Option<serde::de::IgnoredAny>,
+    updated_at: DateTime<Utc>,
 }
 
 /// A label on an issue or pull request.
@@ -52,6 +53,7 @@ impl From<IssueBody> for Issue {
             labels: LabelBody::names(body.labels),
             html_url: body.html_url,
             is_pull_request: body.pull_request.is_some(),
+            updated_at: body.updated_at,
         }
     }
 }

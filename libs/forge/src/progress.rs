@@ -1,0 +1,41 @@
+//! Where a run is, shown on the commit it works on.
+
+use domain::names::CommitSha;
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgressState {
+    /// Not begun.
+    Queued,
+    /// Under way.
+    InProgress,
+    /// Done, and well.
+    Succeeded,
+    /// Done, and not well.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+    /// Somebody has to decide.
+    ActionRequired,
+}
+
+/// Progress on a commit: a check run where we are an App, otherwise a commit status. There is one
+/// per commit, name and run; a later one replaces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The commit.
+    pub head: CommitSha,
+    /// What people see it under, `callboard/dev`.
+    pub name: String,
+    /// The run's id: how it is found again.
+    pub run: String,
+    /// How far it is.
+    pub state: ProgressState,
+    /// One line.
+    pub title: String,
+    /// Markdown; shown by hosts that have room for it.
+    pub summary: String,
+    /// Where to read on.
+    pub url: Option<String>,
+}
