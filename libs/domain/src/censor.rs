@@ -30,7 +30,7 @@ const SHORTEST: usize = 8;
 const SHORTEST_LINE: usize = 16;
 
 /// Finds what has the shape of a token, and known secrets: plain, in base64 (wherever they stand in what was encoded),
-/// percent-encoded, as JSON writes them, and line by line. Cheap to clone.
+/// in hex, percent-encoded, as JSON writes them, and line by line. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Censor {
     /// One search per call that added secrets, so that adding one builds nothing anew.
@@ -135,6 +135,8 @@ fn forms(secret: &str) -> Vec<String> {
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         forms.extend((0..3).map(|bytes_before| base64_inside(&engine, secret, bytes_before)));
     }
+    forms.push(hex::encode(secret));
+    forms.push(hex::encode_upper(secret));
     forms.push(percent_encoded(secret, false));
     forms.push(percent_encoded(secret, true));
     let json = serde_json::Value::from(secret).to_string();
@@ -189,6 +191,10 @@ mod tests {
         assert_eq!(censor.censor("https://x:gh%2Fp_se%2Bcret@h/"), "https://x:[censored]@h/");
         assert_eq!(censor.censor("https://x:gh%2fp_se%2bcret@h/"), "https://x:[censored]@h/");
         assert_eq!(censor.censor(&STANDARD.encode("gh/p_se+cret")), "[censored]");
+        assert_eq!(
+            censor.censor("67682f705f73652b63726574, 67682F705F73652B63726574"),
+            "[censored], [censored]"
+        );
         assert_eq!(censor.censor("nothing here"), "nothing here");
     }
 

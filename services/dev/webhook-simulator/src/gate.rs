@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Simulator,
+    exchange::AsScripted,
     fault::{self, Fault},
     refusal::Refusal,
     world::World,
@@ -231,14 +232,18 @@ async fn answer(
     request: Request,
     next: Next,
 ) -> Response {
-    match simulator.change(|world| world.next_fault(method.as_str(), template)) {
-        None => next.run(request).await,
-        Some(Fault::Refuse(status)) => fault::refusal(status),
-        Some(Fault::LoseAnswer) => {
+    let Some(fault) = simulator.change(|world| world.next_fault(method.as_str(), template)) else {
+        return next.run(request).await;
+    };
+    let mut response = match fault {
+        Fault::Refuse(status) => fault::refusal(status),
+        Fault::LoseAnswer => {
             drop(next.run(request).await);
             fault::broken_off()
         }
-    }
+    };
+    response.extensions_mut().insert(AsScripted);
+    response
 }
 
 /// What is decided about an API request before its handler.

@@ -10,6 +10,7 @@
 mod actions;
 mod control;
 mod delivery;
+mod exchange;
 mod fault;
 mod gate;
 mod git;
@@ -29,6 +30,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use domain::{clock::Clock, ids::Ids};
 
 pub use delivery::{Answer, Delivery};
+pub use exchange::{Asker, Content, Exchange};
 pub use fault::Fault;
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};

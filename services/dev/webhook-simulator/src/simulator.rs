@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::{
     Options, control,
     delivery::{self, Delivery},
+    exchange,
     fault::{Fault, Scripted},
     gate::{self, Feature, LoggedRequest},
     pages,
@@ -53,6 +54,7 @@ struct Shared {
     version: watch::Sender<u64>,
     client: reqwest::Client,
     shutdown: Shutdown,
+    record: exchange::Record,
 }
 
 impl Simulator {
@@ -78,6 +80,7 @@ impl Simulator {
             world: Mutex::new(World::new(clock, ids, urls.clone())),
             version: watch::Sender::new(0),
             shutdown: Shutdown::new(),
+            record: exchange::Record::default(),
             urls,
             data,
             client,
@@ -96,6 +99,7 @@ impl Simulator {
             .fallback(gate::unknown)
             .method_not_allowed_fallback(gate::unknown)
             .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), exchange::keep))
             .with_state(self.clone());
         let token = self.shared.shutdown.token();
         let listener = listener.tap_io(|stream| {
@@ -138,6 +142,10 @@ impl Simulator {
 
     pub(crate) fn git_http_backend(&self) -> &std::path::Path {
         &self.shared.git_http_backend
+    }
+
+    pub(crate) fn recorded(&self) -> &exchange::Record {
+        &self.shared.record
     }
 
     /// Folder of the bare repositories.

@@ -1,7 +1,9 @@
 //! What a story needs.
 
+pub(crate) mod contract;
 mod errors;
 mod exactly_once;
+pub(crate) mod leaks;
 mod postgres;
 mod site;
 pub(crate) mod story;

@@ -53,6 +53,7 @@ impl Site {
         let ids = Ids::from_os(Arc::clone(&clock));
         let options = webhook_simulator::Options::new(folder.path().join("github"), clock, ids);
         let github = Simulator::start(options).await.expect("the stand-in starts");
+        github.record();
         github.add_user("octocat", false);
         github
             .create_repository(REPOSITORY, true, &[("README.md", "# Hello\n")])

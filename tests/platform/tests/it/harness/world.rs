@@ -126,6 +126,7 @@ impl World {
         let github = Simulator::start(webhook_simulator::Options::new(folder.join("github"), clock, ids))
             .await
             .expect("the stand-in starts");
+        github.record();
         github.add_user("octocat", false);
         github
     }
@@ -174,6 +175,7 @@ impl World {
         assert!(left.is_empty(), "work was left behind: {left:#?}");
         self.down().await;
         self.github.shutdown().await;
+        super::contract::assert_described(&self.github.take_exchanges());
     }
 
     /// Opens an issue as `octocat`.
