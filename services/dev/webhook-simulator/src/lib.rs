@@ -8,12 +8,16 @@
 //! program, which does the same through `/_stand-in/`.
 
 mod actions;
+mod apps;
+mod caller;
 mod control;
 mod delivery;
 mod exchange;
+mod etag;
 mod fault;
 mod gate;
 mod git;
+mod limits;
 mod pages;
 mod payload;
 mod pulls;
@@ -29,6 +33,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::Ids};
 
+pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route};
 pub use delivery::{Answer, Delivery};
 pub use exchange::{Asker, Content, Exchange};
 pub use fault::Fault;
