@@ -23,7 +23,7 @@ pub use self::{
     access::{Access, Allowance, Capability, Identity, Level},
     hooks::{FetchedDelivery, Hook, HookOf, NewHook, SentDelivery},
     labels::LabelEvent,
-    progress::{Progress, ProgressState},
+    progress::{Progress, ProgressState, Reported},
 };
 
 /// Why a call did not do what it should.
@@ -472,6 +472,7 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     /// Every time a label was put on an issue or pull request, oldest first.
     async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>>;
 
-    /// Shows progress on a commit; the same again changes nothing.
-    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<()>;
+    /// Shows progress on a commit; the same again changes nothing. Tells the id under which the
+    /// host keeps it, where a later report needs it.
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>>;
 }

@@ -3,11 +3,13 @@
 mod branches;
 mod contents;
 mod issues;
+mod progress;
 mod pulls;
 mod repositories;
 mod reviews;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trees;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +27,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::trees::{Listing, Trees};
 use crate::{
     client::{Client, GithubSettings, Purpose, Scope, SetupError},
     commit,
@@ -36,6 +39,7 @@ pub struct GithubForge {
     client: Client,
     list_lag: Duration,
     identity: OnceCell<String>,
+    trees: Trees,
 }
 
 impl GithubForge {
@@ -45,7 +49,12 @@ impl GithubForge {
     /// [`SetupError`] when the settings cannot work.
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
         let list_lag = settings.list_lag;
-        Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
+        Ok(Self {
+            client: Client::new(settings)?,
+            list_lag,
+            identity: OnceCell::new(),
+            trees: Trees::default(),
+        })
     }
 
     fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
@@ -125,7 +134,11 @@ impl Forge for GithubForge {
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        branches::head(self.at(repository, Purpose::Read), branch).await
+        let head = branches::head(self.at(repository, Purpose::Read), branch).await?;
+        Ok(head.map(|head| {
+            self.trees.note(repository, &head.commit, &head.tree);
+            head.commit
+        }))
     }
 
     async fn changed_paths(
@@ -138,7 +151,7 @@ impl Forge for GithubForge {
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.at(repository, Purpose::Publish), commit).await
+        commit::create(&self.at(repository, Purpose::Publish), repository, &self.trees, commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
@@ -208,7 +221,11 @@ impl Forge for GithubForge {
     }
 
     async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-        contents::file(self.at(repository, Purpose::Read), path, at).await
+        let scope = self.at(repository, Purpose::Read);
+        if self.trees.lacks(&scope, repository, at, path).await? {
+            return Ok(None);
+        }
+        contents::file(scope, path, at).await
     }
 
     async fn files_below(
@@ -217,7 +234,11 @@ impl Forge for GithubForge {
         folder: &str,
         at: &CommitSha,
     ) -> Result<Vec<String>> {
-        contents::below(self.at(repository, Purpose::Read), folder, at).await
+        let scope = self.at(repository, Purpose::Read);
+        match self.trees.files_below(&scope, repository, at, folder).await? {
+            Some(files) => Ok(files),
+            None => contents::below(scope, folder, at).await,
+        }
     }
 
     async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
@@ -282,8 +303,8 @@ impl Forge for GithubForge {
         Err(not_yet())
     }
 
-    async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {
-        Err(not_yet())
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>> {
+        progress::status(self.at(repository, Purpose::Progress), progress).await
     }
 }
 

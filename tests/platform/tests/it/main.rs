@@ -6,6 +6,7 @@ mod harness;
 mod approvals;
 mod audit;
 mod backup;
+mod calls;
 mod changesets;
 mod checkpoints;
 mod codex;

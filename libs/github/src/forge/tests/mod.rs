@@ -1,6 +1,7 @@
 mod code;
 mod contents;
 mod issues;
+mod progress;
 mod pulls;
 
 use std::sync::{Arc, Mutex};

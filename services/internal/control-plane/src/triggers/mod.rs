@@ -99,7 +99,8 @@ async fn handle(app: &App, id: DeliveryId) {
             (TimeDelta::seconds(1 << tries.clamp(0, 6)), true)
         }
     };
-    if put_off(&app.db, id, app.clock.now() + wait, counts).await.is_err() {
+    let why = app.censor.censor(&error.to_string()).into_owned();
+    if put_off(&app.db, id, app.clock.now() + wait, counts, &why).await.is_err() {
         // Postgres is away: do not spin. The sweep finds it again.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
