@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    client::Scope,
+    client::{Endpoint, Scope},
     forge::{Listing, Trees},
 };
 
@@ -44,7 +44,7 @@ pub(crate) async fn create(
         entries.push(entry(scope, change, &mut inline_left).await?);
     }
     let tree = json!({ "base_tree": base, "tree": entries });
-    let tree: Object = scope.post(&["git", "trees"], &tree).await?.json()?;
+    let tree: Object = scope.write(Endpoint::CreateTree, &[], &tree).await?.json()?;
     if tree.sha == base {
         return Err(ForgeError::Invalid { message: "nothing changed".to_owned() });
     }
@@ -57,7 +57,7 @@ pub(crate) async fn create(
         "author": who,
         "committer": who,
     });
-    let stored: StoredCommit = scope.post(&["git", "commits"], &body).await?.json()?;
+    let stored: StoredCommit = scope.write(Endpoint::CreateCommit, &[], &body).await?.json()?;
     Ok(stored.sha)
 }
 
@@ -71,7 +71,7 @@ struct ReadCommit {
 
 /// Reads a commit.
 pub(crate) async fn read(repository: &Scope<'_>, sha: &CommitSha) -> Result<Commit> {
-    let body: ReadCommit = repository.get(&["git", "commits", sha.as_str()], &[]).await?.json()?;
+    let body: ReadCommit = repository.get(Endpoint::Commit, &[sha.as_str()], &[]).await?.json()?;
     let parents = body.parents.into_iter().map(|parent| parent.sha).collect();
     Ok(Commit { tree: body.tree.sha, parents, message: body.message })
 }
@@ -104,7 +104,7 @@ async fn refuse_folders(
         let mut parts = change.path.split('/').peekable();
         while let Some(part) = parts.next() {
             if !listed.contains_key(&at) {
-                let listing = repository.get(&["git", "trees", &at], &[]).await?.json()?;
+                let listing = repository.get(Endpoint::Tree, &[&at], &[]).await?.json()?;
                 listed.insert(at.clone(), listing);
             }
             let found = listed.get(&at).and_then(|l| l.tree.iter().find(|e| e.path == part));
@@ -150,7 +150,7 @@ async fn entry(repository: &Scope<'_>, change: &TreeChange, inline_left: &mut us
         return Ok(json!({ "path": path, "mode": mode, "type": "blob", "content": text }));
     }
     let blob = json!({ "content": STANDARD.encode(content), "encoding": "base64" });
-    let blob: Object = repository.post(&["git", "blobs"], &blob).await?.json()?;
+    let blob: Object = repository.write(Endpoint::CreateBlob, &[], &blob).await?.json()?;
     Ok(json!({ "path": path, "mode": mode, "type": "blob", "sha": blob.sha }))
 }
 

@@ -4,7 +4,7 @@ use forge::{ForgeError, Progress, ProgressState, Reported, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::client::Scope;
+use crate::client::{Endpoint, PER_PAGE, Scope};
 
 /// Characters GitHub takes for the description of a status.
 const DESCRIPTION_CHARS: usize = 140;
@@ -55,10 +55,10 @@ pub(super) async fn check_run(repository: Scope<'_>, progress: &Progress) -> Res
         set("details_url", json!(url));
     }
     let answer = match known {
-        Some(id) => repository.patch(&["check-runs", &id.to_string()], &body).await?,
+        Some(id) => repository.write(Endpoint::UpdateCheckRun, &[&id.to_string()], &body).await?,
         None => {
             set("head_sha", json!(progress.head));
-            repository.post(&["check-runs"], &body).await?
+            repository.write(Endpoint::CreateCheckRun, &[], &body).await?
         }
     };
     Ok(Some(answer.json::<CheckRunBody>()?.id))
@@ -66,13 +66,13 @@ pub(super) async fn check_run(repository: Scope<'_>, progress: &Progress) -> Res
 
 /// The check run an earlier call may have made.
 async fn find(repository: Scope<'_>, progress: &Progress) -> Result<Option<u64>> {
-    let path = ["commits", progress.head.as_str(), "check-runs"];
+    let per_page = PER_PAGE.to_string();
     for page in 1..=MOST_PAGES {
         let page = page.to_string();
-        let query = [("check_name", progress.name.as_str()), ("per_page", "100"), ("page", &page)];
-        let answer = repository.get(&path, &query).await?;
+        let query = [("check_name", progress.name.as_str()), ("per_page", &per_page), ("page", &page)];
+        let answer = repository.get(Endpoint::CheckRuns, &[progress.head.as_str()], &query).await?;
         let body: CheckRunsBody = answer.json()?;
-        let full = body.check_runs.len() >= 100;
+        let full = body.check_runs.len() >= PER_PAGE;
         let ours = body.check_runs.into_iter().find(|run| run.external_id.as_ref() == Some(&progress.run));
         if let Some(ours) = ours {
             return Ok(Some(ours.id));
@@ -97,7 +97,7 @@ pub(super) async fn status(repository: Scope<'_>, progress: &Progress) -> Result
     if let (Some(url), Some(body)) = (&progress.url, body.as_object_mut()) {
         body.insert("target_url".to_owned(), json!(url));
     }
-    match repository.post(&["statuses", progress.head.as_str()], &body).await {
+    match repository.write(Endpoint::CreateStatus, &[progress.head.as_str()], &body).await {
         Ok(_) => Ok(None),
         // A server without statuses says that there is no such place.
         Err(ForgeError::Missing { message }) => Err(ForgeError::Unsupported { message }),

@@ -10,7 +10,7 @@ use domain::names::{CommitSha, RepositoryName};
 use forge::{ForgeError, Result};
 use serde::Deserialize;
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Commits whose tree is remembered.
 const MOST_COMMITS: usize = 200;
@@ -110,7 +110,7 @@ impl Trees {
         if let Some(tree) = self.known(repository, commit) {
             return Ok(tree);
         }
-        let body: CommitBody = scope.get(&["git", "commits", commit.as_str()], &[]).await?.json()?;
+        let body: CommitBody = scope.get(Endpoint::Commit, &[commit.as_str()], &[]).await?.json()?;
         self.note(repository, commit, &body.tree.sha);
         Ok(body.tree.sha)
     }
@@ -130,7 +130,7 @@ impl Trees {
         if let Some(known) = find() {
             return Ok(known);
         }
-        let body: TreeBody = scope.get(&["git", "trees", tree], &[("recursive", "1")]).await?.json()?;
+        let body: TreeBody = scope.get(Endpoint::Tree, &[tree], &[("recursive", "1")]).await?.json()?;
         let truncated = body.truncated;
         let files = body.tree.into_iter().filter(|entry| !truncated && entry.kind != "tree");
         let files = files

@@ -13,7 +13,7 @@ async fn branches_with_slashes() {
     let server = Server::start(|seen| {
         let name = seen.target.rsplit_once("/branches/").map(|(_, name)| name);
         match (&seen.method, name) {
-            (&Method::GET, Some("callboard/7-dev")) => branch("callboard/7-dev", SHA, "t"),
+            (&Method::GET, Some("callboard%2F7-dev")) => branch("callboard/7-dev", SHA, "t"),
             // GitHub leads from the old name to the new one.
             (&Method::GET, Some("was")) => branch("is", SHA, "t"),
             (&Method::POST, _) => json_reply(201, &json!({ "ref": "refs/heads/x" })),
@@ -29,7 +29,7 @@ async fn branches_with_slashes() {
     server.forge.create_branch(&repository(), "callboard/7-dev", &SHA.parse().unwrap()).await.unwrap();
     assert_eq!(
         server.calls(),
-        ["GET /branches/callboard/7-dev", "GET /branches/none", "GET /branches/was", "POST /git/refs"]
+        ["GET /branches/callboard%2F7-dev", "GET /branches/none", "GET /branches/was", "POST /git/refs"]
     );
     assert_eq!(server.seen()[3].body, json!({ "ref": "refs/heads/callboard/7-dev", "sha": SHA }));
 }
