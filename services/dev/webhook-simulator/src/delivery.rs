@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    Simulator, payload,
+    Simulator, fault, payload,
     refusal::Refusal,
     world::{Hook, World},
 };
@@ -167,11 +167,12 @@ impl World {
             answer: None,
         };
         self.deliveries.insert(id, delivery);
-        self.outgoing.push(id);
+        self.send_off(id, event);
         Ok(id)
     }
 
     fn settle(&mut self, id: u64, answer: Answer) {
+        self.release_held();
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
         let (key, hook) = (delivery.repository.clone(), delivery.hook);
         let last = (answer.status_code, answer.status.clone());
@@ -193,6 +194,9 @@ fn signature(secret: &SecretString, body: &[u8]) -> String {
 
 /// Sends one delivery and records how it ended. It is not tried again, as on GitHub.
 pub(crate) async fn send(simulator: Simulator, client: reqwest::Client, id: u64) {
+    if let Some(answer) = fault::let_out(&simulator, id).await {
+        return simulator.change(|world| world.settle(id, answer));
+    }
     let prepared = simulator.read(|world| {
         let delivery = world.deliveries.get(&id)?;
         let repository = world.repositories.get(&delivery.repository)?;

@@ -14,12 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    Simulator,
-    fault::{self, Fault},
-    refusal::Refusal,
-    world::World,
-};
+use crate::{Simulator, fault, refusal::Refusal, world::World};
 
 /// Something a server may not offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,10 +193,11 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
     let mut response = if api_path.is_some() {
         let rate = simulator.change(|world| world.spend(&caller, u32::from(template != "/rate_limit")));
         let mut response = match admit(&simulator, &caller, &template, rate) {
-            Ok(()) => answer(&simulator, &method, &template, request, next).await,
+            Ok(()) => fault::answer(&simulator, &template, request, next).await,
             Err(refusal) => refusal.into_response(),
         };
         add_headers(&simulator, &mut response, &caller, rate);
+        fault::last_word(&mut response);
         response
     } else {
         next.run(request).await
@@ -221,24 +217,6 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         world.log.push(logged);
     });
     response
-}
-
-/// The handler's answer, unless something goes wrong as a test says.
-async fn answer(
-    simulator: &Simulator,
-    method: &Method,
-    template: &str,
-    request: Request,
-    next: Next,
-) -> Response {
-    match simulator.change(|world| world.next_fault(method.as_str(), template)) {
-        None => next.run(request).await,
-        Some(Fault::Refuse(status)) => fault::refusal(status),
-        Some(Fault::LoseAnswer) => {
-            drop(next.run(request).await);
-            fault::broken_off()
-        }
-    }
 }
 
 /// What is decided about an API request before its handler.

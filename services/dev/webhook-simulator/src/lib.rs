@@ -29,7 +29,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use domain::{clock::Clock, ids::Ids};
 
 pub use delivery::{Answer, Delivery};
-pub use fault::Fault;
+pub use fault::{DeliveryFault, Fault, Script, UnknownFault};
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     delivery::Delivery,
-    fault::Scripted,
+    fault::Faults,
     gate::{Feature, LoggedRequest, Spending},
     git::Bare,
     payload::Urls,
@@ -44,7 +44,7 @@ pub(crate) struct World {
     /// Deliveries made by the change under way, sent once the lock is free.
     pub(crate) outgoing: Vec<u64>,
     pub(crate) switched_off: BTreeSet<Feature>,
-    pub(crate) faults: Vec<Scripted>,
+    pub(crate) faults: Faults,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
 }
@@ -192,7 +192,7 @@ impl World {
             deliveries: BTreeMap::new(),
             outgoing: Vec::new(),
             switched_off: BTreeSet::new(),
-            faults: Vec::new(),
+            faults: Faults::default(),
             log: Vec::new(),
             spending: HashMap::new(),
         }
