@@ -44,7 +44,10 @@ pub(super) async fn wrong(
         Fault::Invalid => Refusal::invalid(resource(template), "body", "invalid").into_response(),
         Fault::NotFastForward => Refusal::unprocessable("Update is not a fast forward").into_response(),
         Fault::PermissionTaken => refusal(403, template),
-        Fault::TokenExpires => refusal(401, template),
+        Fault::TokenExpires => {
+            simulator.expire_tokens();
+            refusal(401, template)
+        }
         Fault::LoseAnswer => {
             drop(next.run(request).await);
             cut(Vec::new())

@@ -4,7 +4,11 @@ use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Simulator, delivery::Answer, world::World};
+use crate::{
+    Simulator,
+    delivery::{Answer, nobody_there},
+    world::World,
+};
 
 /// What goes wrong with a delivery. Written `drop`, `delay=500`, ….
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,13 +91,7 @@ impl Simulator {
 pub(crate) async fn let_out(simulator: &Simulator, id: u64) -> Option<Answer> {
     let fault = simulator.read(|world| world.faults.deliveries.struck.get(&id).copied())?;
     match fault {
-        DeliveryFault::Drop => Some(Answer {
-            status_code: 502,
-            status: "failed to connect to host".to_owned(),
-            duration: 0.0,
-            headers: std::collections::BTreeMap::new(),
-            body: String::new(),
-        }),
+        DeliveryFault::Drop => Some(nobody_there(0.0)),
         DeliveryFault::Delay(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             None
