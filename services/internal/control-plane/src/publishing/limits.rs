@@ -29,11 +29,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 pub(super) struct Wait {
     pub(super) until: DateTime<Utc>,
     pub(super) why: String,
+    /// The code host's limits are why, and not something that is to be mended.
+    pub(super) is_limit: bool,
 }
 
 /// How long an effect of that priority waits, by what is left; `None`: it may go.
 pub(super) fn wait(priority: Priority, left: &Allowance, now: DateTime<Utc>) -> Option<Wait> {
-    let wait = |until, why: &str| Some(Wait { until, why: why.to_owned() });
+    let wait = |until, why: &str| Some(Wait { until, why: why.to_owned(), is_limit: true });
     if let Some(until) = left.closed_until.filter(|until| *until > now) {
         return wait(until, "the code host's limit is used up");
     }
@@ -75,8 +77,8 @@ pub(super) async fn begin(
     Ok(true)
 }
 
-/// An effect waits for the limits, and so does the run whose result it is: it says until when.
-/// `was_tried`: a call was refused because of them.
+/// An effect waits; nothing happened. Where limits are why, the run whose result it is waits too,
+/// and says until when. `was_tried`: a call was refused.
 pub(super) async fn hold_back(
     app: &App,
     pending: &Pending,
@@ -88,7 +90,7 @@ pub(super) async fn hold_back(
     if !queue::hold_back(&mut tx, pending, wait.until, &wait.why, was_tried).await? {
         return Ok(());
     }
-    let long = wait.until - app.clock.now() > WORTH_A_WORD;
+    let long = wait.is_limit && wait.until - app.clock.now() > WORTH_A_WORD;
     if let Some(run) = run
         && (waits(&run) || long && run.state == RunState::Active)
     {
