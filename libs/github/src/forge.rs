@@ -1,13 +1,16 @@
 //! GitHub as a [`Forge`].
 
+mod access;
 mod branches;
 mod contents;
 mod issues;
+mod progress;
 mod pulls;
 mod repositories;
 mod reviews;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trees;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,8 +28,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::trees::{Listing, Trees};
 use crate::{
-    client::{Client, GithubSettings, Purpose, Scope, SetupError},
+    client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
     commit,
 };
 
@@ -36,6 +40,7 @@ pub struct GithubForge {
     client: Client,
     list_lag: Duration,
     identity: OnceCell<String>,
+    trees: Trees,
 }
 
 impl GithubForge {
@@ -45,7 +50,19 @@ impl GithubForge {
     /// [`SetupError`] when the settings cannot work.
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
         let list_lag = settings.list_lag;
-        Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
+        Ok(Self {
+            client: Client::new(settings)?,
+            list_lag,
+            identity: OnceCell::new(),
+            trees: Trees::default(),
+        })
+    }
+
+    /// Tells of every token that is minted, before it is used: it is a secret nobody configured.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(&SecretString) + Send + Sync + 'static) -> Self {
+        self.client.tell(told);
+        self
     }
 
     fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
@@ -70,8 +87,12 @@ impl Forge for GithubForge {
     }
 
     async fn identity(&self) -> Result<String> {
-        let ask =
-            || async { Ok(self.client.for_ourselves().get(&["user"], &[]).await?.json::<User>()?.login) };
+        if self.client.is_app() {
+            return Ok(format!("{}[bot]", self.client.app_slug().await?));
+        }
+        let ask = || async {
+            Ok(self.client.for_ourselves().get(Endpoint::User, &[], &[]).await?.json::<User>()?.login)
+        };
         self.identity.get_or_try_init(ask).await.cloned()
     }
 
@@ -125,7 +146,11 @@ impl Forge for GithubForge {
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        branches::head(self.at(repository, Purpose::Read), branch).await
+        let head = branches::head(self.at(repository, Purpose::Read), branch).await?;
+        Ok(head.map(|head| {
+            self.trees.note(repository, &head.commit, &head.tree);
+            head.commit
+        }))
     }
 
     async fn changed_paths(
@@ -138,7 +163,7 @@ impl Forge for GithubForge {
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.at(repository, Purpose::Publish), commit).await
+        commit::create(&self.at(repository, Purpose::Publish), repository, &self.trees, commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
@@ -208,7 +233,11 @@ impl Forge for GithubForge {
     }
 
     async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-        contents::file(self.at(repository, Purpose::Read), path, at).await
+        let scope = self.at(repository, Purpose::Read);
+        if self.trees.lacks(&scope, repository, at, path).await? {
+            return Ok(None);
+        }
+        contents::file(scope, path, at).await
     }
 
     async fn files_below(
@@ -217,7 +246,11 @@ impl Forge for GithubForge {
         folder: &str,
         at: &CommitSha,
     ) -> Result<Vec<String>> {
-        contents::below(self.at(repository, Purpose::Read), folder, at).await
+        let scope = self.at(repository, Purpose::Read);
+        match self.trees.files_below(&scope, repository, at, folder).await? {
+            Some(files) => Ok(files),
+            None => contents::below(scope, folder, at).await,
+        }
     }
 
     async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
@@ -232,18 +265,20 @@ impl Forge for GithubForge {
         repositories::update_label(self.at(repository, Purpose::Talk), label).await
     }
 
-    async fn access(&self, _repository: &RepositoryName) -> Result<Access> {
-        Err(not_yet())
+    async fn access(&self, repository: &RepositoryName) -> Result<Access> {
+        access::read(&self.client, repository).await
     }
 
-    fn forget_access(&self) {}
+    fn forget_access(&self) {
+        self.client.forget();
+    }
 
     fn allowance(&self, _repository: &RepositoryName) -> Allowance {
         Allowance::FULL
     }
 
-    async fn git_credential(&self, _repository: &RepositoryName) -> Result<SecretString> {
-        Err(not_yet())
+    async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString> {
+        self.client.credential(repository, Purpose::Clone).await
     }
 
     async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {
@@ -282,8 +317,13 @@ impl Forge for GithubForge {
         Err(not_yet())
     }
 
-    async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {
-        Err(not_yet())
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>> {
+        let scope = self.at(repository, Purpose::Progress);
+        if self.client.is_app() {
+            progress::check_run(scope, progress).await
+        } else {
+            progress::status(scope, progress).await
+        }
     }
 }
 

@@ -14,10 +14,9 @@ use serde::Serialize;
 
 use crate::{
     Simulator,
-    exchange::AsScripted,
     apps::Route,
     caller::Caller,
-    fault::{self, Fault},
+    fault,
     limits::{self, Rate},
     refusal::Refusal,
     world::World,
@@ -106,13 +105,14 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         let cost = u32::from(template != "/rate_limit");
         let mut rate = simulator.change(|world| world.spend(&caller, cost));
         let mut response = match admit(&simulator, &caller, &method, &template, rate) {
-            Ok(()) => answer(&simulator, &method, &template, request, next).await,
+            Ok(()) => fault::answer(&simulator, &template, request, next).await,
             Err(refused) => *refused,
         };
         if response.status() == StatusCode::NOT_MODIFIED && caller.budget().is_some() {
             rate = simulator.change(|world| world.refund(&caller));
         }
         add_headers(&simulator, &mut response, &caller, &method, &template, rate);
+        fault::last_word(&mut response);
         response
     } else {
         next.run(request).await
@@ -135,28 +135,6 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         };
         world.log.push(logged);
     });
-    response
-}
-
-/// The handler's answer, unless something goes wrong as a test says.
-async fn answer(
-    simulator: &Simulator,
-    method: &Method,
-    template: &str,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(fault) = simulator.change(|world| world.next_fault(method.as_str(), template)) else {
-        return next.run(request).await;
-    };
-    let mut response = match fault {
-        Fault::Refuse(status) => fault::refusal(status),
-        Fault::LoseAnswer => {
-            drop(next.run(request).await);
-            fault::broken_off()
-        }
-    };
-    response.extensions_mut().insert(AsScripted);
     response
 }
 
