@@ -265,6 +265,11 @@ impl Scope<'_> {
         self.call(Method::POST, path, &[], JSON, Some(body)).await
     }
 
+    /// A request that says everything by its address.
+    pub(crate) async fn post_nothing(&self, path: &[&str]) -> Result<Answer> {
+        self.call(Method::POST, path, &[], JSON, None).await
+    }
+
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Answer> {
         self.call(Method::PATCH, path, &[], JSON, Some(body)).await
     }
