@@ -159,7 +159,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                     "repositories",
                     "at least one",
                     "none",
-                    "add one under projects: in callboard.yaml",
+                    "run `callboard repo add OWNER/NAME`",
                 ));
             }
             for repository in repositories {
@@ -172,7 +172,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                         probe,
                         "takes changes",
                         "it is archived",
-                        "unarchive it, or take it out of callboard.yaml",
+                        "unarchive it, or take it out of callboard.yaml; one added by command: `callboard repo remove`",
                     ),
                     Ok(r) => match r.our_permission {
                         Some(permission) if permission >= Permission::Write => finding(
