@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Pages of a hundred; GitHub takes 20 webhooks per event.
 const PAGES: u32 = 3;
@@ -72,21 +72,21 @@ fn wanted(hook: &NewHook) -> Value {
 }
 
 pub(super) async fn list(repository: Scope<'_>) -> Result<Vec<Hook>> {
-    let hooks: Vec<HookBody> = repository.pages(&["hooks"], PAGES).await?;
+    let hooks: Vec<HookBody> = repository.pages(Endpoint::Hooks, &[], PAGES).await?;
     Ok(hooks.into_iter().map(Hook::from).collect())
 }
 
 pub(super) async fn create(repository: Scope<'_>, hook: &NewHook) -> Result<Hook> {
     let mut body = wanted(hook);
     body["name"] = json!("web");
-    Ok(repository.post(&["hooks"], &body).await?.json::<HookBody>()?.into())
+    Ok(repository.write(Endpoint::CreateHook, &[], &body).await?.json::<HookBody>()?.into())
 }
 
 pub(super) async fn update(repository: Scope<'_>, id: u64, hook: &NewHook) -> Result<Hook> {
     let id = id.to_string();
-    Ok(repository.patch(&["hooks", &id], &wanted(hook)).await?.json::<HookBody>()?.into())
+    Ok(repository.write(Endpoint::UpdateHook, &[&id], &wanted(hook)).await?.json::<HookBody>()?.into())
 }
 
 pub(super) async fn ping(repository: Scope<'_>, id: u64) -> Result<()> {
-    repository.post_nothing(&["hooks", &id.to_string(), "pings"]).await.map(drop)
+    repository.act(Endpoint::PingHook, &[&id.to_string()]).await.map(drop)
 }

@@ -1,12 +1,14 @@
 //! May our credential do what runs need?
 
 use domain::{names::RepositoryName, rights::Permission};
-use forge::{Access, Capability, ForgeError, Identity};
+use forge::{Capability, ForgeError, Identity};
 
 use super::progress::{Halt, Progress, refused, unanswered, unchanged, warning};
 use crate::App;
 
 const STEP: &str = "access";
+/// What the login of an App ends with.
+const BOT: &str = "[bot]";
 
 /// What does not work without it.
 pub(super) fn breaks(capability: Capability) -> &'static str {
@@ -33,27 +35,10 @@ fn is_needed(capability: Capability) -> bool {
     }
 }
 
-/// What our credential may do; a server that does not tell is taken at what calls come to.
-pub(super) async fn of(app: &App, name: &RepositoryName) -> Result<Access, ForgeError> {
-    match app.forge.access(name).await {
-        Err(ForgeError::Unsupported { .. }) => Ok(Access {
-            identity: Identity::Person,
-            installation: None,
-            missing: std::collections::BTreeSet::new(),
-            permission: None,
-            is_incomplete: true,
-        }),
-        other => other,
-    }
-}
-
 /// Where the App is given the repository.
-pub(super) async fn install_page(app: &App) -> String {
+fn install_page(app: &App, login: &str) -> String {
     let web = app.upstream.web_url.as_str().trim_end_matches('/');
-    match app.forge.identity().await {
-        Ok(login) => format!("{web}/apps/{}/installations/new", login.trim_end_matches("[bot]")),
-        Err(_) => format!("{web}/settings/installations"),
-    }
+    format!("{web}/apps/{}/installations/new", login.trim_end_matches(BOT))
 }
 
 /// Looks at the repository and at what we may do with it. Who we are decides who delivers.
@@ -61,11 +46,17 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
     let found = match app.forge.repository(name).await {
         Ok(found) => found,
         Err(ForgeError::Missing { .. }) => {
-            return Err(refused(
-                STEP,
-                format!("there is no {name}, or our credential may not see it"),
-                "check the name, and give the token (or the App's installation) this repository",
-            ));
+            let next = match app.forge.identity().await {
+                Ok(login) if login.ends_with(BOT) => {
+                    format!(
+                        "check the name, and that the App is installed for it: {}",
+                        install_page(app, &login)
+                    )
+                }
+                Ok(_) | Err(_) => "check the name, and give the token this repository".to_owned(),
+            };
+            let found = format!("there is no {name}, or our credential may not see it");
+            return Err(refused(STEP, found, next));
         }
         Err(error) => return Err(unanswered(STEP, &error)),
     };
@@ -76,11 +67,7 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
     if found.archived {
         return Err(refused(STEP, format!("{name} is archived and takes no changes"), "unarchive it first"));
     }
-    let access = of(app, name).await.map_err(|error| unanswered(STEP, &error))?;
-    if access.identity == Identity::App && access.installation.is_none() {
-        let next = format!("install it: {}", install_page(app).await);
-        return Err(refused(STEP, format!("the App is not installed for {name}"), next));
-    }
+    let access = app.forge.access(name).await.map_err(|error| unanswered(STEP, &error))?;
     let permission = access.permission.or(found.our_permission);
     if let (Identity::Person, Some(permission)) = (access.identity, permission)
         && permission < Permission::Write

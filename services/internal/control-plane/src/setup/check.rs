@@ -35,7 +35,7 @@ fn finding(
 pub(crate) async fn check(app: &App, name: &RepositoryName) -> Result<Vec<Finding>, Halt> {
     let record = known(app, name).await?;
     let mut findings = vec![repository(app, &record).await];
-    let identity = match access::of(app, &record.repository.name).await {
+    let identity = match app.forge.access(&record.repository.name).await {
         Ok(access) => {
             findings.push(permissions(&access));
             access.identity

@@ -8,7 +8,6 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    access,
     arrival::Arrival,
     hook::{self, address, by_hand},
     progress::{Halt, Progress, done, refused, unanswered, unchanged},
@@ -45,7 +44,7 @@ pub(crate) async fn rotate(
              out and restart again",
         ));
     }
-    let access = access::of(app, name).await.map_err(|error| unanswered(STEP, &error))?;
+    let access = app.forge.access(name).await.map_err(|error| unanswered(STEP, &error))?;
     if access.identity == Identity::App {
         return Err(refused(
             STEP,
