@@ -139,7 +139,8 @@ fn default_web_url() -> Url {
 pub struct Project {
     /// Unique name.
     pub name: ProjectName,
-    /// Its repositories.
+    /// Its repositories; more are added by `callboard repo add`.
+    #[serde(default)]
     pub repositories: Vec<Repository>,
     /// Login to role.
     #[serde(default)]

@@ -8,7 +8,7 @@ mod refs;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     Options, control,
     delivery::{self, Delivery},
-    exchange,
+    echo, exchange,
     gate::{self, Feature, LoggedRequest},
     pages,
     payload::Urls,
@@ -55,6 +55,8 @@ struct Shared {
     client: reqwest::Client,
     shutdown: Shutdown,
     record: exchange::Record,
+    /// Do refusals repeat what was sent?
+    repeats_credentials: AtomicBool,
 }
 
 impl Simulator {
@@ -81,6 +83,7 @@ impl Simulator {
             version: watch::Sender::new(0),
             shutdown: Shutdown::new(),
             record: exchange::Record::default(),
+            repeats_credentials: AtomicBool::new(false),
             urls,
             data,
             client,
@@ -99,6 +102,7 @@ impl Simulator {
             .fallback(gate::unknown)
             .method_not_allowed_fallback(gate::unknown)
             .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), echo::repeat))
             .layer(axum::middleware::from_fn_with_state(self.clone(), exchange::keep))
             .with_state(self.clone());
         let token = self.shared.shutdown.token();
@@ -142,6 +146,10 @@ impl Simulator {
 
     pub(crate) fn git_http_backend(&self) -> &std::path::Path {
         &self.shared.git_http_backend
+    }
+
+    pub(crate) fn repeats_credentials(&self) -> &AtomicBool {
+        &self.shared.repeats_credentials
     }
 
     pub(crate) fn recorded(&self) -> &exchange::Record {
@@ -257,6 +265,15 @@ impl Simulator {
         let owner = key.split('/').next().unwrap_or_default();
         let events = EVENTS.map(str::to_owned).to_vec();
         Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
+    }
+
+    /// The hooks of a repository, as the API shows them.
+    pub fn hooks(&self, repository: &str) -> Vec<serde_json::Value> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let Some(repository) = world.repositories.get(&key) else { return Vec::new() };
+            repository.hooks.iter().map(|hook| crate::payload::hook(world, repository, hook)).collect()
+        })
     }
 
     /// Statuses of a commit, newest first.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use webhook_simulator::{Content, Exchange, Simulator};
+use webhook_simulator::{Content, Exchange, Fault, Simulator};
 
 use crate::harness::{
     Database, Plan, REPOSITORY, SITE_SECRET, SOURCE, Site,
@@ -241,6 +241,14 @@ async fn no_secret_is_anywhere_it_does_not_belong() {
     let pasted = format!("It says `{token}`, the hook {PREVIOUS} and {MODEL_KEY}. Please help.");
     let careless = site.github.open_issue(REPOSITORY, "octocat", "Help", &pasted).expect("an issue");
     site.github.add_comment(REPOSITORY, careless, "mona", &pasted).expect("a comment");
+    // The code host refuses, and repeats what it was sent.
+    site.github.repeat_credentials();
+    for request in
+        ["POST /repos/{owner}/{repo}/issues/{number}/comments", "GET /repos/{owner}/{repo}/issues/{number}"]
+    {
+        site.github.fault(Fault::Refuse(500), request, 1);
+    }
+    site.github.fault(Fault::Refuse(403), "POST /repos/{owner}/{repo}/issues/{number}/reactions", 1);
     site.label(careless, "run:dev");
     runs.push(site.run_of(careless).await);
     site.settled().await;

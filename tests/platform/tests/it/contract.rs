@@ -1,22 +1,24 @@
 //! Every call of the GitHub client, made at the stand-in: both agree with GitHub's own
 //! description of its API. (Every other story's calls are judged when it ends.)
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use domain::{
     clock::Clock,
     ids::Ids,
     names::{CommitSha, RepositoryName},
 };
 use forge::{
-    FileMode, Forge, LabelDefinition, NewCommit, NewPullRequest, NewRemark, NewReview, Reaction, TreeChange,
+    FileMode, Forge, HookOf, LabelDefinition, NewCommit, NewHook, NewPullRequest, NewRemark, NewReview,
+    Progress, ProgressState, Reaction, TreeChange,
 };
-use github::{Credential, GithubForge, GithubSettings};
+use github::{Credential, Endpoint, GithubForge, GithubSettings};
 use webhook_simulator::{Exchange, Simulator};
 
 use crate::harness::{
     REPOSITORY, clock,
-    contract::{Description, assert_described},
+    contract::{Description, assert_described, shape},
     folder,
 };
 
@@ -99,6 +101,7 @@ async fn every_usual_call(forge: &GithubForge, scene: &Scene) {
     forge.react_to_comment(name, comment, Reaction::ThumbsUp).await.expect(ok);
     forge.comments(name, issue).await.expect(ok);
     forge.delete_comment(name, comment).await.expect(ok);
+    forge.react_to_comment(name, comment, Reaction::ThumbsUp).await.expect_err("it is gone");
 
     let main = forge.branch_head(name, "main").await.expect(ok).expect("a head");
     assert_eq!(forge.branch_head(name, "nope").await.expect(ok), None);
@@ -141,13 +144,114 @@ async fn every_usual_call(forge: &GithubForge, scene: &Scene) {
     forge.pull_request(name, pull).await.expect(ok);
 }
 
+/// What sets a repository up, and what a sweep asks when deliveries were missed.
+async fn every_call_about_hooks(forge: &GithubForge, scene: &Scene) {
+    let (github, name) = (&scene.github, &scene.name);
+    let ok = "GitHub answers";
+    let hook = |events: &[&str]| NewHook {
+        url: "http://127.0.0.1:9/webhooks/github/hello-world".into(),
+        events: events.iter().map(|&event| event.to_owned()).collect(),
+        secret: Some("a secret".to_owned().into()),
+    };
+    let id = forge.create_hook(name, &hook(&["issues"])).await.expect(ok).id;
+    forge.hooks(name).await.expect(ok);
+    forge.update_hook(name, id, &hook(&["issues", "issue_comment"])).await.expect(ok);
+    forge.ping_hook(name, id).await.expect(ok);
+    github.open_issue(REPOSITORY, "octocat", "Nobody hears", "").expect("an issue");
+    every_call_about_deliveries(forge, scene, &HookOf::Repository { name: name.clone(), id }).await;
+}
+
+async fn every_call_about_deliveries(forge: &GithubForge, scene: &Scene, of: &HookOf) {
+    let since = scene.clock.now() - TimeDelta::hours(1);
+    let answered = |g: &Simulator| match of {
+        HookOf::Repository { id, .. } => g.deliveries(*id).iter().all(|d| d.answer.is_some()).then_some(()),
+        HookOf::App => Some(()),
+    };
+    scene.github.wait_until(answered).await;
+    let sent = forge.deliveries(of, since).await.expect("GitHub answers");
+    let missed = sent.first().expect("a delivery").id;
+    forge.fetch_delivery(of, missed).await.expect("GitHub answers");
+    forge.redeliver(of, missed).await.expect("GitHub answers");
+}
+
+/// What a sweep asks about labels, and progress in each of its states.
+async fn labels_and_progress(forge: &GithubForge, scene: &Scene) {
+    let (github, name) = (&scene.github, &scene.name);
+    let issue = github.open_issue(REPOSITORY, "octocat", "Wait", "").expect("an issue");
+    github.add_label(REPOSITORY, issue, "run:dev", "octocat").expect("a label");
+    github.add_comment(REPOSITORY, issue, "octocat", "Now?").expect("a comment");
+    let since = scene.clock.now() - TimeDelta::hours(1);
+    forge.changed_since(name, since).await.expect("GitHub answers");
+    forge.label_events(name, issue).await.expect("GitHub answers");
+    let head = forge.branch_head(name, "main").await.expect("GitHub answers").expect("a head");
+    let states = [
+        ProgressState::Queued,
+        ProgressState::InProgress,
+        ProgressState::Succeeded,
+        ProgressState::Failed,
+        ProgressState::Cancelled,
+        ProgressState::ActionRequired,
+    ];
+    for state in states {
+        let progress = Progress {
+            head: head.clone(),
+            name: "callboard/dev".into(),
+            run: "a run".into(),
+            state,
+            title: "Working".into(),
+            summary: "The agent works.".into(),
+            url: Some("https://callboard.example.com/runs/1".into()),
+        };
+        forge.report_progress(name, &progress).await.expect("GitHub answers");
+    }
+}
+
+/// Everything an App may have.
+const PERMISSIONS: [(&str, &str); 6] = [
+    ("metadata", "read"),
+    ("contents", "write"),
+    ("issues", "write"),
+    ("pull_requests", "write"),
+    ("checks", "write"),
+    ("statuses", "write"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_is_as_github_describes_it() {
-    if Description::of_github().is_none() {
+    let Some(description) = Description::of_github() else {
         eprintln!("not run: CALLBOARD_TEST_OPENAPI is not set; `cargo xtask test` sets it");
         return;
+    };
+    for endpoint in Endpoint::ALL {
+        let (method, template) = (endpoint.method(), endpoint.template());
+        assert!(description.has(method.as_str(), template), "{method} {template} is not documented");
     }
+
     let scene = Scene::start().await;
-    every_usual_call(&scene.personal(), &scene).await;
-    assert!(!scene.end().await.is_empty());
+    let forge = scene.personal();
+    forge.access(&scene.name).await.expect("GitHub answers");
+    every_usual_call(&forge, &scene).await;
+    every_call_about_hooks(&forge, &scene).await;
+    labels_and_progress(&forge, &scene).await;
+    let mut exchanges = scene.end().await;
+
+    let scene = Scene::start().await;
+    let app = scene.github.create_app("callboard", "http://127.0.0.1:9/", "a secret").expect("an App");
+    scene.github.install_app(app.id, "octocat", &[REPOSITORY], &PERMISSIONS).expect("an installation");
+    let forge =
+        scene.forge(Credential::App { id: app.id.to_string(), private_key: app.private_key.clone().into() });
+    forge.access(&scene.name).await.expect("GitHub answers");
+    forge.git_credential(&scene.name).await.expect("GitHub answers");
+    every_usual_call(&forge, &scene).await;
+    labels_and_progress(&forge, &scene).await;
+    every_call_about_deliveries(&forge, &scene, &HookOf::App).await;
+    exchanges.extend(scene.end().await);
+
+    let called: BTreeSet<_> = exchanges.iter().map(|e| (e.method.clone(), shape(&e.template))).collect();
+    let never: Vec<_> = Endpoint::ALL
+        .iter()
+        .map(|endpoint| (endpoint.method().to_string(), shape(endpoint.template())))
+        .filter(|call| !called.contains(call))
+        .collect();
+    assert!(never.is_empty(), "no story makes these calls: {never:#?}");
 }

@@ -8,7 +8,7 @@ use proto::admin::{Finding, finding::Level};
 use crate::{
     App, audit,
     projects::store::{Repository, enabled},
-    retention,
+    retention, setup,
 };
 
 fn finding(
@@ -30,26 +30,12 @@ fn finding(
 /// Do deliveries arrive, and where should they be sent?
 async fn webhook(app: &App, repository: &Repository) -> Finding {
     let probe = format!("webhook of {}", repository.name);
-    let address = format!("{}/webhooks/github/{}", app.public_url, repository.source);
-    let expected = "deliveries arrive";
-    let last =
-        sqlx::query_scalar!("select max(received_at) from deliveries where source = $1", repository.source);
-    match last.fetch_one(&app.db).await {
-        Ok(Some(at)) => finding(
-            Level::Ok,
-            probe,
-            expected,
-            format!("the last one at {}, to {address}", at.to_rfc3339()),
-            "",
-        ),
-        Ok(None) => finding(
-            Level::Warning,
-            probe,
-            expected,
-            "none ever did",
-            &format!("point the repository's webhook at {address}, with the secret of webhook_secret_file"),
-        ),
-        Err(error) => finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres"),
+    let found = setup::webhook_of(app, &repository.name).await;
+    match found {
+        Ok(found) => Finding { probe, ..found },
+        Err(error) => {
+            finding(Level::Failure, probe, "deliveries arrive", error.to_string(), "look at Postgres")
+        }
     }
 }
 
@@ -173,7 +159,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                     "repositories",
                     "at least one",
                     "none",
-                    "add one under projects: in callboard.yaml",
+                    "run `callboard repo add OWNER/NAME`",
                 ));
             }
             for repository in repositories {
@@ -186,7 +172,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                         probe,
                         "takes changes",
                         "it is archived",
-                        "unarchive it, or take it out of callboard.yaml",
+                        "unarchive it, or take it out of callboard.yaml; one added by command: `callboard repo remove`",
                     ),
                     Ok(r) => match r.our_permission {
                         Some(permission) if permission >= Permission::Write => finding(

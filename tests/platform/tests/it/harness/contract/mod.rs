@@ -46,10 +46,11 @@ struct Operation {
     path: &'static Value,
 }
 
-/// A path without the names of its parts.
-fn shape(template: &str) -> String {
+/// A path without the names of its parts. The root folder is documented as an empty path.
+pub(crate) fn shape(template: &str) -> String {
     let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
-    template.trim_end_matches('/').split('/').map(part).collect::<Vec<_>>().join("/")
+    let shape = template.trim_end_matches('/').split('/').map(part).collect::<Vec<_>>().join("/");
+    if shape.ends_with("/contents") { shape + "/{}" } else { shape }
 }
 
 impl Description {
@@ -80,10 +81,7 @@ impl Description {
     }
 
     fn operation(&self, method: &str, template: &str) -> Option<Operation> {
-        let shape = shape(template);
-        // The root folder is documented as an empty path.
-        let shape = if shape.ends_with("/contents") { format!("{shape}/{{}}") } else { shape };
-        self.operations.get(&(method.to_owned(), shape)).copied()
+        self.operations.get(&(method.to_owned(), shape(template))).copied()
     }
 
     /// Sentences about what is not as described.
