@@ -98,6 +98,11 @@ impl Censor {
         found
     }
 
+    /// What others wrote, to be kept as they wrote it: censored only when a known secret is in it.
+    pub fn without_known(&self, text: String) -> String {
+        if self.found_in(text.as_bytes()) { self.censor(&text).into_owned() } else { text }
+    }
+
     /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         self.searches.iter().any(|s| s.is_match(bytes))
@@ -196,6 +201,14 @@ mod tests {
             "[censored], [censored]"
         );
         assert_eq!(censor.censor("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn what_others_wrote_stays_as_it_is_without_a_known_secret() {
+        let censor = censor(&["first-secret"]);
+        let example = "use a token such as ghp_0123456789abcdefghijABCDEFGHIJ012345";
+        assert_eq!(censor.without_known(example.to_owned()), example);
+        assert_eq!(censor.without_known("it is first-secret".to_owned()), "it is [censored]");
     }
 
     #[test]

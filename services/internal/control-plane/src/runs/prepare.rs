@@ -224,12 +224,7 @@ async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
     let issue = async {
         match &wanted.snapshot {
             Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot {
-                title: i.title,
-                body: i.body,
-                author: i.author,
-                url: i.html_url,
-            }),
+            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot::of(app, i)),
         }
     };
     let (pin, issue) = futures::join!(pin(app, wanted), issue);
@@ -292,6 +287,8 @@ async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
     let prompt = library
         .render(&request, &context)
         .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    // Somebody may have pasted a secret of ours; an agent holds one only, its run token.
+    let prompt = RenderedPrompt::of(app.censor.without_known(prompt.text));
     Ok(Made { pin, issue, prompt })
 }
 

@@ -220,12 +220,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             // What a run may read is fixed now, not when it is prepared.
             drop(tx);
             let read = answer(app.forge.issue(&repository.name, start.issue).await, delivery.tries)?;
-            issue = Some(read.ok().map(|issue| IssueSnapshot {
-                title: issue.title,
-                body: issue.body,
-                author: issue.author,
-                url: issue.html_url,
-            }));
+            issue = Some(read.ok().map(|issue| IssueSnapshot::of(app, issue)));
             continue;
         }
         if !mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
