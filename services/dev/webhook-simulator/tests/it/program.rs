@@ -86,6 +86,14 @@ async fn serve_seed_issue_label_show() {
     for words in ["merged", "lena approved", "lena on a.txt, line 1", "octocat</b> merged this"] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    let fault =
+        ["fault", "request", "refuse=503", "--at", "POST /repos/{owner}/{repo}/pulls", "--times", "2"];
+    assert!(run(&fault).await.0 && run(&["fault", "delivery", "drop", "--event", "issues"]).await.0);
+    let scripted: Value = serde_json::from_str(&run(&["fault", "list"]).await.1).unwrap();
+    assert_eq!((&scripted[0]["fault"], &scripted[0]["times"]), (&json!("refuse=503"), &json!(2)));
+    assert!(run(&["fault", "clear"]).await.0 && run(&["fault", "list"]).await.1 == "[]");
+    let (done, words) = run(&["fault", "request", "explode"]).await;
+    assert!(!done && words.contains("there is no fault `explode`"), "{words}");
     assert!(run(&["show", "log"]).await.0);
     assert!(run(&["--help"]).await.0);
 }
