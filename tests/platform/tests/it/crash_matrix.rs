@@ -63,6 +63,8 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -124,6 +126,7 @@ fn story_of(step: Step) -> Story {
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -153,7 +156,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Revise
         | Story::Review
         | Story::Command
-        | Story::SyncLabels => {
+        | Story::SyncLabels
+        | Story::AccessBack => {
             json!({})
         }
     };
@@ -325,6 +329,25 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             let request = SyncLabelsRequest::default();
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {
