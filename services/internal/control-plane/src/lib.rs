@@ -142,7 +142,7 @@ impl ControlPlane {
             policies: policies::Policies::default(),
             permissions: triggers::Permissions::default(),
             limits: settings.limits,
-            censor: Censor::new(secrets),
+            censor: settings.censor.knowing(secrets),
             db,
             clock: settings.clock,
             ids: settings.ids,
