@@ -120,6 +120,8 @@ steps! {
     CallUpdatePullRequest = "call_update_pull_request",
     /// A review is posted at the code host.
     CallReview = "call_review",
+    /// Progress is shown on a commit at the code host.
+    CallProgress = "call_progress",
     /// A person cancels a run.
     RunCancelled = "run_cancelled",
     /// A person retries a run.

@@ -102,7 +102,8 @@ fn story_of(step: Step) -> Story {
         | Step::CallReact
         | Step::CallCommit
         | Step::CallBranch
-        | Step::CallPullRequest => Story::Label,
+        | Step::CallPullRequest
+        | Step::CallProgress => Story::Label,
         Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
         Step::CallReview => Story::Review,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
