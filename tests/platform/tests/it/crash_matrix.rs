@@ -67,6 +67,8 @@ enum Story {
     SyncLabels,
     /// A person adds another repository, rotates its secret, and removes it.
     SetUp,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -137,6 +139,7 @@ fn story_of(step: Step) -> Story {
         | Step::RotationFinished
         | Step::SecretShown
         | Step::RepositoryRemoved => Story::SetUp,
+        Step::AccessNoted => Story::AccessBack,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -198,7 +201,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Review
         | Story::Command
         | Story::SyncLabels
-        | Story::SetUp => {
+        | Story::SetUp
+        | Story::AccessBack => {
             json!({})
         }
     };
@@ -377,6 +381,25 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.label(issue, "run:dev");
             site.run_of(issue).await;
             set_up_another(&site).await?;
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {
