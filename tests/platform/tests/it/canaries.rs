@@ -177,6 +177,16 @@ fn at_github(github: &Simulator, folder: &Path, exchanges: &[Exchange]) -> Vec<P
     places
 }
 
+/// Every token the code host gave out.
+fn minted(exchanges: &[Exchange]) -> Vec<String> {
+    let answers = exchanges.iter().filter(|e| e.template.ends_with("/access_tokens"));
+    let token = |e: &Exchange| match &e.answer {
+        Content::Json(value) => value["token"].as_str().map(str::to_owned),
+        Content::Empty | Content::Other(_) | Content::TooLarge => None,
+    };
+    answers.filter_map(token).collect()
+}
+
 /// In each kind of place something that does belong there is found: nothing was overlooked.
 fn assert_searched(places: &[Place], run: &str) {
     let kinds = [
@@ -203,7 +213,16 @@ fn assert_searched(places: &[Place], run: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_anywhere_it_does_not_belong() {
+async fn no_secret_is_anywhere_it_does_not_belong_with_a_token() {
+    no_secret_is_anywhere_it_does_not_belong(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_anywhere_it_does_not_belong_as_an_app() {
+    no_secret_is_anywhere_it_does_not_belong(true).await;
+}
+
+async fn no_secret_is_anywhere_it_does_not_belong(app: bool) {
     let secrets = folder();
     let database = Database::migrated();
     let database_url = database.url.replacen('@', &format!(":{DATABASE_PASSWORD}@"), 1);
@@ -212,21 +231,21 @@ async fn no_secret_is_anywhere_it_does_not_belong() {
         "name": "never-called", "backend": "openai", "base_url": "http://127.0.0.1:9/v1",
         "api_key_file": written(secrets.path(), "model", MODEL_KEY),
     });
-    let repository = json!({
-        "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret",
-        "previous_webhook_secret_file": written(secrets.path(), "previous", PREVIOUS),
-    });
-    let plan = Plan {
-        config: json!({
-            "models": [model],
-            "projects": [{ "name": "demo", "repositories": [repository] }],
-        }),
-        always: &[("CALLBOARD_LOG", "debug")],
-        ..Plan::default()
+    let previous = written(secrets.path(), "previous", PREVIOUS);
+    let config = if app {
+        json!({ "models": [model], "github": { "app": { "previous_webhook_secret_file": previous } } })
+    } else {
+        let repository = json!({
+            "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret",
+            "previous_webhook_secret_file": previous,
+        });
+        json!({ "models": [model], "projects": [{ "name": "demo", "repositories": [repository] }] })
     };
+    let plan = Plan { config, app, always: &[("CALLBOARD_LOG", "debug")], ..Plan::default() };
     let site = Site::start(&database_url, &plan).await;
     site.ready().await;
-    let token = fs::read_to_string(site.folder.path().join("token")).expect("read");
+    let credential = fs::read_to_string(site.folder.path().join(if app { "key.pem" } else { "token" }));
+    let credential = credential.expect("read").trim().to_owned();
 
     // Agents that tell what they know: in their changes, and beside them.
     let held = site.issue("Tell in a file", Some(&leak("leak.txt")));
@@ -238,7 +257,7 @@ async fn no_secret_is_anywhere_it_does_not_belong() {
     let beside = leaked(&site, &runs[1], "leak").await;
     site.settled().await;
     // A person who does not know what a secret is.
-    let pasted = format!("It says `{token}`, the hook {PREVIOUS} and {MODEL_KEY}. Please help.");
+    let pasted = format!("It says `{credential}`, the hook {PREVIOUS} and {MODEL_KEY}. Please help.");
     let careless = site.github.open_issue(REPOSITORY, "octocat", "Help", &pasted).expect("an issue");
     site.github.add_comment(REPOSITORY, careless, "mona", &pasted).expect("a comment");
     // The code host refuses, and repeats what it was sent.
@@ -255,7 +274,7 @@ async fn no_secret_is_anywhere_it_does_not_belong() {
     assert_eq!(site.github.pull_requests(REPOSITORY).len(), 2, "what was told beside it, and the last");
 
     let mut canaries = Canaries::default();
-    canaries.add("the personal access token", token.as_bytes());
+    canaries.add("our credential at the code host", credential.as_bytes());
     canaries.add("the webhook's secret", SITE_SECRET.as_bytes());
     canaries.add("the previous webhook secret", PREVIOUS.as_bytes());
     canaries.add("the model's key", MODEL_KEY.as_bytes());
@@ -289,6 +308,11 @@ async fn no_secret_is_anywhere_it_does_not_belong() {
     places.extend(leaks::files(&site.platform().folder, &holds_secrets));
     places.extend(leaks::files(&site.folder.path().join("objects"), &holds_secrets));
     let exchanges = site.github.take_exchanges();
+    let minted = minted(&exchanges);
+    assert_eq!(!minted.is_empty(), app);
+    for token in &minted {
+        canaries.add("an installation's token", token.as_bytes());
+    }
     places.extend(at_github(&site.github, site.folder.path(), &exchanges));
     assert_searched(&places, &runs[1]);
     let found = canaries.found_in(&places);

@@ -60,7 +60,7 @@ impl IngestService for Ingest {
         let mut new = request.into_inner();
         // People paste what they should not. The code host signed it as it was: that is checked.
         if app.censor.found_in(&new.body) {
-            new.body = app.censor.censor(&String::from_utf8_lossy(&new.body)).into_owned().into_bytes();
+            new.body = app.censor.censor(&String::from_utf8_lossy(&new.body)).into_owned().into();
         }
         let received_at =
             DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());

@@ -22,6 +22,7 @@ use super::{
     folder, merge, program,
     story::free_address,
     supervised::Supervised,
+    world::install,
 };
 
 /// Longest wait for anything.
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) first: Vec<(&'static str, String)>,
     /// Environment of every process.
     pub(crate) always: &'static [(&'static str, &'static str)],
+    /// The platform is an App; there is one of it then.
+    pub(crate) app: bool,
 }
 
 impl Site {
@@ -76,7 +79,7 @@ impl Site {
         std::fs::write(folder.path().join("secret"), SITE_SECRET).expect("written");
         std::fs::create_dir(folder.path().join("objects")).expect("made");
         let key = folder.path().join("key");
-        let mut platforms = Vec::new();
+        let (mut platforms, mut installed) = (Vec::new(), None);
         for number in 0..plan.platforms.max(1) {
             let (api, admin) = (free_address(), free_address());
             let place = folder.path().join(format!("platform-{number}"));
@@ -92,6 +95,9 @@ impl Site {
                 "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret" }] }],
                 "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
             });
+            if plan.app {
+                installed = Some(install(&github, folder.path(), SITE_SECRET, &mut config));
+            }
             merge(&mut config, &plan.config);
             std::fs::write(place.join("callboard.yaml"), config.to_string()).expect("written");
             let first = if number == 0 { plan.first.as_slice() } else { &[] };
@@ -102,13 +108,14 @@ impl Site {
             }
             platforms.push(Supervised::start(place, (api, admin), first, plan.always));
         }
-        let hook = github
-            .add_hook(
-                REPOSITORY,
-                &format!("http://{}/webhooks/github/{SOURCE}", platforms[0].api),
-                SITE_SECRET,
-            )
-            .expect("a hook");
+        let webhook = format!("http://{}/webhooks/github", platforms[0].api);
+        let hook = match installed {
+            Some(it) => {
+                github.set_app_hook(it.app, &webhook, SITE_SECRET).expect("the App's hook");
+                it.hook
+            }
+            None => github.add_hook(REPOSITORY, &format!("{webhook}/{SOURCE}"), SITE_SECRET).expect("a hook"),
+        };
         let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
         Self { github, hook, db, platforms, folder }
     }
@@ -477,6 +484,14 @@ impl Site {
             Err(refused) => wrong.push(refused),
         }
         wrong
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            super::contract::assert_described(&self.github.take_exchanges());
+        }
     }
 }
 

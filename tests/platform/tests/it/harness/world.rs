@@ -54,6 +54,8 @@ pub(crate) const APP_PERMISSIONS: [(&str, &str); 6] = [
 pub(crate) struct Installed {
     /// The App's id.
     pub(crate) app: u64,
+    /// Its hook.
+    pub(crate) hook: u64,
     /// Its installation on `octocat/hello-world`.
     pub(crate) installation: u64,
 }
@@ -92,6 +94,27 @@ pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
+/// Makes the platform an App: its key as a file of `folder`, where its hook's secret is as well, and
+/// no webhook of the repository.
+pub(super) fn install(
+    github: &Simulator,
+    folder: &std::path::Path,
+    secret: &str,
+    config: &mut Value,
+) -> Installed {
+    let app = github.create_app(APP, "", secret).expect("an App");
+    let installation =
+        github.install_app(app.id, "octocat", &[REPOSITORY], &APP_PERMISSIONS).expect("installed");
+    let key = folder.join("key.pem");
+    std::fs::write(&key, &app.private_key).expect("written");
+    let github = config["github"].as_object_mut().expect("a mapping");
+    github.remove("token_file");
+    let keys = json!({ "id": app.id, "private_key_file": key, "webhook_secret_file": folder.join("secret") });
+    github.insert("app".to_owned(), keys);
+    config["projects"] = json!([{ "name": "demo", "repositories": [{ "name": REPOSITORY }] }]);
+    Installed { app: app.id, hook: app.hook, installation }
+}
+
 impl World {
     /// The usual world: `octocat` owns the repository, `mona` may write, `reader` may read,
     /// `triager` may label.
@@ -125,7 +148,7 @@ impl World {
             "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
-        let installed = setup.app.then(|| Self::install(&github, folder.path(), &mut config));
+        let installed = setup.app.then(|| install(&github, folder.path(), SECRET, &mut config));
         merge(&mut config, &setup.config);
         let path = folder.path().join("callboard.yaml");
         std::fs::write(&path, config.to_string()).expect("written");
@@ -149,20 +172,6 @@ impl World {
             }
         }
         world
-    }
-
-    /// Makes the platform an App: its key as a file, and no webhook of the repository.
-    fn install(github: &Simulator, folder: &std::path::Path, config: &mut Value) -> Installed {
-        let app = github.create_app(APP, "", SECRET).expect("an App");
-        let installation =
-            github.install_app(app.id, "octocat", &[REPOSITORY], &APP_PERMISSIONS).expect("installed");
-        std::fs::write(folder.join("key.pem"), &app.private_key).expect("written");
-        let github = config["github"].as_object_mut().expect("a mapping");
-        github.remove("token_file");
-        let keys = json!({ "id": app.id, "private_key_file": "key.pem", "webhook_secret_file": "secret" });
-        github.insert("app".to_owned(), keys);
-        config["projects"] = json!([{ "name": "demo", "repositories": [{ "name": REPOSITORY }] }]);
-        Installed { app: app.id, installation }
     }
 
     /// The platform as an App, in a world that was set up so.
