@@ -27,6 +27,7 @@ mod run_tokens;
 mod runs;
 mod serving;
 mod settings;
+mod setup;
 mod singleton;
 mod steps;
 mod transcripts;
@@ -162,7 +163,7 @@ impl ControlPlane {
             .await
             .context("cannot apply the projects of the configuration")?;
         if let Some(local) = &settings.local_worker {
-            workers::enroll_local(&app, local).await?;
+            workers::enroll_local(&app, local, &settings.projects).await?;
         }
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);

@@ -45,7 +45,7 @@ pub(crate) async fn insert(
         new.guid,
         new.event,
         Json(&new.headers) as _,
-        new.body,
+        &new.body[..],
         new.trace_id,
         received_at,
         now,
