@@ -29,6 +29,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::access::grants;
 pub(crate) use self::trees::{Listing, Trees};
 use crate::{
     client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
