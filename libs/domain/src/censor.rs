@@ -10,7 +10,12 @@ mod lines;
 mod patterns;
 mod suspects;
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::{
@@ -28,6 +33,9 @@ const CENSORED: &str = "[censored]";
 const SHORTEST: usize = 8;
 /// Bytes from which one line of a secret of many lines (a private key) is looked for alone.
 const SHORTEST_LINE: usize = 16;
+/// Secrets that are learnt on the way; the oldest is forgotten. What is minted is good for an
+/// hour, and has the shape of a token besides.
+const MOST_LEARNT: usize = 100;
 
 /// Finds what has the shape of a token, and known secrets: plain, in base64 (wherever they stand in what was encoded),
 /// percent-encoded, as JSON writes them, and line by line. Cheap to clone.
@@ -35,6 +43,13 @@ const SHORTEST_LINE: usize = 16;
 pub struct Censor {
     /// One search per call that added secrets, so that adding one builds nothing anew.
     searches: Vec<Arc<AhoCorasick>>,
+    /// Secrets that came up later, the same for every clone.
+    learnt: Arc<RwLock<VecDeque<Learnt>>>,
+}
+
+struct Learnt {
+    secret: SecretString,
+    search: Arc<AhoCorasick>,
 }
 
 impl std::fmt::Debug for Censor {
@@ -56,20 +71,30 @@ impl Censor {
         self.clone().knowing([extra])
     }
 
-    fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        let mut forms: Vec<String> =
-            secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim())).collect();
-        forms.sort_unstable();
-        forms.dedup();
-        if !forms.is_empty() {
-            // The compact kind: private keys are long, and a table per state would not be cheap.
-            let search = AhoCorasick::builder()
-                .kind(Some(AhoCorasickKind::ContiguousNFA))
-                .build(&forms)
-                .expect("secrets are far smaller than what a search can hold");
-            self.searches.push(Arc::new(search));
+    /// From now on this one is known as well, here and in every clone, older ones included: a
+    /// token that was just minted.
+    pub fn learn(&self, secret: &SecretString) {
+        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
+        if learnt.iter().any(|known| known.secret.expose_secret() == secret.expose_secret()) {
+            return;
         }
+        learnt.extend(search([secret]).map(|search| Learnt { secret: secret.clone(), search }));
+        if learnt.len() > MOST_LEARNT {
+            learnt.pop_front();
+        }
+    }
+
+    fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let secrets: Vec<SecretString> = secrets.into_iter().collect();
+        self.searches.extend(search(&secrets));
         self
+    }
+
+    /// Every search there is now.
+    fn searches(&self) -> impl Iterator<Item = Arc<AhoCorasick>> {
+        let learnt = self.learnt.read().unwrap_or_else(PoisonError::into_inner);
+        let learnt: Vec<_> = learnt.iter().map(|known| Arc::clone(&known.search)).collect();
+        self.searches.iter().cloned().chain(learnt)
     }
 
     /// The text with `[censored]` in place of every known secret and of everything that looks
@@ -92,15 +117,17 @@ impl Censor {
 
     fn found(&self, text: &str) -> Vec<Range<usize>> {
         // All occurrences, also those that overlap: the rest of the shorter one would be left.
-        let mut found: Vec<Range<usize>> =
-            self.searches.iter().flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range())).collect();
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for search in self.searches() {
+            found.extend(search.find_overlapping_iter(text).map(|m| m.range()));
+        }
         found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
         found
     }
 
     /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        self.searches.iter().any(|s| s.is_match(bytes))
+        self.searches().any(|search| search.is_match(bytes))
     }
 }
 
@@ -121,6 +148,22 @@ fn without(text: &str, mut secrets: Vec<Range<usize>>) -> Cow<'_, str> {
     }
     out.push_str(&text[end..]);
     Cow::Owned(out)
+}
+
+/// One pass for all of them; none when there is nothing to look for.
+fn search<'s>(secrets: impl IntoIterator<Item = &'s SecretString>) -> Option<Arc<AhoCorasick>> {
+    let mut forms: Vec<String> = secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim())).collect();
+    forms.sort_unstable();
+    forms.dedup();
+    if forms.is_empty() {
+        return None;
+    }
+    // The compact kind: private keys are long, and a table per state would not be cheap.
+    let search = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(&forms)
+        .expect("secrets are far smaller than what a search can hold");
+    Some(Arc::new(search))
 }
 
 /// Every way a secret is likely to be written.
@@ -212,6 +255,21 @@ mod tests {
         let both = first.with(SecretString::from("second-secret"));
         assert_eq!(both.censor("first-secret second-secret"), "[censored] [censored]");
         assert_eq!(first.censor("first-secret second-secret"), "[censored] second-secret");
+    }
+
+    #[test]
+    fn what_is_learnt_is_known_everywhere_and_the_oldest_is_forgotten() {
+        let platform = censor(&["configured-secret"]);
+        let attempt = platform.with(SecretString::from("attempt-secret"));
+        for number in 0..=MOST_LEARNT {
+            platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
+            platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
+        }
+        let text = "minted-secret-0001 attempt-secret configured-secret";
+        assert_eq!(attempt.censor(text), "[censored] [censored] [censored]");
+        assert_eq!(platform.censor(text), "[censored] attempt-secret [censored]");
+        assert!(attempt.found_in(STANDARD.encode("minted-secret-0100").as_bytes()));
+        assert!(!platform.found_in(b"minted-secret-0000"));
     }
 
     #[test]

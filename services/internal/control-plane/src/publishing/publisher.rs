@@ -96,7 +96,7 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
     };
     let failure = result.err()?;
     let limited = match &failure {
-        Failure::Forge(ForgeError::Limited { retry_after }) => Some(after(app.clock.now(), *retry_after)),
+        Failure::Forge(ForgeError::Limited { retry_after, .. }) => Some(after(app.clock.now(), *retry_after)),
         Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
     };
     if let Err(error) = give_up_or_retry(app, &pending, &failure).await {
@@ -114,7 +114,7 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
     let kind = pending.effect.kind();
     let tries = u32::try_from(pending.tries).unwrap_or_default() + 1;
     let (wait, refused) = match failure {
-        Failure::Forge(ForgeError::Limited { retry_after }) => {
+        Failure::Forge(ForgeError::Limited { retry_after, .. }) => {
             tracing::warn!(effect_id = %pending.id, kind, retry_after_s = retry_after.as_secs(), "rate limit; the effect waits");
             return Ok(effects::put_off(&app.db, pending, after(now, *retry_after), &text, true).await?);
         }

@@ -59,7 +59,7 @@ impl NotPrepared {
 pub(super) fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     let why = format!("{what}: {error}");
     match error {
-        ForgeError::Limited { retry_after } => NotPrepared::Later { why, at_least: Some(*retry_after) },
+        ForgeError::Limited { retry_after, .. } => NotPrepared::Later { why, at_least: Some(*retry_after) },
         ForgeError::Outage { .. } => NotPrepared::later(why),
         ForgeError::Denied { .. }
         | ForgeError::Missing { .. }

@@ -91,7 +91,7 @@ async fn handle(app: &App, id: DeliveryId) {
     tracing::warn!(delivery_id = %id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
     let (wait, counts) = match &error {
         // Waiting for what the code host asked for is not a try.
-        Unsettled::Forge(ForgeError::Limited { retry_after }) => {
+        Unsettled::Forge(ForgeError::Limited { retry_after, .. }) => {
             (TimeDelta::from_std(*retry_after).unwrap_or(TimeDelta::minutes(1)), false)
         }
         Unsettled::UnknownSetter => (MOMENT, true),
