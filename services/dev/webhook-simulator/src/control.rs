@@ -1,6 +1,8 @@
 //! `/_stand-in/`: what a test in another process, or a person at a prompt, does that on
 //! GitHub is done by hand. From this machine only.
 
+mod apps;
+
 use std::net::SocketAddr;
 
 use axum::{
@@ -31,6 +33,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/attempts", post(redeliver))
         .route("/log", get(log))
+        .merge(apps::routes())
         .layer(axum::middleware::from_fn(local_only))
 }
 
@@ -213,7 +216,7 @@ async fn diff(State(simulator): State<Simulator>, Query(wanted): Query<Numbered>
 async fn deliveries(State(simulator): State<Simulator>, Query(wanted): Query<InRepository>) -> Answer {
     let key = wanted.repository.parse::<RepositoryName>()?.key();
     let of_it = |w: &crate::world::World| {
-        w.deliveries.values().filter(|d| d.repository == key).cloned().collect::<Vec<_>>()
+        w.deliveries.values().filter(|d| d.repository.as_ref() == Some(&key)).cloned().collect::<Vec<_>>()
     };
     list(simulator.read(of_it))
 }

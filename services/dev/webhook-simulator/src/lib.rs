@@ -8,11 +8,15 @@
 //! program, which does the same through `/_stand-in/`.
 
 mod actions;
+mod apps;
+mod caller;
 mod control;
 mod delivery;
+mod etag;
 mod fault;
 mod gate;
 mod git;
+mod limits;
 mod pages;
 mod payload;
 mod pulls;
@@ -28,12 +32,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::Ids};
 
+pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route, USUAL as USUAL_PERMISSIONS};
 pub use delivery::{Answer, Delivery};
 pub use fault::Fault;
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;
-pub use world::{Comment, CommitStatus, Label, PullRequest, Reaction, Remark, Review, ReviewState, Side};
+pub use world::{
+    CheckRun, Comment, CommitStatus, Label, PullRequest, Reaction, Remark, Review, ReviewState, Side,
+};
 
 /// How to start a [`Simulator`].
 #[derive(Clone, Debug)]

@@ -1,9 +1,12 @@
 //! The REST API. Anything not listed here is answered 404, and logged as `unknown`.
 
 mod account;
+mod apps;
+mod checks;
 mod comments;
 mod compare;
 mod contents;
+mod deliveries;
 mod git_data;
 mod hooks;
 mod issues;
@@ -12,7 +15,9 @@ mod pulls;
 mod refs;
 mod request;
 mod reviews;
+mod rights;
 mod statuses;
+mod timeline;
 
 use axum::{
     Router,
@@ -20,7 +25,7 @@ use axum::{
     routing::{MethodFilter, get, on, post, put},
 };
 
-use crate::Simulator;
+use crate::{Simulator, etag};
 
 /// Blobs come as base64 in JSON; GitHub takes files up to 100 MB.
 const LARGEST_BODY: usize = 150 * 1024 * 1024;
@@ -31,6 +36,7 @@ const EDIT: MethodFilter = MethodFilter::PATCH.or(MethodFilter::POST);
 pub(crate) fn routes() -> Router<Simulator> {
     let repository = Router::new()
         .route("/", get(account::repository))
+        .route("/installation", get(apps::installation_of_repository))
         .route("/collaborators/{username}/permission", get(account::permission))
         .route("/issues", get(issues::list).post(issues::create))
         .route("/issues/{number}", get(issues::get).on(EDIT, issues::update))
@@ -41,6 +47,8 @@ pub(crate) fn routes() -> Router<Simulator> {
         )
         .route("/issues/{number}/labels", get(labels::of_issue).post(labels::add))
         .route("/issues/{number}/labels/{name}", axum::routing::delete(labels::remove))
+        .route("/issues/{number}/timeline", get(timeline::timeline))
+        .route("/issues/{number}/events", get(timeline::events))
         .route("/issues/{number}/reactions", get(issues::reactions).post(issues::react))
         .route("/issues/comments/{comment}/reactions", get(comments::reactions).post(comments::react))
         .route("/labels", get(labels::list).post(labels::create))
@@ -69,6 +77,9 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/pulls/{number}/reviews/{review}/dismissals", put(reviews::dismiss))
         .route("/statuses/{sha}", post(statuses::create))
         .route("/commits/{sha}/statuses", get(statuses::list))
+        .route("/commits/{sha}/check-runs", get(checks::list))
+        .route("/check-runs", post(checks::create))
+        .route("/check-runs/{check_run}", get(checks::get).on(EDIT, checks::update))
         .route("/hooks", get(hooks::list).post(hooks::create))
         .route("/hooks/{hook}", get(hooks::get).on(EDIT, hooks::update))
         .route("/hooks/{hook}/pings", post(hooks::ping))
@@ -79,6 +90,17 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/user", get(account::user))
         .route("/rate_limit", get(account::rate_limit))
         .route("/meta", get(account::meta))
+        .route("/app", get(apps::app))
+        .route("/app/installations", get(apps::installations))
+        .route("/app/installations/{installation}", get(apps::installation))
+        .route("/app/installations/{installation}/access_tokens", post(apps::mint))
+        .route("/app/hook/config", get(apps::hook_config))
+        .route("/app/hook/deliveries", get(apps::sent))
+        .route("/app/hook/deliveries/{delivery}", get(apps::delivery))
+        .route("/app/hook/deliveries/{delivery}/attempts", post(apps::redeliver))
+        .route("/installation/repositories", get(apps::repositories))
+        .route("/installation/token", axum::routing::delete(apps::revoke))
         .nest("/repos/{owner}/{repo}", repository)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(axum::middleware::from_fn(etag::pass))
 }
