@@ -275,8 +275,8 @@ impl Forge for GithubForge {
         self.client.forget();
     }
 
-    fn allowance(&self, _repository: &RepositoryName) -> Allowance {
-        Allowance::FULL
+    fn allowance(&self, repository: &RepositoryName) -> Allowance {
+        self.client.allowance(repository)
     }
 
     async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString> {
