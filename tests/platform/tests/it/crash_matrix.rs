@@ -65,10 +65,10 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
-    /// A person adds another repository, rotates its secret, and removes it.
-    SetUp,
     /// The repository was out of reach, and is not any more.
     AccessBack,
+    /// A person adds another repository, rotates its secret, and removes it.
+    SetUp,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -131,6 +131,7 @@ fn story_of(step: Step) -> Story {
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
         Step::RepositoryAdded
         | Step::CallHook
         | Step::HookRecorded
@@ -139,7 +140,6 @@ fn story_of(step: Step) -> Story {
         | Step::RotationFinished
         | Step::SecretShown
         | Step::RepositoryRemoved => Story::SetUp,
-        Step::AccessNoted => Story::AccessBack,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -201,8 +201,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Review
         | Story::Command
         | Story::SyncLabels
-        | Story::SetUp
-        | Story::AccessBack => {
+        | Story::AccessBack
+        | Story::SetUp => {
             json!({})
         }
     };
@@ -376,13 +376,6 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
             "succeeded"
         }
-        Story::SetUp => {
-            let issue = site.issue("Say hello", None);
-            site.label(issue, "run:dev");
-            site.run_of(issue).await;
-            set_up_another(&site).await?;
-            "succeeded"
-        }
         Story::AccessBack => {
             let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
             sqlx::query(away).execute(&site.db).await.expect("out of reach");
@@ -400,6 +393,13 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             let issue = site.issue("Say hello", None);
             site.label(issue, "run:dev");
             site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::SetUp => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            set_up_another(&site).await?;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

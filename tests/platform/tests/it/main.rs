@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod app;
 mod approvals;
 mod audit;
 mod backup;
@@ -26,6 +27,7 @@ mod label_to_pull_request;
 mod leases;
 mod memory;
 mod migrations;
+mod out_of_reach;
 mod outage;
 mod pause;
 mod payloads;

@@ -11,7 +11,7 @@ const STEP: &str = "access";
 const BOT: &str = "[bot]";
 
 /// What does not work without it.
-pub(super) fn breaks(capability: Capability) -> &'static str {
+pub(crate) fn breaks(capability: Capability) -> &'static str {
     match capability {
         Capability::ReadCode => "nothing can be cloned, so no run works",
         Capability::WriteCode => "no result can be published",
@@ -25,7 +25,7 @@ pub(super) fn breaks(capability: Capability) -> &'static str {
 }
 
 /// Without it nothing is set up.
-fn is_needed(capability: Capability) -> bool {
+pub(crate) fn is_needed(capability: Capability) -> bool {
     match capability {
         Capability::ReadCode
         | Capability::WriteCode

@@ -1,7 +1,10 @@
 //! What `repo add` sets up, looked at.
 
 use chrono::SecondsFormat;
-use domain::{names::RepositoryName, rights::Permission};
+use domain::{
+    names::{APP_SOURCE, RepositoryName},
+    rights::Permission,
+};
 use forge::{ForgeError, Identity};
 use proto::admin::{Finding, finding::Level};
 
@@ -201,6 +204,11 @@ async fn rules(app: &App, record: &Record) -> Finding {
 /// A repository's webhook and deliveries in one line.
 pub(crate) async fn webhook_of(app: &App, name: &RepositoryName) -> Result<Finding, Halt> {
     let record = known(app, name).await?;
+    if !record.repository.own_hook {
+        let arrive = deliveries(app, &record).await?;
+        let url = address(app, &record.repository);
+        return Ok(Finding { found: format!("by the App's, to {url}; {}", arrive.found), ..arrive });
+    }
     let (hook, arrive) = (webhook(app, &record).await, deliveries(app, &record).await?);
     let found = format!("{}; {}", hook.found, arrive.found);
     Ok(if hook.level == i32::from(Level::Ok) {
@@ -212,13 +220,22 @@ pub(crate) async fn webhook_of(app: &App, name: &RepositoryName) -> Result<Findi
 
 async fn deliveries(app: &App, record: &Record) -> Result<Finding, Halt> {
     let (probe, expected) = ("deliveries", "they arrive");
-    Ok(match last_delivery(&app.db, &record.repository.source).await? {
+    let repository = &record.repository;
+    let source = if repository.own_hook { repository.source.as_str() } else { APP_SOURCE };
+    Ok(match last_delivery(&app.db, source).await? {
         Some(at) => {
             let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
             finding(Level::Ok, probe, expected, format!("the last one at {at}"), "")
         }
+        None if !repository.own_hook => {
+            let next = format!(
+                "set the App's webhook to {}, with the secret of github.app.webhook_secret_file; its settings list what was sent",
+                address(app, repository)
+            );
+            finding(Level::Warning, probe, expected, "none ever did", next)
+        }
         None => {
-            let next = format!("`callboard repo add {}` sends a test delivery", record.repository.name);
+            let next = format!("`callboard repo add {}` sends a test delivery", repository.name);
             finding(Level::Warning, probe, expected, "none ever did", next)
         }
     })

@@ -23,7 +23,11 @@ pub(super) const STEP: &str = "webhook";
 
 /// Where the webhook has to send to.
 pub(super) fn address(app: &App, repository: &Repository) -> String {
-    format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    if repository.own_hook {
+        format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    } else {
+        format!("{}/webhooks/github", app.public_url)
+    }
 }
 
 fn same_address(one: &str, other: &str) -> bool {

@@ -15,16 +15,17 @@ mod store;
 use domain::names::RepositoryName;
 use forge::Identity;
 
-use self::{
-    arrival::Arrival,
-    progress::{done, failed, planned, unchanged},
-};
 pub(crate) use self::{
+    access::{breaks, is_needed},
     check::{check, webhook_of},
     progress::{Halt, Progress},
     record::{remove, secret_for_a_person},
     rotation::{end_old_rotations, rotate},
     store::{Listed, list},
+};
+use self::{
+    arrival::Arrival,
+    progress::{done, failed, planned, unchanged},
 };
 use crate::{App, policies};
 

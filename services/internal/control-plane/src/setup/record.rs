@@ -162,6 +162,9 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         archived: false,
         gone: false,
         forge_id: there.as_ref().and_then(|record| record.repository.forge_id),
+        own_hook: app.app_hook.is_none(),
+        installation: None,
+        no_access: None,
     };
     let mut record = Record {
         repository,
@@ -188,6 +191,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         name: &asked.name,
         source: &record.repository.source,
         secret,
+        own_hook: record.repository.own_hook,
         now: app.clock.now(),
     };
     store::add(&mut tx, &new).await?;
