@@ -25,7 +25,7 @@ pub(super) fn breaks(capability: Capability) -> &'static str {
 }
 
 /// Without it nothing is set up.
-fn is_needed(capability: Capability) -> bool {
+pub(super) fn is_needed(capability: Capability) -> bool {
     match capability {
         Capability::ReadCode
         | Capability::WriteCode
@@ -33,6 +33,11 @@ fn is_needed(capability: Capability) -> bool {
         | Capability::WritePullRequests => true,
         Capability::ShowProgress | Capability::ManageHook => false,
     }
+}
+
+/// Are we an App? It has one webhook for all its repositories.
+pub(super) async fn is_app(app: &App) -> bool {
+    app.forge.identity().await.is_ok_and(|login| login.ends_with(BOT))
 }
 
 /// Where the App is given the repository.

@@ -252,7 +252,8 @@ pub(crate) struct Listed {
 pub(crate) async fn list(db: &PgPool) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as!(
         Listed,
-        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source, r.secret_rotated_at as rotated_at,
+        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source,
+                  case when r.managed = 'command' then r.secret_rotated_at end as rotated_at,
                   (select max(received_at) from deliveries d where d.source = r.source) as last_delivery_at
            from repositories r join projects p using (project_id) order by r.full_name_key"#
     )
