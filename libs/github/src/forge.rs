@@ -5,11 +5,13 @@ mod branches;
 mod contents;
 mod hooks;
 mod issues;
+mod progress;
 mod pulls;
 mod repositories;
 mod reviews;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trees;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,6 +29,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::trees::{Listing, Trees};
 use crate::{
     client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
     commit,
@@ -38,6 +41,7 @@ pub struct GithubForge {
     client: Client,
     list_lag: Duration,
     identity: OnceCell<String>,
+    trees: Trees,
 }
 
 impl GithubForge {
@@ -47,7 +51,12 @@ impl GithubForge {
     /// [`SetupError`] when the settings cannot work.
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
         let list_lag = settings.list_lag;
-        Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
+        Ok(Self {
+            client: Client::new(settings)?,
+            list_lag,
+            identity: OnceCell::new(),
+            trees: Trees::default(),
+        })
     }
 
     /// Tells of every token that is minted, before it is used: it is a secret nobody configured.
@@ -138,7 +147,11 @@ impl Forge for GithubForge {
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        branches::head(self.at(repository, Purpose::Read), branch).await
+        let head = branches::head(self.at(repository, Purpose::Read), branch).await?;
+        Ok(head.map(|head| {
+            self.trees.note(repository, &head.commit, &head.tree);
+            head.commit
+        }))
     }
 
     async fn changed_paths(
@@ -151,7 +164,7 @@ impl Forge for GithubForge {
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.at(repository, Purpose::Publish), commit).await
+        commit::create(&self.at(repository, Purpose::Publish), repository, &self.trees, commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
@@ -221,7 +234,11 @@ impl Forge for GithubForge {
     }
 
     async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-        contents::file(self.at(repository, Purpose::Read), path, at).await
+        let scope = self.at(repository, Purpose::Read);
+        if self.trees.lacks(&scope, repository, at, path).await? {
+            return Ok(None);
+        }
+        contents::file(scope, path, at).await
     }
 
     async fn files_below(
@@ -230,7 +247,11 @@ impl Forge for GithubForge {
         folder: &str,
         at: &CommitSha,
     ) -> Result<Vec<String>> {
-        contents::below(self.at(repository, Purpose::Read), folder, at).await
+        let scope = self.at(repository, Purpose::Read);
+        match self.trees.files_below(&scope, repository, at, folder).await? {
+            Some(files) => Ok(files),
+            None => contents::below(scope, folder, at).await,
+        }
     }
 
     async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
@@ -297,8 +318,13 @@ impl Forge for GithubForge {
         Err(not_yet())
     }
 
-    async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {
-        Err(not_yet())
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>> {
+        let scope = self.at(repository, Purpose::Progress);
+        if self.client.is_app() {
+            progress::check_run(scope, progress).await
+        } else {
+            progress::status(scope, progress).await
+        }
     }
 }
 

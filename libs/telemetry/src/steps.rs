@@ -120,6 +120,8 @@ steps! {
     CallUpdatePullRequest = "call_update_pull_request",
     /// A review is posted at the code host.
     CallReview = "call_review",
+    /// Progress is shown on a commit at the code host.
+    CallProgress = "call_progress",
     /// A person cancels a run.
     RunCancelled = "run_cancelled",
     /// A person retries a run.
@@ -146,6 +148,8 @@ steps! {
     WorkResumed = "work_resumed",
     /// A project's rules are read from its default branch.
     PolicyRead = "policy_read",
+    /// It is noted how a repository stands at the code host, where a call or a question told.
+    AccessNoted = "access_noted",
     /// A label of a repository is made or changed at the code host, for `repo sync-labels`.
     CallLabel = "call_label",
     /// It is recorded that a repository's labels were brought up to date.

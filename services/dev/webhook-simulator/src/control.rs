@@ -15,7 +15,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Seed, Simulator, gate, payload::issue as payload, refusal::Refusal};
+use crate::{Seed, Simulator, fault, gate, payload::issue as payload, refusal::Refusal};
 
 pub(crate) fn routes() -> Router<Simulator> {
     Router::new()
@@ -31,6 +31,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/attempts", post(redeliver))
         .route("/log", get(log))
+        .merge(fault::routes())
         .layer(axum::middleware::from_fn(local_only))
 }
 
@@ -213,7 +214,7 @@ async fn diff(State(simulator): State<Simulator>, Query(wanted): Query<Numbered>
 async fn deliveries(State(simulator): State<Simulator>, Query(wanted): Query<InRepository>) -> Answer {
     let key = wanted.repository.parse::<RepositoryName>()?.key();
     let of_it = |w: &crate::world::World| {
-        w.deliveries.values().filter(|d| d.repository == key).cloned().collect::<Vec<_>>()
+        w.deliveries.values().filter(|d| d.repository.as_ref() == Some(&key)).cloned().collect::<Vec<_>>()
     };
     list(simulator.read(of_it))
 }

@@ -65,6 +65,8 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
     /// A person adds another repository, rotates its secret, and removes it.
     SetUp,
 }
@@ -104,7 +106,8 @@ fn story_of(step: Step) -> Story {
         | Step::CallReact
         | Step::CallCommit
         | Step::CallBranch
-        | Step::CallPullRequest => Story::Label,
+        | Step::CallPullRequest
+        | Step::CallProgress => Story::Label,
         Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
         Step::CallReview => Story::Review,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
@@ -128,6 +131,7 @@ fn story_of(step: Step) -> Story {
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
         Step::RepositoryAdded
         | Step::CallHook
         | Step::HookRecorded
@@ -197,6 +201,7 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Review
         | Story::Command
         | Story::SyncLabels
+        | Story::AccessBack
         | Story::SetUp => {
             json!({})
         }
@@ -369,6 +374,25 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             let request = SyncLabelsRequest::default();
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
             "succeeded"
         }
         Story::SetUp => {

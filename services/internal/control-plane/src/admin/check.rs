@@ -1,8 +1,10 @@
 //! The control plane's part of `callboard check`: what was probed, expected, found, and the
 //! next step.
 
+mod access;
+
 use chrono::TimeDelta;
-use domain::{retention::Keep, rights::Permission};
+use domain::retention::Keep;
 use proto::admin::{Finding, finding::Level};
 
 use crate::{
@@ -141,16 +143,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
     });
     out.push(audit_log(app).await);
     out.extend(kept(app).await);
-    out.push(match app.forge.identity().await {
-        Ok(login) => finding(Level::Ok, "code host", "takes the token", format!("acts as {login}"), ""),
-        Err(error) => finding(
-            Level::Failure,
-            "code host",
-            "takes the token",
-            error.to_string(),
-            "check github.api_url and github.token_file",
-        ),
-    });
+    out.push(access::code_host(app).await);
     match enabled(&app.db).await {
         Ok(repositories) => {
             if repositories.is_empty() {
@@ -164,47 +157,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             }
             for repository in repositories {
                 out.push(webhook(app, &repository).await);
-                let probe = format!("repository {}", repository.name);
-                let expected = "write permission for the token";
-                out.push(match app.forge.repository(&repository.name).await {
-                    Ok(r) if r.archived => finding(
-                        Level::Failure,
-                        probe,
-                        "takes changes",
-                        "it is archived",
-                        "unarchive it, or take it out of callboard.yaml; one added by command: `callboard repo remove`",
-                    ),
-                    Ok(r) => match r.our_permission {
-                        Some(permission) if permission >= Permission::Write => finding(
-                            Level::Ok,
-                            probe,
-                            expected,
-                            format!("{permission}; default branch {}", r.default_branch),
-                            "",
-                        ),
-                        Some(permission) => finding(
-                            Level::Failure,
-                            probe,
-                            expected,
-                            permission.to_string(),
-                            "give the token contents, issues and pull requests: write",
-                        ),
-                        None => finding(
-                            Level::Warning,
-                            probe,
-                            expected,
-                            "the code host does not say",
-                            "start a run and look at its comment",
-                        ),
-                    },
-                    Err(error) => finding(
-                        Level::Failure,
-                        probe,
-                        expected,
-                        error.to_string(),
-                        "check the name, and that the token may see it",
-                    ),
-                });
+                out.extend(access::repository(app, &repository).await);
             }
         }
         Err(error) => out.push(finding(Level::Failure, "repositories", "can be read", error.to_string(), "")),
@@ -236,6 +189,22 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "none given up",
             format!("{dead} given up"),
             "`callboard outbox list` shows them with their errors; retry or drop each",
+        ));
+    }
+    let refused = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from effects
+           where state = 'pending' and last_error like 'the code host refuses our credential%'"#
+    )
+    .fetch_one(&app.db)
+    .await
+    .unwrap_or_default();
+    if refused > 0 {
+        out.push(finding(
+            Level::Failure,
+            "effects",
+            "the code host takes our credential",
+            format!("it refuses it, and {refused} wait"),
+            "put a credential in its place that works; what waits goes on by itself",
         ));
     }
     match crate::pauses::standing(&app.db).await {

@@ -150,6 +150,7 @@ async fn read(
         Err(ForgeError::Unsupported { .. }) => Ok(Ok(None)),
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
             | ForgeError::Conflict { .. }

@@ -11,7 +11,7 @@ const STEP: &str = "access";
 const BOT: &str = "[bot]";
 
 /// What does not work without it.
-pub(super) fn breaks(capability: Capability) -> &'static str {
+pub(crate) fn breaks(capability: Capability) -> &'static str {
     match capability {
         Capability::ReadCode => "nothing can be cloned, so no run works",
         Capability::WriteCode => "no result can be published",
@@ -25,7 +25,7 @@ pub(super) fn breaks(capability: Capability) -> &'static str {
 }
 
 /// Without it nothing is set up.
-pub(super) fn is_needed(capability: Capability) -> bool {
+pub(crate) fn is_needed(capability: Capability) -> bool {
     match capability {
         Capability::ReadCode
         | Capability::WriteCode
@@ -35,19 +35,14 @@ pub(super) fn is_needed(capability: Capability) -> bool {
     }
 }
 
-/// Are we an App? It has one webhook for all its repositories.
-pub(super) async fn is_app(app: &App) -> bool {
-    app.forge.identity().await.is_ok_and(|login| login.ends_with(BOT))
-}
-
 /// Where the App is given the repository.
 fn install_page(app: &App, login: &str) -> String {
     let web = app.upstream.web_url.as_str().trim_end_matches('/');
     format!("{web}/apps/{}/installations/new", login.trim_end_matches(BOT))
 }
 
-/// Looks at the repository and at what we may do with it. Who we are decides who delivers.
-pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<Identity, Halt> {
+/// Looks at the repository and at what we may do with it.
+pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<(), Halt> {
     let found = match app.forge.repository(name).await {
         Ok(found) => found,
         Err(ForgeError::Missing { .. }) => {
@@ -110,7 +105,7 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
             }
         })
         .await;
-    Ok(access.identity)
+    Ok(())
 }
 
 fn verb(permission: Permission) -> &'static str {

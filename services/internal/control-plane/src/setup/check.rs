@@ -121,7 +121,7 @@ fn permissions(held: &forge::Access) -> Finding {
 /// Is there a webhook that sends us what we need, and did the last delivery arrive?
 async fn webhook(app: &App, record: &Record) -> Finding {
     let probe = "webhook";
-    if access::is_app(app).await {
+    if !record.repository.own_hook {
         return finding(
             Level::Ok,
             probe,
@@ -141,6 +141,7 @@ async fn webhook(app: &App, record: &Record) -> Finding {
         }
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Conflict { .. }
             | ForgeError::Invalid { .. }
             | ForgeError::Outage { .. }),
@@ -209,6 +210,11 @@ async fn rules(app: &App, record: &Record) -> Finding {
 /// A repository's webhook and deliveries in one line.
 pub(crate) async fn webhook_of(app: &App, name: &RepositoryName) -> Result<Finding, Halt> {
     let record = known(app, name).await?;
+    if !record.repository.own_hook {
+        let arrive = deliveries(app, &record).await?;
+        let url = address(app, &record.repository);
+        return Ok(Finding { found: format!("by the App's, to {url}; {}", arrive.found), ..arrive });
+    }
     let (hook, arrive) = (webhook(app, &record).await, deliveries(app, &record).await?);
     let found = format!("{}; {}", hook.found, arrive.found);
     Ok(if hook.level == i32::from(Level::Ok) {
@@ -220,14 +226,22 @@ pub(crate) async fn webhook_of(app: &App, name: &RepositoryName) -> Result<Findi
 
 async fn deliveries(app: &App, record: &Record) -> Result<Finding, Halt> {
     let (probe, expected) = ("deliveries", "they arrive");
-    let source = if access::is_app(app).await { APP_SOURCE } else { &record.repository.source };
+    let repository = &record.repository;
+    let source = if repository.own_hook { repository.source.as_str() } else { APP_SOURCE };
     Ok(match last_delivery(&app.db, source).await? {
         Some(at) => {
             let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
             finding(Level::Ok, probe, expected, format!("the last one at {at}"), "")
         }
+        None if !repository.own_hook => {
+            let next = format!(
+                "set the App's webhook to {}, with the secret of github.app.webhook_secret_file; its settings list what was sent",
+                address(app, repository)
+            );
+            finding(Level::Warning, probe, expected, "none ever did", next)
+        }
         None => {
-            let next = format!("`callboard repo add {}` sends a test delivery", record.repository.name);
+            let next = format!("`callboard repo add {}` sends a test delivery", repository.name);
             finding(Level::Warning, probe, expected, "none ever did", next)
         }
     })

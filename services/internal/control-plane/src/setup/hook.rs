@@ -23,7 +23,11 @@ pub(super) const STEP: &str = "webhook";
 
 /// Where the webhook has to send to.
 pub(super) fn address(app: &App, repository: &Repository) -> String {
-    format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    if repository.own_hook {
+        format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    } else {
+        format!("{}/webhooks/github", app.public_url)
+    }
 }
 
 fn same_address(one: &str, other: &str) -> bool {
@@ -76,6 +80,7 @@ fn without_secret(app: &App, error: ForgeError, secret: &SecretString) -> ForgeE
     let clean = |message: String| app.censor.with(secret.clone()).censor(&message).into_owned();
     match error {
         ForgeError::Limited { retry_after } => ForgeError::Limited { retry_after },
+        ForgeError::BadCredential { message } => ForgeError::BadCredential { message: clean(message) },
         ForgeError::Denied { message } => ForgeError::Denied { message: clean(message) },
         ForgeError::Missing { message } => ForgeError::Missing { message: clean(message) },
         ForgeError::Conflict { message } => ForgeError::Conflict { message: clean(message) },
@@ -133,6 +138,7 @@ pub(super) async fn set(
         }
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Conflict { .. }
             | ForgeError::Invalid { .. }
             | ForgeError::Outage { .. }),

@@ -82,9 +82,10 @@ pub(super) fn refused(name: &str, found: impl Into<String>, next: impl Into<Stri
 /// A failure of the code host that the same command gets over, or a person.
 pub(super) fn unanswered(name: &str, error: &ForgeError) -> Halt {
     let next = match error {
-        ForgeError::Limited { .. } | ForgeError::Outage { .. } | ForgeError::Conflict { .. } => {
-            "run the same again; what is done stays"
-        }
+        ForgeError::Limited { .. }
+        | ForgeError::BadCredential { .. }
+        | ForgeError::Outage { .. }
+        | ForgeError::Conflict { .. } => "run the same again; what is done stays",
         ForgeError::Denied { .. } | ForgeError::Missing { .. } => {
             "give the credential the right, then run the same again"
         }

@@ -9,7 +9,6 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    access,
     arrival::Arrival,
     hook::{self, address, by_hand},
     progress::{Halt, Progress, done, refused, unanswered, unchanged},
@@ -46,7 +45,7 @@ pub(crate) async fn rotate(
              out and restart again",
         ));
     }
-    if access::is_app(app).await {
+    if !record.repository.own_hook {
         return Err(refused(
             STEP,
             "the App delivers for all its repositories, with one secret",
@@ -113,6 +112,7 @@ async fn give(app: &App, actor: &str, record: &Record, progress: &Progress) -> R
             by_hand(app, record),
         ),
         ForgeError::Limited { .. }
+        | ForgeError::BadCredential { .. }
         | ForgeError::Conflict { .. }
         | ForgeError::Invalid { .. }
         | ForgeError::Unsupported { .. }

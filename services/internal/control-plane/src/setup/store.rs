@@ -104,18 +104,20 @@ pub(super) struct New<'a> {
     pub(super) name: &'a RepositoryName,
     pub(super) source: &'a str,
     pub(super) secret: SecretId,
+    /// False: its deliveries come by the App's webhook.
+    pub(super) own_hook: bool,
     pub(super) now: DateTime<Utc>,
 }
 
 /// Adds a repository, or switches one on again that was off.
 pub(super) async fn add(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<()> {
     let added = sqlx::query!(
-        "insert into repositories (repository_id, project_id, full_name, full_name_key, source, current_secret_id, managed, created_at)
-         values ($1, $2, $3, $4, $5, $6, 'command', $7)
+        "insert into repositories (repository_id, project_id, full_name, full_name_key, source, current_secret_id, managed, created_at, own_hook)
+         values ($1, $2, $3, $4, $5, $6, 'command', $7, $8)
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, current_secret_id = excluded.current_secret_id, previous_secret_id = null,
              hook_secret_id = null, secret_rotated_at = null, managed = 'command', enabled = true,
-             archived_at = null, gone_at = null, renamed_from = null
+             archived_at = null, gone_at = null, renamed_from = null, own_hook = excluded.own_hook
          where not repositories.enabled",
         new.id.uuid(),
         new.project.uuid(),
@@ -124,6 +126,7 @@ pub(super) async fn add(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<()
         new.source,
         new.secret.uuid(),
         new.now,
+        new.own_hook,
     )
     .execute(tx)
     .await?;
@@ -244,6 +247,7 @@ pub(crate) struct Listed {
     pub(crate) managed: String,
     pub(crate) enabled: bool,
     pub(crate) source: String,
+    pub(crate) own_hook: bool,
     pub(crate) rotated_at: Option<DateTime<Utc>>,
     pub(crate) last_delivery_at: Option<DateTime<Utc>>,
 }
@@ -252,7 +256,7 @@ pub(crate) struct Listed {
 pub(crate) async fn list(db: &PgPool) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as!(
         Listed,
-        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source,
+        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source, r.own_hook,
                   case when r.managed = 'command' then r.secret_rotated_at end as rotated_at,
                   (select max(received_at) from deliveries d where d.source = r.source) as last_delivery_at
            from repositories r join projects p using (project_id) order by r.full_name_key"#
