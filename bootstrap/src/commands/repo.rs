@@ -11,6 +11,7 @@ use proto::admin::{
     AddRepositoryRequest, Finding, ListRepositoriesRequest, RepositoryRequest, RepositoryView,
     RotateSecretRequest, SetupStep, SyncLabelsRequest, SyncedLabel, finding::Level, setup_step::Outcome,
 };
+use serde::Serialize;
 use tonic::{Response, Status, Streaming};
 
 use super::{
@@ -107,6 +108,29 @@ fn repositories(repositories: &[RepositoryView]) -> String {
     table(&["repository", "project", "managed by", "webhook", "last delivery", ""], rows)
 }
 
+/// A step for programs.
+#[derive(Serialize)]
+struct Told<'s> {
+    step: &'s str,
+    /// `done`, `unchanged`, `planned`, `warning` or `failed`
+    outcome: &'static str,
+    found: &'s str,
+    next_step: &'s str,
+}
+
+impl<'s> From<&'s SetupStep> for Told<'s> {
+    fn from(step: &'s SetupStep) -> Self {
+        let outcome = match step.outcome() {
+            Outcome::Done => "done",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Planned | Outcome::Unspecified => "planned",
+            Outcome::Warning => "warning",
+            Outcome::Failed => "failed",
+        };
+        Self { step: &step.step, outcome, found: &step.found, next_step: &step.next_step }
+    }
+}
+
 fn words(step: &SetupStep) -> String {
     let (sign, note) = match step.outcome() {
         Outcome::Done => ("✓", ""),
@@ -146,7 +170,8 @@ async fn follow(
         }
     }
     if format != Format::Table {
-        print(format, &all, |_| String::new())?;
+        let told: Vec<Told<'_>> = all.iter().map(Told::from).collect();
+        print(format, &told, |_| String::new())?;
     }
     if let Some(status) = broken_off {
         return Err(connection.explain(&status));

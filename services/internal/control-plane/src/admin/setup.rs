@@ -85,7 +85,11 @@ pub(super) async fn list(app: &App) -> Result<Vec<RepositoryView>, Status> {
     };
     let rows = setup::list(&app.db).await.map_err(|e| internal("admin.repository", &e))?;
     let view = |row: setup::Listed| RepositoryView {
-        webhook_url: format!("{}/webhooks/github/{}", app.public_url, row.source),
+        webhook_url: if row.own_hook {
+            format!("{}/webhooks/github/{}", app.public_url, row.source)
+        } else {
+            format!("{}/webhooks/github", app.public_url)
+        },
         name: row.name,
         project: row.project,
         managed: row.managed,

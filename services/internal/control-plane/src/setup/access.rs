@@ -41,8 +41,8 @@ fn install_page(app: &App, login: &str) -> String {
     format!("{web}/apps/{}/installations/new", login.trim_end_matches(BOT))
 }
 
-/// Looks at the repository and at what we may do with it. Who we are decides who delivers.
-pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<Identity, Halt> {
+/// Looks at the repository and at what we may do with it.
+pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<(), Halt> {
     let found = match app.forge.repository(name).await {
         Ok(found) => found,
         Err(ForgeError::Missing { .. }) => {
@@ -105,7 +105,7 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
             }
         })
         .await;
-    Ok(access.identity)
+    Ok(())
 }
 
 fn verb(permission: Permission) -> &'static str {

@@ -5,7 +5,7 @@ use domain::{
     names::{APP_SOURCE, RepositoryName},
     rights::Permission,
 };
-use forge::{ForgeError, Identity};
+use forge::ForgeError;
 use proto::admin::{Finding, finding::Level};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     hook::{address, by_hand, differences, ours},
     progress::Halt,
     record::known,
-    store::{Record, last_delivery},
+    store::{Managed, Record, last_delivery},
 };
 use crate::{App, policies};
 
@@ -38,25 +38,18 @@ fn finding(
 pub(crate) async fn check(app: &App, name: &RepositoryName) -> Result<Vec<Finding>, Halt> {
     let record = known(app, name).await?;
     let mut findings = vec![repository(app, &record).await];
-    let identity = match app.forge.access(&record.repository.name).await {
-        Ok(access) => {
-            findings.push(permissions(&access));
-            access.identity
-        }
+    findings.push(match app.forge.access(&record.repository.name).await {
+        Ok(access) => permissions(&access),
         Err(error) => {
             let next = "check the credential, and that it covers the repository";
-            findings.push(finding(Level::Failure, "permissions", "as runs need", error.to_string(), next));
-            Identity::Person
+            finding(Level::Failure, "permissions", "as runs need", error.to_string(), next)
         }
-    };
-    findings.push(match identity {
-        Identity::App => finding(Level::Ok, "webhook", "the App's own", "needs none of its own", ""),
-        Identity::Person => webhook(app, &record).await,
     });
+    findings.push(webhook(app, &record).await);
     findings.push(labels(app, &record).await);
     findings.push(rules(app, &record).await);
     findings.push(deliveries(app, &record).await?);
-    if let Some(since) = record.rotated_at {
+    if let (Managed::Command, Some(since)) = (record.managed, record.rotated_at) {
         let found =
             format!("two secrets are good since {}", since.to_rfc3339_opts(SecondsFormat::Secs, true));
         let (level, next) = if record.owes_secret() {
@@ -101,18 +94,22 @@ async fn repository(app: &App, record: &Record) -> Finding {
     }
 }
 
-fn permissions(access: &forge::Access) -> Finding {
+fn permissions(held: &forge::Access) -> Finding {
     let (probe, expected) = ("permissions", "as runs need");
-    let missing: Vec<String> = access
+    let missing: Vec<String> = held
         .missing
         .iter()
         .map(|(capability, name)| format!("{name} ({})", access::breaks(*capability)))
         .collect();
-    match (missing.is_empty(), access.is_incomplete) {
+    match (missing.is_empty(), held.is_incomplete) {
         (true, false) => finding(Level::Ok, probe, expected, "all are there", ""),
         (true, true) => finding(Level::Ok, probe, expected, "the code host does not tell all of them", ""),
         (false, _) => finding(
-            Level::Failure,
+            if held.missing.iter().any(|(capability, _)| access::is_needed(*capability)) {
+                Level::Failure
+            } else {
+                Level::Warning
+            },
             probe,
             expected,
             format!("missing: {}", missing.join(", ")),
@@ -124,6 +121,15 @@ fn permissions(access: &forge::Access) -> Finding {
 /// Is there a webhook that sends us what we need, and did the last delivery arrive?
 async fn webhook(app: &App, record: &Record) -> Finding {
     let probe = "webhook";
+    if !record.repository.own_hook {
+        return finding(
+            Level::Ok,
+            probe,
+            "one that sends to us",
+            "the App has one for all its repositories",
+            "",
+        );
+    }
     let (url, name) = (address(app, &record.repository), &record.repository.name);
     let expected = format!("sends what we need to {url}");
     let mend = format!("`callboard repo add {name}` mends it");

@@ -13,7 +13,6 @@ mod rotation;
 mod store;
 
 use domain::names::RepositoryName;
-use forge::Identity;
 
 pub(crate) use self::{
     access::{breaks, is_needed},
@@ -45,14 +44,14 @@ pub(crate) struct Asked {
 
 /// Sets a repository up, or goes on where it was broken off.
 pub(crate) async fn add(app: &App, actor: &str, asked: &Asked, progress: &Progress) -> Result<(), Halt> {
-    let seen = access::look(app, &asked.name, progress).await?;
+    access::look(app, &asked.name, progress).await?;
     let record = record::keep(app, actor, asked, progress).await?;
-    let hook = match seen {
-        Identity::App => {
-            progress.say(unchanged("webhook", "not needed: the App has one for all its repositories")).await;
-            None
-        }
-        Identity::Person => hook::set(app, actor, &record, asked, progress).await?,
+    let own_hook = record.repository.own_hook;
+    let hook = if own_hook {
+        hook::set(app, actor, &record, asked, progress).await?
+    } else {
+        progress.say(unchanged("webhook", "not needed: the App has one for all its repositories")).await;
+        None
     };
     labels(app, actor, &record.repository, asked.dry_run, progress).await?;
     match hook {
@@ -60,7 +59,7 @@ pub(crate) async fn add(app: &App, actor: &str, asked: &Asked, progress: &Progre
             .test(&hook, progress)
             .await
             .map(drop),
-        None if asked.dry_run && seen == Identity::Person => {
+        None if asked.dry_run && own_hook => {
             progress.say(planned("test delivery", "the webhook would be asked for a ping")).await;
             Ok(())
         }

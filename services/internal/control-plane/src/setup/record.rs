@@ -151,7 +151,9 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         return Ok(record.clone());
     }
     let (project, project_name) = project(&mut tx, asked.project.as_deref()).await?;
-    let source = source(&mut tx, asked).await?;
+    // An App delivers for all its repositories: none has an address of its own.
+    let own_hook = app.app_hook.is_none();
+    let source = if own_hook { source(&mut tx, asked).await? } else { asked.name.key() };
     let repository = Repository {
         id: there.as_ref().map_or_else(|| app.ids.next::<RepositoryId>(), |record| record.repository.id),
         project,
@@ -162,7 +164,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         archived: false,
         gone: false,
         forge_id: there.as_ref().and_then(|record| record.repository.forge_id),
-        own_hook: app.app_hook.is_none(),
+        own_hook,
         installation: None,
         no_access: None,
     };
@@ -175,10 +177,9 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         hook_secret: None,
         rotated_at: None,
     };
-    let address = address(app, &record.repository);
+    let own = if own_hook { ", with a secret of its own" } else { "" };
     if asked.dry_run {
-        let found =
-            format!("would be made in the project {project_name}, with a secret of its own for {address}");
+        let found = format!("would be made in the project {project_name}{own}");
         progress.say(planned(STEP, found)).await;
         return Ok(record);
     }
@@ -198,7 +199,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
     let detail = json!({ "name": asked.name.to_string(), "project": project_name, "source": record.repository.source });
     note(&mut tx, app, &record.repository, actor, "repository.added", detail).await?;
     steps::commit(tx, Step::RepositoryAdded).await?;
-    progress.say(done(STEP, format!("made in the project {project_name}, with a secret of its own"))).await;
+    progress.say(done(STEP, format!("made in the project {project_name}{own}"))).await;
     Ok(record)
 }
 
@@ -230,10 +231,11 @@ pub(crate) async fn remove(
     note(&mut tx, app, &record.repository, actor, "repository.removed", json!({ "name": name.to_string() }))
         .await?;
     steps::commit(tx, Step::RepositoryRemoved).await?;
-    let found = format!(
-        "switched off; nothing starts in {name} any more, its history stays. Its webhook to {} may be deleted on the code host",
-        address(app, &record.repository)
-    );
+    let mut found = format!("switched off; nothing starts in {name} any more, its history stays");
+    if record.repository.own_hook {
+        let url = address(app, &record.repository);
+        found.push_str(&format!(". Its webhook to {url} may be deleted on the code host"));
+    }
     progress.say(done(STEP, found)).await;
     Ok(())
 }
@@ -245,6 +247,10 @@ pub(crate) async fn secret_for_a_person(
     name: &RepositoryName,
 ) -> Result<(String, SecretString), Halt> {
     let record = known(app, name).await?;
+    if !record.repository.own_hook {
+        let next = "it is in the file that github.app.webhook_secret_file names";
+        return Err(refused("secret", "the App delivers for all its repositories, with one secret", next));
+    }
     let (Managed::Command, Some(current)) = (record.managed, record.current_secret) else {
         return Err(refused(
             "secret",

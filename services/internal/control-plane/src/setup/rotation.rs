@@ -3,7 +3,8 @@
 
 use chrono::{TimeDelta, Utc};
 use domain::{ids::Id, names::RepositoryName};
-use forge::{ForgeError, Hook, Identity};
+use forge::{ForgeError, Hook};
+use proto::admin::SetupStep;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -44,8 +45,7 @@ pub(crate) async fn rotate(
              out and restart again",
         ));
     }
-    let access = app.forge.access(name).await.map_err(|error| unanswered(STEP, &error))?;
-    if access.identity == Identity::App {
+    if !record.repository.own_hook {
         return Err(refused(
             STEP,
             "the App delivers for all its repositories, with one secret",
@@ -65,7 +65,7 @@ pub(crate) async fn rotate(
             until(&record)
                 .map_or_else(|| "then".to_owned(), |at| at.format("%Y-%m-%d %H:%M UTC").to_string())
         );
-        progress.say(unchanged("rotation", found)).await;
+        progress.say(done("rotation", found)).await;
     }
     Ok(())
 }
@@ -129,7 +129,12 @@ async fn give(app: &App, actor: &str, record: &Record, progress: &Progress) -> R
         progress.say(unchanged(hook::STEP, "has the new secret")).await;
         return Ok(found.clone());
     }
-    let given = hook::give(app, actor, record, Some(found.id)).await?;
+    let given = hook::give(app, actor, record, Some(found.id)).await.map_err(|halt| match halt {
+        Halt::Refused(step) => {
+            Halt::Refused(SetupStep { found: format!("{}; both secrets stay good", step.found), ..step })
+        }
+        Halt::Database(_) | Halt::Secret(_) => halt,
+    })?;
     progress.say(done(hook::STEP, "has the new secret")).await;
     Ok(Hook { last_response: found.last_response.clone(), ..given })
 }

@@ -247,6 +247,7 @@ pub(crate) struct Listed {
     pub(crate) managed: String,
     pub(crate) enabled: bool,
     pub(crate) source: String,
+    pub(crate) own_hook: bool,
     pub(crate) rotated_at: Option<DateTime<Utc>>,
     pub(crate) last_delivery_at: Option<DateTime<Utc>>,
 }
@@ -255,7 +256,8 @@ pub(crate) struct Listed {
 pub(crate) async fn list(db: &PgPool) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as!(
         Listed,
-        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source, r.secret_rotated_at as rotated_at,
+        r#"select r.full_name as name, p.name as project, r.managed, r.enabled, r.source, r.own_hook,
+                  case when r.managed = 'command' then r.secret_rotated_at end as rotated_at,
                   (select max(received_at) from deliveries d where d.source = r.source) as last_delivery_at
            from repositories r join projects p using (project_id) order by r.full_name_key"#
     )
