@@ -3,6 +3,7 @@
 mod access;
 mod branches;
 mod contents;
+mod hooks;
 mod issues;
 mod progress;
 mod pulls;
@@ -281,20 +282,20 @@ impl Forge for GithubForge {
         self.client.credential(repository, Purpose::Clone).await
     }
 
-    async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {
-        Err(not_yet())
+    async fn hooks(&self, repository: &RepositoryName) -> Result<Vec<Hook>> {
+        hooks::list(self.at(repository, Purpose::Hooks)).await
     }
 
-    async fn create_hook(&self, _repository: &RepositoryName, _hook: &NewHook) -> Result<Hook> {
-        Err(not_yet())
+    async fn create_hook(&self, repository: &RepositoryName, hook: &NewHook) -> Result<Hook> {
+        hooks::create(self.at(repository, Purpose::Hooks), hook).await
     }
 
-    async fn update_hook(&self, _repository: &RepositoryName, _id: u64, _hook: &NewHook) -> Result<Hook> {
-        Err(not_yet())
+    async fn update_hook(&self, repository: &RepositoryName, id: u64, hook: &NewHook) -> Result<Hook> {
+        hooks::update(self.at(repository, Purpose::Hooks), id, hook).await
     }
 
-    async fn ping_hook(&self, _repository: &RepositoryName, _id: u64) -> Result<()> {
-        Err(not_yet())
+    async fn ping_hook(&self, repository: &RepositoryName, id: u64) -> Result<()> {
+        hooks::ping(self.at(repository, Purpose::Hooks), id).await
     }
 
     async fn deliveries(&self, _of: &HookOf, _since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {

@@ -148,10 +148,28 @@ steps! {
     WorkResumed = "work_resumed",
     /// A project's rules are read from its default branch.
     PolicyRead = "policy_read",
+    /// It is noted how a repository stands at the code host, where a call or a question told.
+    AccessNoted = "access_noted",
     /// A label of a repository is made or changed at the code host, for `repo sync-labels`.
     CallLabel = "call_label",
     /// It is recorded that a repository's labels were brought up to date.
     LabelsSynced = "labels_synced",
+    /// A repository is added by command, with a webhook secret of its own.
+    RepositoryAdded = "repository_added",
+    /// A repository's webhook is made or changed at the code host.
+    CallHook = "call_hook",
+    /// It is recorded which webhook has which secret.
+    HookRecorded = "hook_recorded",
+    /// A test delivery is asked for at the code host.
+    CallPing = "call_ping",
+    /// A new webhook secret holds, and the previous one still does.
+    SecretRotated = "secret_rotated",
+    /// The previous webhook secret is deleted.
+    RotationFinished = "rotation_finished",
+    /// A person reads a webhook secret, to set it by hand.
+    SecretShown = "secret_shown",
+    /// A repository that was added by command is switched off.
+    RepositoryRemoved = "repository_removed",
 }
 
 impl std::fmt::Display for Step {

@@ -251,6 +251,15 @@ impl Simulator {
         Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
     }
 
+    /// The hooks of a repository, as the API shows them.
+    pub fn hooks(&self, repository: &str) -> Vec<serde_json::Value> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let Some(repository) = world.repositories.get(&key) else { return Vec::new() };
+            repository.hooks.iter().map(|hook| crate::payload::hook(world, repository, hook)).collect()
+        })
+    }
+
     /// Statuses of a commit, newest first.
     pub fn statuses(&self, repository: &str, sha: &str) -> Vec<CommitStatus> {
         let Ok(key) = key(repository) else { return Vec::new() };

@@ -5,7 +5,9 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use proto::admin::{EffectActionRequest, SyncLabelsRequest};
+use proto::admin::{
+    AddRepositoryRequest, EffectActionRequest, RepositoryRequest, RotateSecretRequest, SyncLabelsRequest,
+};
 use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
@@ -63,6 +65,10 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
+    /// A person adds another repository, rotates its secret, and removes it.
+    SetUp,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -125,9 +131,49 @@ fn story_of(step: Step) -> Story {
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
+        Step::RepositoryAdded
+        | Step::CallHook
+        | Step::HookRecorded
+        | Step::CallPing
+        | Step::SecretRotated
+        | Step::RotationFinished
+        | Step::SecretShown
+        | Step::RepositoryRemoved => Story::SetUp,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
+}
+
+/// Sets a second repository up, rotates its secret and removes it; each command is given again
+/// until it comes to its end.
+async fn set_up_another(site: &Site) -> Result<(), String> {
+    const ANOTHER: &str = "octocat/another";
+    site.github.create_repository(ANOTHER, true, &[("README.md", "# Another\n")]).await.expect("made");
+    let repository = ANOTHER.to_owned();
+    let add = AddRepositoryRequest { repository: repository.clone(), ..AddRepositoryRequest::default() };
+    site.steps("repo add", async |mut c| c.add_repository(add.clone()).await).await;
+    let named = RepositoryRequest { repository: repository.clone() };
+    let secret = async || {
+        let shown = site.command("its secret", async |mut c| c.webhook_secret(named.clone()).await).await;
+        shown.map(|answer| answer.into_inner().secret)
+    };
+    let first = secret().await?;
+    let rotate = |finish| RotateSecretRequest { repository: repository.clone(), finish };
+    site.steps("rotate-secret", async |mut c| c.rotate_secret(rotate(false)).await).await;
+    let second = secret().await?;
+    site.steps("--finish", async |mut c| c.rotate_secret(rotate(true)).await).await;
+    if first == second || secret().await? != second {
+        return Err("the secret was not changed exactly once".to_owned());
+    }
+    // The webhook has it: a test delivery is verified with it.
+    site.steps("repo add again", async |mut c| c.add_repository(add.clone()).await).await;
+    site.steps("repo remove", async |mut c| c.remove_repository(named.clone()).await).await;
+    let hooks = site.github.hooks(ANOTHER);
+    if hooks.len() != 1 {
+        return Err(format!("{} webhooks", hooks.len()));
+    }
+    Ok(())
 }
 
 /// Tells the story on a platform that kills itself at the point; returns what went wrong.
@@ -154,7 +200,9 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Revise
         | Story::Review
         | Story::Command
-        | Story::SyncLabels => {
+        | Story::SyncLabels
+        | Story::AccessBack
+        | Story::SetUp => {
             json!({})
         }
     };
@@ -326,6 +374,32 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             let request = SyncLabelsRequest::default();
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::SetUp => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            set_up_another(&site).await?;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

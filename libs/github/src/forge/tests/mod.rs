@@ -1,5 +1,6 @@
 mod code;
 mod contents;
+mod hooks;
 mod issues;
 mod progress;
 mod pulls;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{App, runs::Run, steps::Step, wake::Topic};
+use crate::{App, installations, runs::Run, steps::Step, wake::Topic};
 
 /// One change in the outside world.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -403,13 +403,21 @@ pub(crate) struct EffectView {
     pub(crate) result_url: Option<String>,
 }
 
-/// Effects of a run in their order.
+/// Effects of a run in their order. One that waits for the repository says so.
 pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectView>> {
-    sqlx::query_as!(
-        EffectView,
-        "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal",
+    let closed = installations::closed(db).await?;
+    let rows = sqlx::query!(
+        "select kind, state, tries, last_error, result_url, repository_id from effects where run_id = $1 order by ordinal",
         run.uuid()
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let view = rows.into_iter().map(|row| EffectView {
+        last_error: closed.waits(row.repository_id, &row.state).or(row.last_error),
+        kind: row.kind,
+        state: row.state,
+        tries: row.tries,
+        result_url: row.result_url,
+    });
+    Ok(view.collect())
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     App,
+    installations::{Learnt, learn},
     projects::store::by_id,
     runs::{self, RunError},
     singleton::{self, Leads, Singleton},
@@ -148,6 +149,18 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
         tracing::warn!(effect_id = %pending.id, trace_id = pending.trace_id, kind, tries, error = text, "effect failed; trying again");
         let wait = wait.max(pending.effect.in_doubt_for(app.forge.list_lag()));
         return Ok(queue::put_off(&app.db, pending, after(now, wait), &text).await?);
+    }
+    // It may be the repository that is out of reach or moved, and not this call that is wrong.
+    if matches!(failure, Failure::Forge(ForgeError::Denied { .. } | ForgeError::Missing { .. })) {
+        let why = match learn(app, pending.repository).await? {
+            Learnt::Closed(why) => Some(why),
+            Learnt::Moved => Some(text.clone()),
+            Learnt::Nothing => None,
+        };
+        if let Some(why) = why {
+            tracing::warn!(effect_id = %pending.id, kind, why, "the effect waits for its repository");
+            return limits::hold_back(app, pending, &Wait { until: now, why, is_limit: false }, true).await;
+        }
     }
     give_up(app, pending, &text, refused).await
 }

@@ -25,7 +25,8 @@ pub(crate) struct Pending {
 /// What may be applied now, what people wait for most first. Of each run that is the next effect
 /// of every priority, so that a result never waits for a reaction; of those without a run every
 /// one, but labels of a thread one after the other: the last word about a label is the last.
-/// While a part of a publication is given up, the parts after it wait for a person.
+/// While a part of a publication is given up, the parts after it wait for a person; while a
+/// repository is out of reach or archived, all of it waits.
 pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
     let rows = sqlx::query!(
         r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
@@ -35,6 +36,8 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
                      effect_id::text) as lane from effects) e where state = 'pending'
                  and not (kind = any($2) and exists (select from effects d
                    where d.run_id = e.run_id and d.state = 'dead' and d.kind = any($2)))
+                 and not exists (select from repositories o where o.repository_id = e.repository_id
+                   and (o.no_access_since is not null or o.archived_at is not null or o.gone_at is not null))
                  order by lane, ordinal) first
            where available_at <= $1 order by priority, ordinal limit 100"#,
         now,

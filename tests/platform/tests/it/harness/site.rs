@@ -7,7 +7,9 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{PauseRequest, RunActionRequest, admin_service_client::AdminServiceClient};
+use proto::admin::{
+    PauseRequest, RunActionRequest, SetupStep, admin_service_client::AdminServiceClient, setup_step::Outcome,
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use telemetry::clock::SystemClock;
@@ -260,6 +262,25 @@ impl Site {
             Err(_) => None,
         })
         .await
+    }
+
+    /// A command that tells its steps, given again until it comes to its end and none failed.
+    pub(crate) async fn steps(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut(
+            AdminServiceClient<Channel>,
+        ) -> Result<tonic::Response<tonic::Streaming<SetupStep>>, tonic::Status>,
+    ) {
+        self.until(what, async || {
+            let mut steps = call(self.platform().commands()).await.ok()?.into_inner();
+            let mut failed = false;
+            while let Some(step) = steps.message().await.ok()? {
+                failed |= step.outcome() == Outcome::Failed;
+            }
+            (!failed).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {
