@@ -79,6 +79,8 @@ pub(crate) struct App {
     pub(crate) policies: policies::Policies,
     /// What accounts may do, as the code host said a moment ago.
     pub(crate) permissions: triggers::Permissions,
+    /// Names of default branches, as the code host told them a moment ago.
+    pub(crate) default_branches: projects::DefaultBranches,
     /// How much may be started.
     pub(crate) limits: Limits,
     pub(crate) agents: Agents,
@@ -142,6 +144,7 @@ impl ControlPlane {
             objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,
             policies: policies::Policies::default(),
             permissions: triggers::Permissions::default(),
+            default_branches: projects::DefaultBranches::default(),
             limits: settings.limits,
             censor: settings.censor.knowing(secrets),
             db,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{REPOSITORY, Setup, World};
+use crate::harness::{GO, REPOSITORY, Setup, World};
 
 /// The most a change of up to twenty text files may cost, minted tokens and look-ups included.
 const MOST: usize = 24;
@@ -15,13 +15,14 @@ fn steps() -> Value {
         json!({ "write": { "path": path, "content": format!("text {n}\n") } })
     };
     let summary = json!({ "summary": "Wrote twenty files." });
-    (0..20).map(write).chain([summary]).collect()
+    [json!({ "wait_for_file": GO })].into_iter().chain((0..20).map(write)).chain([summary]).collect()
 }
 
 /// Calls since then, by what they ask for, in the order of their first time.
 fn table(world: &World, since: usize) -> (usize, String) {
     let mut calls: Vec<(String, usize)> = Vec::new();
-    for request in world.github.request_log().into_iter().skip(since) {
+    let of_the_api = |template: &str| ["/repos/", "/user", "/app"].iter().any(|p| template.starts_with(p));
+    for request in world.github.request_log().into_iter().skip(since).filter(|r| of_the_api(&r.template)) {
         let name = format!("{} {}", request.method, request.template);
         match calls.iter_mut().find(|(known, _)| *known == name) {
             Some((_, times)) => *times += 1,
@@ -35,15 +36,19 @@ fn table(world: &World, since: usize) -> (usize, String) {
     (all, format!("{}\n{all} in all", lines.join("\n")))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_twenty_files_costs_few_calls() {
+async fn cost(app: bool) -> String {
     let files =
         vec![("src/file0.txt", "old\n"), ("docs/file2.txt", "old\n"), ("src/deep/er/kept.txt", "kept\n")];
-    let world = World::with(Setup { files, ..Setup::default() }).await;
+    let world = World::with(Setup { files, app, ..Setup::default() }).await;
     let issue = world.scripted_issue("Write twenty files", &steps());
     let before = world.github.request_log().len();
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
+    // Long enough at work that its comment says so.
+    world.until_waiting(&run.id, 1).await;
+    let working = |body: &String| body.contains("🏃");
+    world.until("the comment to say so", |_| world.comments(issue).iter().any(working).then_some(())).await;
+    world.let_go(&run.id).await;
     assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
     let (all, table) = table(&world, before);
     println!("{table}");
@@ -51,6 +56,16 @@ async fn a_change_of_twenty_files_costs_few_calls() {
     let diff = world.github.pull_request_diff(REPOSITORY, pull.number).await.expect("a diff");
     assert_eq!(diff.matches("diff --git").count(), 20, "all of them are there");
     assert!(all <= MOST, "{table}");
-    insta::assert_snapshot!(table);
     world.end().await;
+    table
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_twenty_files_costs_few_calls() {
+    insta::assert_snapshot!("calls_of_an_app", cost(true).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_persons_token_it_costs_fewer() {
+    insta::assert_snapshot!("calls_of_a_person", cost(false).await);
 }

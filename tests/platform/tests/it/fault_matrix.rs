@@ -73,6 +73,7 @@ fn requests(told: &Told) -> Vec<(Step, String, Option<String>)> {
         (Step::CallMoveBranch, format!("PATCH {here}/git/refs/heads/{branch}"), None),
         (Step::CallUpdatePullRequest, format!("PATCH {here}/pulls/{pull}"), None),
         (Step::CallReview, format!("POST {here}/pulls/{pull}/reviews"), None),
+        (Step::CallProgress, format!("POST {any}/statuses/{{sha}}"), Some(format!("dev for #{issue}: done"))),
     ]
 }
 
@@ -231,7 +232,7 @@ impl Matrix {
         world.label(issue, "run:dev");
         let first = world.next_run(issue, &[]).await.id;
         told.run.clone_from(&first);
-        self.strike(&told, &[Step::CallCommit, Step::CallPullRequest, Step::CallComment]);
+        self.strike(&told, &[Step::CallCommit, Step::CallPullRequest, Step::CallComment, Step::CallProgress]);
         self.work(&told).await;
         let mine = |pull: &webhook_simulator::PullRequest| pull.body.contains(&told.run);
         let pull = world.github.pull_requests(REPOSITORY).into_iter().find(mine).expect("a pull request");

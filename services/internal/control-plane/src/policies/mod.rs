@@ -21,7 +21,10 @@ pub(crate) use self::labels::{NotSynced, Outcome, sync_labels};
 use self::store::Stored;
 use crate::{
     App,
-    projects::store::{Repository, rules},
+    projects::{
+        default_head,
+        store::{Repository, rules},
+    },
 };
 
 /// Where a project has its stages.
@@ -99,7 +102,7 @@ pub(crate) async fn read_only(app: &App, repository: &Repository) -> Result<Arc<
 /// The rules, and what was read to know them when it was not known before.
 async fn now(app: &App, repository: &Repository) -> Result<(Arc<Policy>, Option<Stored>), Unread> {
     let ceilings = rules(&app.db, repository.project).await?.ceilings;
-    let Some(head) = head(app, repository).await? else {
+    let (_, Some(head)) = default_head(app, repository).await? else {
         // Nothing was ever committed.
         return Ok((app.policies.of(repository.id, (None, None, ceilings)), None));
     };
@@ -123,14 +126,6 @@ async fn now(app: &App, repository: &Repository) -> Result<(Arc<Policy>, Option<
     };
     let policy = app.policies.of(repository.id, (new.stages.clone(), new.problem.clone(), ceilings));
     Ok((policy, Some(new)))
-}
-
-async fn head(app: &App, repository: &Repository) -> Result<Option<CommitSha>, ForgeError> {
-    let branch = match &repository.default_branch {
-        Some(branch) => branch.clone(),
-        None => app.forge.repository(&repository.name).await?.default_branch,
-    };
-    app.forge.branch_head(&repository.name, &branch).await
 }
 
 /// The file, when there is one; what is wrong with it is a sentence.

@@ -1,5 +1,6 @@
 //! Projects, their repositories and members: owned by Postgres, seeded from the file.
 
+mod branches;
 pub(crate) mod store;
 
 use std::collections::HashSet;
@@ -9,6 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use uuid::Uuid;
 
+pub(crate) use self::branches::{DefaultBranches, default_head};
 use crate::{
     App, audit,
     settings::ProjectSeed,
