@@ -1,5 +1,6 @@
 //! GitHub as a [`Forge`].
 
+mod access;
 mod branches;
 mod contents;
 mod issues;
@@ -26,7 +27,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::{
-    client::{Client, GithubSettings, Purpose, Scope, SetupError},
+    client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
     commit,
 };
 
@@ -46,6 +47,13 @@ impl GithubForge {
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
         let list_lag = settings.list_lag;
         Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
+    }
+
+    /// Tells of every token that is minted, before it is used: it is a secret nobody configured.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(&SecretString) + Send + Sync + 'static) -> Self {
+        self.client.tell(told);
+        self
     }
 
     fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
@@ -70,8 +78,12 @@ impl Forge for GithubForge {
     }
 
     async fn identity(&self) -> Result<String> {
-        let ask =
-            || async { Ok(self.client.for_ourselves().get(&["user"], &[]).await?.json::<User>()?.login) };
+        if self.client.is_app() {
+            return Ok(format!("{}[bot]", self.client.app_slug().await?));
+        }
+        let ask = || async {
+            Ok(self.client.for_ourselves().get(Endpoint::User, &[], &[]).await?.json::<User>()?.login)
+        };
         self.identity.get_or_try_init(ask).await.cloned()
     }
 
@@ -232,18 +244,20 @@ impl Forge for GithubForge {
         repositories::update_label(self.at(repository, Purpose::Talk), label).await
     }
 
-    async fn access(&self, _repository: &RepositoryName) -> Result<Access> {
-        Err(not_yet())
+    async fn access(&self, repository: &RepositoryName) -> Result<Access> {
+        access::read(&self.client, repository).await
     }
 
-    fn forget_access(&self) {}
+    fn forget_access(&self) {
+        self.client.forget();
+    }
 
     fn allowance(&self, _repository: &RepositoryName) -> Allowance {
         Allowance::FULL
     }
 
-    async fn git_credential(&self, _repository: &RepositoryName) -> Result<SecretString> {
-        Err(not_yet())
+    async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString> {
+        self.client.credential(repository, Purpose::Clone).await
     }
 
     async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use crate::{
     Options, control,
     delivery::{self, Delivery},
-    fault::{Fault, Scripted},
     gate::{self, Feature, LoggedRequest},
     pages,
     payload::Urls,
@@ -303,12 +302,6 @@ impl Simulator {
     /// From now on the server does not offer this.
     pub fn switch_off(&self, feature: Feature) {
         self.change(|world| world.switched_off.insert(feature));
-    }
-
-    /// The next requests of this kind go wrong, `times` of them. They are named as in
-    /// [`Self::request_counts`]: `POST /repos/{owner}/{repo}/pulls`.
-    pub fn fault(&self, fault: Fault, request: &str, times: u32) {
-        self.change(|world| world.faults.push(Scripted::new(fault, request, times)));
     }
 }
 

@@ -14,6 +14,7 @@ mod deliveries;
 mod discussion;
 mod effects;
 mod endings;
+mod fault_matrix;
 mod held;
 mod histories;
 mod hostile;

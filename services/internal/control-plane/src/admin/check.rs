@@ -252,6 +252,22 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "`callboard outbox list` shows them with their errors; retry or drop each",
         ));
     }
+    let refused = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from effects
+           where state = 'pending' and last_error like 'the code host refuses our credential%'"#
+    )
+    .fetch_one(&app.db)
+    .await
+    .unwrap_or_default();
+    if refused > 0 {
+        out.push(finding(
+            Level::Failure,
+            "effects",
+            "the code host takes our credential",
+            format!("it refuses it, and {refused} wait"),
+            "put a credential in its place that works; what waits goes on by itself",
+        ));
+    }
     match crate::pauses::standing(&app.db).await {
         Ok(pauses) => out.extend(pauses.iter().map(|pause| {
             let next = format!("`{}` ends it", pause.subject.remedy());

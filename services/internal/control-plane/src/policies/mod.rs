@@ -136,6 +136,7 @@ async fn read(
         Err(ForgeError::Unsupported { .. }) => Ok(Ok(None)),
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
             | ForgeError::Conflict { .. }

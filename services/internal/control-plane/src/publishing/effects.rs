@@ -143,7 +143,10 @@ impl Effect {
     pub(crate) fn in_doubt_for(&self, list_lag: Duration) -> Duration {
         match self {
             // Found again in a list, and lists lag.
-            Self::StatusComment { .. } | Self::Comment { .. } | Self::Review { .. } => list_lag,
+            Self::StatusComment { .. }
+            | Self::Comment { .. }
+            | Self::PullRequest { .. }
+            | Self::Review { .. } => list_lag,
             // The answer to a repeated call tells, whenever it is made.
             Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
@@ -152,7 +155,6 @@ impl Effect {
             | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::UpdatePullRequest { .. } => Duration::ZERO,
         }

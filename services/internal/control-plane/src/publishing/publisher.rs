@@ -96,8 +96,8 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
     };
     let failure = result.err()?;
     let limited = match &failure {
-        Failure::Forge(ForgeError::Limited { retry_after }) => Some(after(app.clock.now(), *retry_after)),
-        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
+        Failure::Forge(error) => error.no_try().map(|wait| after(app.clock.now(), wait)),
+        Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
     };
     if let Err(error) = give_up_or_retry(app, &pending, &failure).await {
         tracing::warn!(effect_id = %pending.id, kind, error = %telemetry::logging::chain(&error), "cannot record how an effect ended; it is tried again");
@@ -109,18 +109,22 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
 
 /// Tries again, skips what is nice to have, or gives up with a sentence.
 async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Result<(), RunError> {
-    let text = app.censor.censor(&failure.to_string()).into_owned();
+    let text = app.censor.censor(&sentence(failure)).into_owned();
     let now = app.clock.now();
     let kind = pending.effect.kind();
     let tries = u32::try_from(pending.tries).unwrap_or_default() + 1;
+    if let Failure::Forge(error) = failure
+        && let Some(wait) = error.no_try()
+    {
+        tracing::warn!(effect_id = %pending.id, kind, wait_s = wait.as_secs(), error = text, "the effect waits");
+        return Ok(effects::put_off(&app.db, pending, after(now, wait), &text, true).await?);
+    }
     let (wait, refused) = match failure {
-        Failure::Forge(ForgeError::Limited { retry_after }) => {
-            tracing::warn!(effect_id = %pending.id, kind, retry_after_s = retry_after.as_secs(), "rate limit; the effect waits");
-            return Ok(effects::put_off(&app.db, pending, after(now, *retry_after), &text, true).await?);
-        }
-        Failure::Forge(ForgeError::Outage { .. }) | Failure::Database(_) | Failure::Run(_) => {
-            (pending.effect.retry_policy().wait(tries, app.ids.fraction()), false)
-        }
+        Failure::Forge(
+            ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. },
+        )
+        | Failure::Database(_)
+        | Failure::Run(_) => (pending.effect.retry_policy().wait(tries, app.ids.fraction()), false),
         Failure::Forge(
             ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
@@ -136,6 +140,17 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
         return Ok(effects::put_off(&app.db, pending, after(now, wait), &text, false).await?);
     }
     give_up(app, pending, &text, refused).await
+}
+
+/// What happened, and what a person can do about it.
+fn sentence(failure: &Failure) -> String {
+    let said = failure.to_string();
+    match failure {
+        Failure::Forge(error) if !error.remedy().is_empty() => {
+            format!("{}. {}", said.trim_end_matches('.'), error.remedy())
+        }
+        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => said,
+    }
 }
 
 /// Nobody tries it any more by itself.

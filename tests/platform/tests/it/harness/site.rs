@@ -14,7 +14,13 @@ use telemetry::clock::SystemClock;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
-use super::{REPOSITORY, SOURCE, folder, merge, program, story::free_address, supervised::Supervised};
+use super::{
+    REPOSITORY, SOURCE,
+    exactly_once::{Seen, violations},
+    folder, merge, program,
+    story::free_address,
+    supervised::Supervised,
+};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -437,7 +443,8 @@ impl Site {
     /// What must be so once everything is settled, whatever happened on the way. Returns what
     /// is not.
     pub(crate) async fn violations(&self) -> Vec<String> {
-        let mut wrong = super::exactly_once::violations(self).await;
+        let seen = Seen { github: &self.github, hook: self.hook, db: &self.db };
+        let mut wrong = violations(&seen).await;
         let verified = self
             .command("audit verify", async |mut c| {
                 c.verify_audit(proto::admin::VerifyAuditRequest::default()).await
