@@ -33,8 +33,8 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/attempts", post(redeliver))
         .route("/log", get(log))
-        .merge(fault::routes())
         .merge(apps::routes())
+        .merge(fault::routes())
         .layer(axum::middleware::from_fn(local_only))
 }
 
