@@ -79,7 +79,7 @@ pub(super) fn by_hand(app: &App, record: &Record) -> String {
 fn without_secret(app: &App, error: ForgeError, secret: &SecretString) -> ForgeError {
     let clean = |message: String| app.censor.with(secret.clone()).censor(&message).into_owned();
     match error {
-        ForgeError::Limited { retry_after } => ForgeError::Limited { retry_after },
+        ForgeError::Limited { retry_after, limit } => ForgeError::Limited { retry_after, limit },
         ForgeError::BadCredential { message } => ForgeError::BadCredential { message: clean(message) },
         ForgeError::Denied { message } => ForgeError::Denied { message: clean(message) },
         ForgeError::Missing { message } => ForgeError::Missing { message: clean(message) },
