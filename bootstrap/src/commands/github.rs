@@ -8,12 +8,10 @@ use std::{
 
 use anyhow::Context;
 use clap::Subcommand;
-use domain::clock::Clock;
 use forge::ForgeError;
 use github::app::{LONGEST_NAME, Manifest, convert};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use telemetry::clock::SystemClock;
 use url::Url;
 
 use super::{
@@ -30,7 +28,7 @@ const SECRET_FILE: &str = "github-app.webhook-secret";
 pub(crate) enum GithubCommand {
     /// Makes the GitHub App: prints its manifest, writes a page that creates it with one click,
     /// and fetches its key with the code GitHub sends back.
-    AppManifest(AppManifest),
+    AppManifest(Box<AppManifest>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -164,12 +162,15 @@ async fn fetch(api_url: &Url, code: &str, into: &Path, format: Format) -> Result
             return Err(CommandError::Failed(anyhow::anyhow!(problem)));
         }
     }
-    let created = convert(api_url, code, SystemClock.now()).await.map_err(|error| match error {
-        ForgeError::Missing { .. } => anyhow::anyhow!(
-            "GitHub does not take the code: it is good once, and for an hour. Make the App's key and webhook secret anew on its settings page."
-        ),
-        other => anyhow::anyhow!(other),
-    })?;
+    let created = match convert(api_url, code).await {
+        Ok(created) => created,
+        Err(error) if matches!(error, ForgeError::Missing { .. }) => {
+            return Err(CommandError::Failed(anyhow::anyhow!(
+                "GitHub does not take the code: it is good once, and for an hour. Make the App's key and webhook secret anew on its settings page."
+            )));
+        }
+        Err(error) => return Err(error.into()),
+    };
     write_private(&key, created.pem.expose_secret().as_bytes())
         .with_context(|| format!("cannot write {}", key.display()))?;
     let given = created.webhook_secret.as_ref().map(ExposeSecret::expose_secret);
