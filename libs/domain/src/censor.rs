@@ -31,10 +31,11 @@ pub use suspects::{Suspect, SuspectSearch};
 const CENSORED: &str = "[censored]";
 /// Bytes below which a secret is not looked for: it would be found everywhere.
 const SHORTEST: usize = 8;
-/// Learnt secrets that are known at a time; the oldest are forgotten first.
-const LEARNT: usize = 512;
 /// Bytes from which one line of a secret of many lines (a private key) is looked for alone.
 const SHORTEST_LINE: usize = 16;
+/// Secrets that are learnt on the way; the oldest is forgotten. What is minted is good for an
+/// hour, and has the shape of a token besides.
+const MOST_LEARNT: usize = 100;
 
 /// Finds what has the shape of a token, and known secrets: plain, in base64 (wherever they stand in what was encoded),
 /// percent-encoded, as JSON writes them, and line by line. Cheap to clone.
@@ -42,15 +43,13 @@ const SHORTEST_LINE: usize = 16;
 pub struct Censor {
     /// One search per call that added secrets, so that adding one builds nothing anew.
     searches: Vec<Arc<AhoCorasick>>,
-    /// What every clone learns, too.
-    learnt: Arc<RwLock<Learnt>>,
+    /// Secrets that came up later, the same for every clone.
+    learnt: Arc<RwLock<VecDeque<Learnt>>>,
 }
 
-/// Secrets that come and go while the platform runs, such as tokens that live for an hour.
-#[derive(Default)]
 struct Learnt {
-    secrets: VecDeque<SecretString>,
-    search: Option<Arc<AhoCorasick>>,
+    secret: SecretString,
+    search: Arc<AhoCorasick>,
 }
 
 impl std::fmt::Debug for Censor {
@@ -72,28 +71,32 @@ impl Censor {
         self.clone().knowing([extra])
     }
 
+    /// From now on this one is known as well, here and in every clone, older ones included: a
+    /// token that was just minted.
+    pub fn learn(&self, secret: &SecretString) {
+        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
+        if learnt.iter().any(|known| known.secret.expose_secret() == secret.expose_secret()) {
+            return;
+        }
+        learnt.extend(search([secret]).map(|search| Learnt { secret: secret.clone(), search }));
+        if learnt.len() > MOST_LEARNT {
+            learnt.pop_front();
+        }
+    }
+
     /// The same censor, which also knows these secrets.
     #[must_use]
     pub fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        self.searches.extend(search(secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim()))));
+        let secrets: Vec<SecretString> = secrets.into_iter().collect();
+        self.searches.extend(search(&secrets));
         self
     }
 
-    /// From now on this censor and all its clones know this secret as well: one that was made
-    /// while the platform runs. So many later ones make it forgotten.
-    pub fn learn(&self, secret: &SecretString) {
-        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
-        learnt.secrets.push_back(secret.clone());
-        while learnt.secrets.len() > LEARNT {
-            learnt.secrets.pop_front();
-        }
-        let found = search(learnt.secrets.iter().flat_map(|s| forms(s.expose_secret().trim())));
-        learnt.search = found;
-    }
-
+    /// Every search there is now.
     fn searches(&self) -> impl Iterator<Item = Arc<AhoCorasick>> {
-        let learnt = self.learnt.read().unwrap_or_else(PoisonError::into_inner).search.clone();
-        self.searches.iter().map(Arc::clone).chain(learnt).collect::<Vec<_>>().into_iter()
+        let learnt = self.learnt.read().unwrap_or_else(PoisonError::into_inner);
+        let learnt: Vec<_> = learnt.iter().map(|known| Arc::clone(&known.search)).collect();
+        self.searches.iter().cloned().chain(learnt)
     }
 
     /// The text with `[censored]` in place of every known secret and of everything that looks
@@ -116,34 +119,18 @@ impl Censor {
 
     fn found(&self, text: &str) -> Vec<Range<usize>> {
         // All occurrences, also those that overlap: the rest of the shorter one would be left.
-        let mut found: Vec<Range<usize>> = self
-            .searches()
-            .flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range()).collect::<Vec<_>>())
-            .collect();
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for search in self.searches() {
+            found.extend(search.find_overlapping_iter(text).map(|m| m.range()));
+        }
         found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
         found
     }
 
     /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        self.searches().any(|s| s.is_match(bytes))
+        self.searches().any(|search| search.is_match(bytes))
     }
-}
-
-/// Finds any of these; `None` when there are none.
-fn search(forms: impl Iterator<Item = String>) -> Option<Arc<AhoCorasick>> {
-    let mut forms: Vec<String> = forms.collect();
-    forms.sort_unstable();
-    forms.dedup();
-    if forms.is_empty() {
-        return None;
-    }
-    // The compact kind: private keys are long, and a table per state would not be cheap.
-    let search = AhoCorasick::builder()
-        .kind(Some(AhoCorasickKind::ContiguousNFA))
-        .build(&forms)
-        .expect("secrets are far smaller than what a search can hold");
-    Some(Arc::new(search))
 }
 
 /// The text with `[censored]` in place of these parts.
@@ -163,6 +150,22 @@ fn without(text: &str, mut secrets: Vec<Range<usize>>) -> Cow<'_, str> {
     }
     out.push_str(&text[end..]);
     Cow::Owned(out)
+}
+
+/// One pass for all of them; none when there is nothing to look for.
+fn search<'s>(secrets: impl IntoIterator<Item = &'s SecretString>) -> Option<Arc<AhoCorasick>> {
+    let mut forms: Vec<String> = secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim())).collect();
+    forms.sort_unstable();
+    forms.dedup();
+    if forms.is_empty() {
+        return None;
+    }
+    // The compact kind: private keys are long, and a table per state would not be cheap.
+    let search = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(&forms)
+        .expect("secrets are far smaller than what a search can hold");
+    Some(Arc::new(search))
 }
 
 /// Every way a secret is likely to be written.
@@ -225,23 +228,6 @@ mod tests {
     }
 
     #[test]
-    fn every_clone_learns_what_one_learns() {
-        let censor = Censor::new(["a configured secret".to_owned().into()]);
-        let clone = censor.clone().with("one of an attempt".to_owned().into());
-        let minted = SecretString::from("minted-while-it-runs");
-        let said = "minted-while-it-runs, a configured secret";
-        assert_eq!(clone.censor(said), "minted-while-it-runs, [censored]");
-        censor.learn(&minted);
-        assert_eq!(clone.censor(said), "[censored], [censored]");
-        assert!(clone.found_in(said.as_bytes()));
-        (0..LEARNT).for_each(|n| censor.learn(&format!("another secret {n}").into()));
-        assert_eq!(
-            clone.censor("minted-while-it-runs, another secret 7"),
-            "minted-while-it-runs, [censored]"
-        );
-    }
-
-    #[test]
     fn secrets_vanish_in_every_form() {
         let censor = censor(&["gh/p_se+cret\n"]);
         assert_eq!(censor.censor("token gh/p_se+cret."), "token [censored].");
@@ -271,6 +257,21 @@ mod tests {
         let both = first.with(SecretString::from("second-secret"));
         assert_eq!(both.censor("first-secret second-secret"), "[censored] [censored]");
         assert_eq!(first.censor("first-secret second-secret"), "[censored] second-secret");
+    }
+
+    #[test]
+    fn what_is_learnt_is_known_everywhere_and_the_oldest_is_forgotten() {
+        let platform = censor(&["configured-secret"]);
+        let attempt = platform.with(SecretString::from("attempt-secret"));
+        for number in 0..=MOST_LEARNT {
+            platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
+            platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
+        }
+        let text = "minted-secret-0001 attempt-secret configured-secret";
+        assert_eq!(attempt.censor(text), "[censored] [censored] [censored]");
+        assert_eq!(platform.censor(text), "[censored] attempt-secret [censored]");
+        assert!(attempt.found_in(STANDARD.encode("minted-secret-0100").as_bytes()));
+        assert!(!platform.found_in(b"minted-secret-0000"));
     }
 
     #[test]

@@ -75,6 +75,30 @@ impl Allowance {
     pub const FULL: Self = Self { closed_until: None, level: Level::Plenty, writes_in: Duration::ZERO };
 }
 
+/// A limit of the host's, as far as it differs in what people can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Calls in an hour.
+    Calls,
+    /// Too much at once.
+    Pace,
+    /// What people are notified of, at most so much in a minute.
+    ContentPerMinute(u32),
+    /// The same, in an hour.
+    ContentPerHour(u32),
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Calls => f.write_str("limit on calls in an hour"),
+            Self::Pace => f.write_str("limit on calls in a short time"),
+            Self::ContentPerMinute(most) => write!(f, "limit on comments ({most} a minute)"),
+            Self::ContentPerHour(most) => write!(f, "limit on comments ({most} an hour)"),
+        }
+    }
+}
+
 /// How full a budget is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    access::{Access, Allowance, Capability, Identity, Level},
+    access::{Access, Allowance, Capability, Identity, Level, Limit},
     hooks::{FetchedDelivery, Hook, HookOf, NewHook, SentDelivery},
     labels::LabelEvent,
     progress::{Progress, ProgressState, Reported},
@@ -30,10 +30,12 @@ pub use self::{
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ForgeError {
     /// The code host asks us to wait.
-    #[error("rate limit reached, free again in {} s", retry_after.as_secs())]
+    #[error("the code host's {limit} is reached, free again in {} s", retry_after.as_secs())]
     Limited {
         /// How long, as the host says; a minute when it does not say.
         retry_after: Duration,
+        /// Which of its limits.
+        limit: Limit,
     },
     /// The credential itself is refused (401): it expired or was revoked. Nothing was done, and
     /// nothing of ours will be before it is good again.

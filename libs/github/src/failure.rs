@@ -3,28 +3,44 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use forge::ForgeError;
+use forge::{ForgeError, Limit};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-/// When the server does not say how long to wait.
-const WAIT: u64 = 60;
 /// GitHub's windows are an hour long; a clock that is wrong must not make us wait for more.
 const WINDOW: i64 = 3600;
 
-/// Sorts an answer that is not of the 2xx kind. `censored` takes our secrets out of the
-/// server's words.
-pub(crate) fn classify(
+/// The limit that an answer is about, and how long it says to wait; `None` when it is about
+/// something else.
+pub(crate) fn limit(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
     now: DateTime<Utc>,
+) -> Option<(Limit, Option<Duration>)> {
+    let spent = number(headers, "x-ratelimit-remaining") == Some(0);
+    let is_limit = match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::FORBIDDEN => {
+            let refusal = Refusal::read(status, body, str::to_owned);
+            headers.contains_key("retry-after")
+                || spent
+                || refusal.says(&["secondary rate limit", "abuse detection"])
+        }
+        _ => false,
+    };
+    is_limit.then(|| (if spent { Limit::Calls } else { Limit::Pace }, retry_after(headers, now)))
+}
+
+/// Sorts an answer that is not of the 2xx kind, and about no limit. `censored` takes our secrets
+/// out of the server's words.
+pub(crate) fn classify(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
     censored: impl Fn(&str) -> String,
 ) -> ForgeError {
     let refusal = Refusal::read(status, body, censored);
-    if is_limit(status, headers, &refusal) {
-        return ForgeError::Limited { retry_after: retry_after(headers, now) };
-    }
     let conflict = refusal.is_conflict();
     let no_such_ref = refusal.says(&["reference does not exist"]);
     let message = refusal.words;
@@ -62,26 +78,14 @@ fn needed(headers: &HeaderMap) -> String {
     if ways.is_empty() { String::new() } else { format!(" (needs {})", ways.join(", or ")) }
 }
 
-fn is_limit(status: StatusCode, headers: &HeaderMap, refusal: &Refusal) -> bool {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => true,
-        StatusCode::FORBIDDEN => {
-            headers.contains_key("retry-after")
-                || number(headers, "x-ratelimit-remaining") == Some(0)
-                || refusal.says(&["secondary rate limit", "abuse detection"])
-        }
-        _ => false,
-    }
-}
-
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let until_reset = || {
         // With calls left, the limit was another one than the one that resets then.
         let spent = number(headers, "x-ratelimit-remaining").is_none_or(|left| left == 0);
         let reset = i64::try_from(number(headers, "x-ratelimit-reset").filter(|_| spent)?).ok()?;
         u64::try_from(reset.saturating_sub(now.timestamp()).clamp(1, WINDOW)).ok()
     };
-    Duration::from_secs(number(headers, "retry-after").or_else(until_reset).unwrap_or(WAIT))
+    number(headers, "retry-after").or_else(until_reset).map(Duration::from_secs)
 }
 
 /// The body of an error.
@@ -150,16 +154,17 @@ mod tests {
         let status = StatusCode::from_u16(status).expect("a status");
         let headers =
             headers.iter().map(|(k, v)| (k.parse().expect("a name"), v.parse().expect("a value"))).collect();
-        classify(status, &headers, body.as_bytes(), now(), str::to_owned)
+        assert_eq!(limit(status, &headers, body.as_bytes(), now()), None);
+        classify(status, &headers, body.as_bytes(), str::to_owned)
     }
 
-    fn wait(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<u64> {
-        let error = classified(status, headers, body);
-        if let ForgeError::Limited { retry_after } = error {
-            return Some(retry_after.as_secs());
-        }
-        assert!(matches!(error, ForgeError::Denied { .. }), "{error}");
-        None
+    /// Which limit, and how long it says that it holds.
+    fn limited(status: u16, headers: &[(&'static str, &str)], body: &str) -> Option<(Limit, Option<u64>)> {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let headers =
+            headers.iter().map(|(k, v)| (k.parse().expect("a name"), v.parse().expect("a value"))).collect();
+        let (limit, wait) = limit(status, &headers, body.as_bytes(), now())?;
+        Some((limit, wait.map(|wait| wait.as_secs())))
     }
 
     #[test]
@@ -201,31 +206,22 @@ mod tests {
     fn limits_say_how_long() {
         let reset = (now().timestamp() + 90).to_string();
         let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", reset.as_str())];
-        assert_eq!(wait(429, &[], ""), Some(60));
-        assert_eq!(wait(429, &[("retry-after", "7")], ""), Some(7));
-        assert_eq!(wait(403, &[("retry-after", "7")], ""), Some(7));
-        assert_eq!(wait(403, &spent, ""), Some(90));
+        let (calls, pace) = (|wait| Some((Limit::Calls, wait)), |wait| Some((Limit::Pace, wait)));
+        assert_eq!(limited(429, &[], ""), pace(None));
+        assert_eq!(limited(429, &[("retry-after", "7")], ""), pace(Some(7)));
+        assert_eq!(limited(403, &[("retry-after", "7")], ""), pace(Some(7)));
+        assert_eq!(limited(403, &spent, ""), calls(Some(90)));
         // The reset is past, or a clock is wrong.
-        assert_eq!(wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "5")], ""), Some(1));
-        assert_eq!(
-            wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "18446744073709551615")], ""),
-            Some(60)
-        );
-        assert_eq!(
-            wait(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99999999999")], ""),
-            Some(3600)
-        );
+        for (reset, wait) in [("5", Some(1)), ("18446744073709551615", None), ("99999999999", Some(3600))] {
+            let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", reset)];
+            assert_eq!(limited(403, &spent, ""), calls(wait), "{reset}");
+        }
         // A secondary limit has nothing to do with the reset of the primary one.
         let secondary = r#"{"message":"You have exceeded a secondary rate limit. Please wait."}"#;
-        assert_eq!(
-            wait(403, &[("x-ratelimit-remaining", "4000"), ("x-ratelimit-reset", reset.as_str())], secondary),
-            Some(60)
-        );
+        let left = [("x-ratelimit-remaining", "4000"), ("x-ratelimit-reset", reset.as_str())];
+        assert_eq!(limited(403, &left, secondary), pace(None));
         // A plain refusal is none.
-        assert_eq!(
-            wait(403, &[("x-ratelimit-remaining", "4000")], r#"{"message":"Must have admin rights"}"#),
-            None
-        );
+        assert_eq!(limited(403, &left, r#"{"message":"Must have admin rights"}"#), None);
     }
 
     #[test]

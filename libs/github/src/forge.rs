@@ -29,6 +29,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::access::grants;
 pub(crate) use self::trees::{Listing, Trees};
 use crate::{
     client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
@@ -274,8 +275,8 @@ impl Forge for GithubForge {
         self.client.forget();
     }
 
-    fn allowance(&self, _repository: &RepositoryName) -> Allowance {
-        Allowance::FULL
+    fn allowance(&self, repository: &RepositoryName) -> Allowance {
+        self.client.allowance(repository)
     }
 
     async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString> {

@@ -65,6 +65,8 @@ endpoints! {
     AppDelivery = Fresh GET "/app/hook/deliveries/{delivery_id}"
     RedeliverToApp = Change POST "/app/hook/deliveries/{delivery_id}/attempts"
 
+    ConvertManifest = Change POST "/app-manifests/{code}/conversions"
+
     Repository = Kept GET "/repos/{owner}/{repo}"
     Permission = Fresh GET "/repos/{owner}/{repo}/collaborators/{username}/permission"
     Labels = Fresh GET "/repos/{owner}/{repo}/labels"

@@ -1,17 +1,20 @@
 //! The one door to the API: every call is made, timed, counted and judged here.
 
 mod answer;
+mod budget;
+mod cache;
 mod endpoint;
 mod jwt;
 mod settings;
 mod tokens;
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use ::forge::{ForgeError, Result};
+use ::forge::{Allowance, ForgeError, Result};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::{clock::Clock, names::RepositoryName};
@@ -27,11 +30,17 @@ pub(crate) use self::{
     answer::Answer,
     tokens::{Grant, Installation, Purpose},
 };
+use self::{
+    budget::{Budget, Hourly},
+    cache::{Cache, Key},
+    endpoint::Kind,
+    jwt::Signer,
+    tokens::{App, held},
+};
 pub use self::{
     endpoint::Endpoint,
     settings::{Credential, GithubSettings, SetupError},
 };
-use self::{jwt::Signer, tokens::App};
 use crate::failure;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -105,6 +114,20 @@ pub(crate) struct Client {
     base: Url,
     identity: Identity,
     clock: Arc<dyn Clock>,
+    budgets: Mutex<HashMap<Account, Budget>>,
+    kept: Mutex<Cache>,
+}
+
+/// A call that counts to a budget until it is over, also when nobody waits for it any more.
+struct UnderWay<'a> {
+    client: &'a Client,
+    account: Account,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.client.budget(self.account, Budget::over);
+    }
 }
 
 impl std::fmt::Debug for Client {
@@ -145,7 +168,7 @@ impl Client {
             .add_header(header::USER_AGENT, concat!("callboard/", env!("CARGO_PKG_VERSION")).to_owned())
             .build()
             .map_err(setup)?;
-        Ok(Self { api, base, identity, clock })
+        Ok(Self { api, base, identity, clock, budgets: Mutex::default(), kept: Mutex::default() })
     }
 
     /// Tells of every token that is minted.
@@ -178,6 +201,24 @@ impl Client {
             Identity::Person(token) => Ok(token.clone()),
             Identity::App(app) => Ok(self.token(app, repository, purpose, None).await?.secret),
         }
+    }
+
+    /// What is left of the limits that calls about a repository count to. An App's installation
+    /// there is known once it was looked up.
+    pub(crate) fn allowance(&self, repository: &RepositoryName) -> Allowance {
+        let account = match &self.identity {
+            Identity::Person(_) => Account::Token,
+            Identity::App(app) => match app.installation_of(repository) {
+                Some(id) => Account::Installation(id),
+                None => return Allowance::FULL,
+            },
+        };
+        let now = self.clock.now();
+        self.budget(account, |budget| budget.allowance(now))
+    }
+
+    fn budget<T>(&self, account: Account, of: impl FnOnce(&mut Budget) -> T) -> T {
+        of(held(&self.budgets).entry(account).or_default())
     }
 
     /// Calls about one repository, with no more permission than their purpose takes.
@@ -280,10 +321,22 @@ impl Client {
         })
     }
 
+    /// One exchange, within the limits of whoever it counts to.
     async fn send(&self, pass: &Pass, call: &Call<'_>) -> std::result::Result<Answer, Refusal> {
+        let kind = call.endpoint.kind();
+        let account = pass.account;
+        self.budget(account, |budget| budget.admit(kind, self.clock.now()))
+            .map_err(|full| ForgeError::Limited { retry_after: full.wait, limit: full.limit })?;
+        let under_way = UnderWay { client: self, account };
+        let key =
+            (kind == Kind::Kept).then(|| Key { account, target: call.uri.to_string(), accept: call.accept });
+        let kept = key.as_ref().and_then(|key| held(&self.kept).get(key));
+        let (tag, kept) = kept.unzip();
+
         let (method, path) = (call.endpoint.method(), call.uri.path());
         let started = Instant::now();
-        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(pass, call)).await;
+        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(pass, call, tag)).await;
+        drop(under_way);
         let seen =
             sent.unwrap_or_else(|_| Err(format!("no whole answer within {} s", ANSWER_WITHIN.as_secs())));
         let status = seen.as_ref().map_or(0, |(status, ..)| status.as_u16());
@@ -292,34 +345,66 @@ impl Client {
         let censored = |words: &str| words.replace(pass.secret.expose_secret(), "[token]");
         let (status, headers, body) =
             seen.map_err(|message| ForgeError::Outage { message: censored(&message) })?;
-        if let Some(remaining) =
-            failure::number(&headers, "x-ratelimit-remaining").and_then(|n| u32::try_from(n).ok())
-        {
-            metrics::gauge!("callboard_github_rate_limit_remaining", "installation" => pass.account.label())
-                .set(f64::from(remaining));
-        }
+        self.count(account, &headers);
         if status.is_success() {
-            return Ok(Answer { headers, body });
+            let answer = Answer { headers, body };
+            if let Some(key) = key {
+                held(&self.kept).put(key, &answer);
+            }
+            return Ok(answer);
         }
+        if let (StatusCode::NOT_MODIFIED, Some(kept)) = (status, kept) {
+            return Ok(cache::renewed(kept, &headers));
+        }
+        let now = self.clock.now();
         let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc());
-        let error = failure::classify(status, &headers, &body, self.clock.now(), censored);
+        let error = match failure::limit(status, &headers, &body, now) {
+            Some((limit, said)) => {
+                let retry_after = self.budget(account, |budget| budget.refused(limit, said, now));
+                ForgeError::Limited { retry_after, limit }
+            }
+            None => failure::classify(status, &headers, &body, censored),
+        };
         Err(Refusal { status: Some(status), date, error })
+    }
+
+    /// Takes down what an answer says of the hour's limit.
+    fn count(&self, account: Account, headers: &HeaderMap) {
+        let number = |name| failure::number(headers, name).and_then(|n| u32::try_from(n).ok());
+        // Searches and the like have limits of their own.
+        let resource = headers.get("x-ratelimit-resource").and_then(|resource| resource.to_str().ok());
+        let Some(remaining) =
+            number("x-ratelimit-remaining").filter(|_| resource.is_none_or(|r| r == "core"))
+        else {
+            return;
+        };
+        metrics::gauge!("callboard_github_rate_limit_remaining", "installation" => account.label())
+            .set(f64::from(remaining));
+        let resets_at = number("x-ratelimit-reset").and_then(|at| DateTime::from_timestamp(at.into(), 0));
+        if let (Some(limit), Some(resets_at)) = (number("x-ratelimit-limit"), resets_at) {
+            let told = Hourly { limit, remaining, resets_at };
+            self.budget(account, |budget| budget.told(told, self.clock.now()));
+        }
     }
 
     async fn exchange(
         &self,
         pass: &Pass,
         call: &Call<'_>,
+        tag: Option<HeaderValue>,
     ) -> std::result::Result<(StatusCode, HeaderMap, Bytes), String> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", pass.secret.expose_secret()))
             .map_err(|_| "a token that cannot be sent".to_owned())?;
         bearer.set_sensitive(true);
-        let request = http::request::Builder::new()
+        let mut request = http::request::Builder::new()
             .method(call.endpoint.method())
             .uri(call.uri.clone())
             .header(header::ACCEPT, call.accept)
             .header(header::AUTHORIZATION, bearer);
+        if let Some(tag) = tag {
+            request = request.header(header::IF_NONE_MATCH, tag);
+        }
         let request = self.api.build_request(request, call.body).map_err(|error| chain(&error))?;
         let (parts, body) = self.api.execute(request).await.map_err(|error| chain(&error))?.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| chain(&*error))?;

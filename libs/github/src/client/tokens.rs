@@ -231,8 +231,7 @@ impl Client {
         if let Some(slug) = app.slug.get() {
             return Ok(slug.clone());
         }
-        let call = self.prepared(Endpoint::App, None, &[])?;
-        let slug = self.call_as_app(app, &call).await?.json::<AppBody>()?.slug;
+        let slug = self.for_app().get(Endpoint::App, &[], &[]).await?.json::<AppBody>()?.slug;
         Ok(app.slug.get_or_init(|| slug).clone())
     }
 
@@ -311,6 +310,7 @@ impl Client {
             Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => why,
             Err(
                 ForgeError::Limited { .. }
+                | ForgeError::BadCredential { .. }
                 | ForgeError::Conflict { .. }
                 | ForgeError::Invalid { .. }
                 | ForgeError::Unsupported { .. }

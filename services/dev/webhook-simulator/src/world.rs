@@ -1,5 +1,7 @@
 //! What exists on the stand-in, and how it is looked up.
 
+mod checks;
+mod history;
 mod pulls;
 
 use std::{
@@ -24,8 +26,12 @@ use crate::{
     refusal::Refusal,
 };
 
-pub(crate) use self::pulls::{Merge, Pull};
+pub use self::checks::CheckRun;
 pub use self::pulls::{PullRequest, Remark, Review, ReviewState, Side};
+pub(crate) use self::{
+    history::{Happening, What},
+    pulls::{Merge, Pull},
+};
 
 /// Everything there is. Only [`crate::Simulator`] holds one, behind its lock.
 #[derive(Debug)]
@@ -100,6 +106,7 @@ pub(crate) struct Repository {
     pub(crate) fork_of: Option<String>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) statuses: Vec<CommitStatus>,
+    pub(crate) check_runs: Vec<CheckRun>,
     pub(crate) bare: Bare,
     /// Held while refs change, so that each change is reported once.
     pub(crate) refs: Arc<tokio::sync::Mutex<()>>,
@@ -130,6 +137,8 @@ pub(crate) struct Issue {
     pub(crate) labels: Vec<String>,
     pub(crate) comments: Vec<Comment>,
     pub(crate) reactions: Vec<Reaction>,
+    /// Oldest first.
+    pub(crate) history: Vec<Happening>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
     pub(crate) closed_at: Option<DateTime<Utc>>,

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod app;
 mod approvals;
 mod audit;
 mod backup;
@@ -24,6 +25,7 @@ mod label_to_pull_request;
 mod leases;
 mod memory;
 mod migrations;
+mod out_of_reach;
 mod outage;
 mod pause;
 mod payloads;

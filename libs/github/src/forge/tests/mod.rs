@@ -1,11 +1,13 @@
+mod app;
 mod code;
 mod contents;
 mod hooks;
 mod issues;
+mod limits;
 mod progress;
 mod pulls;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use axum::{body::Bytes, http::HeaderMap, response::IntoResponse};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -39,6 +41,31 @@ pub(crate) fn settings(url: &str) -> GithubSettings {
     GithubSettings { api_url, credential, clock: noon(), list_lag: Duration::ZERO }
 }
 
+/// A private key as GitHub hands it out: PKCS#1, PEM.
+pub(crate) fn app_key() -> String {
+    static KEY: LazyLock<String> = LazyLock::new(|| pem("RSA PRIVATE KEY", &pkcs8()[26..]));
+    KEY.clone()
+}
+
+/// PKCS#8; the 26 bytes before the key itself say what it is.
+fn pkcs8() -> &'static [u8] {
+    static KEY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).expect("a key");
+        aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&key)
+            .expect("its bytes")
+            .as_ref()
+            .to_vec()
+    });
+    &KEY
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
+}
+
 #[derive(Clone, Debug)]
 struct Seen {
     method: Method,
@@ -66,6 +93,13 @@ struct Server {
 
 impl Server {
     async fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_for(settings("http://host"), answer).await
+    }
+
+    async fn start_for(
+        settings: GithubSettings,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let record = Arc::clone(&seen);
         let answer = Arc::new(answer);
@@ -87,7 +121,8 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api/v3", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { forge: GithubForge::new(settings(&url)).unwrap(), seen }
+        let settings = GithubSettings { api_url: url.parse().unwrap(), ..settings };
+        Self { forge: GithubForge::new(settings).unwrap(), seen }
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -119,7 +154,7 @@ fn repository_body() -> Value {
 fn issue_body(labels: &Value) -> Value {
     json!({
         "number": 7, "title": "Title", "body": null, "user": null, "state": "open", "labels": labels,
-        "html_url": "https://github.com/octocat/hello-world/issues/7",
+        "html_url": "https://github.com/octocat/hello-world/issues/7", "updated_at": "2024-10-01T12:00:00Z",
     })
 }
 

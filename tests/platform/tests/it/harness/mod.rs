@@ -25,7 +25,7 @@ pub(crate) use self::{
     exactly_once::{Seen, violations},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
-    world::{GO, REPOSITORY, SOURCE, Setup, World, merge, sign},
+    world::{APP, APP_PERMISSIONS, GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use callboard::{Options, Platform, config};
+use chrono::TimeDelta;
 use domain::{clock::Clock, ids::Ids, rights::Permission};
 use hmac::{Hmac, KeyInit, Mac};
 use proto::admin::{
@@ -35,18 +36,19 @@ pub(crate) struct Setup {
     pub(crate) files: Vec<(&'static str, &'static str)>,
     /// The platform is an App that is installed on the repository, instead of having a token.
     pub(crate) app: bool,
+    /// How far this machine's clock is ahead of the code host's.
+    pub(crate) clock_off: TimeDelta,
 }
 
 /// The App's slug; it acts as `callboard[bot]`.
 pub(crate) const APP: &str = "callboard";
 /// What the App may do where it is installed.
-pub(crate) const APP_PERMISSIONS: [(&str, &str); 6] = [
+pub(crate) const APP_PERMISSIONS: [(&str, &str); 5] = [
     ("metadata", "read"),
     ("contents", "write"),
     ("issues", "write"),
     ("pull_requests", "write"),
     ("checks", "write"),
-    ("workflows", "write"),
 ];
 
 /// The platform as an App.
@@ -101,7 +103,10 @@ impl World {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let (folder, clock) = (folder(), clock());
-        let github = Self::github(folder.path(), &clock).await;
+        // Time passes for both, unless a clock is wrong.
+        let theirs = if setup.clock_off.is_zero() { Arc::clone(&clock) } else { super::clock() };
+        clock.advance(setup.clock_off);
+        let github = Self::github(folder.path(), &theirs).await;
         let mut files = vec![("README.md", "# Hello, world\n")];
         files.extend(setup.files.iter().copied());
         github.create_repository(REPOSITORY, true, &files).await.expect("a repository");
