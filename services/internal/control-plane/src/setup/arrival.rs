@@ -41,7 +41,7 @@ impl Arrival<'_> {
         let asked = around(Step::CallPing, app.forge.ping_hook(name, hook.id)).await;
         asked.map_err(|error| unanswered(STEP, &error))?;
         let until = Instant::now() + PATIENCE;
-        let mut answer = None;
+        let (mut answer, mut looked_at) = (None, Instant::now());
         loop {
             wake.mark_unchanged();
             match newest_ping(&app.db, &self.repository.source).await? {
@@ -64,10 +64,11 @@ impl Arrival<'_> {
             if Instant::now() >= until || (refused(&answer) && answer != hook.last_response) {
                 break;
             }
-            let began = Instant::now();
             news(&mut wake, ASK_EVERY).await;
-            if began.elapsed() >= ASK_EVERY {
+            // Others' deliveries wake us too.
+            if looked_at.elapsed() >= ASK_EVERY {
                 answer = self.answered(hook.id).await;
+                looked_at = Instant::now();
             }
         }
         let (found, next) = self.explain(answer.as_ref());

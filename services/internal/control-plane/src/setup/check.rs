@@ -37,7 +37,7 @@ fn finding(
 /// Everything about one repository.
 pub(crate) async fn check(app: &App, name: &RepositoryName) -> Result<Vec<Finding>, Halt> {
     let record = known(app, name).await?;
-    let mut findings = vec![repository(app, &record).await];
+    let mut findings = vec![credential(app).await, repository(app, &record).await];
     findings.push(match app.forge.access(&record.repository.name).await {
         Ok(access) => permissions(&access),
         Err(error) => {
@@ -63,6 +63,20 @@ pub(crate) async fn check(app: &App, name: &RepositoryName) -> Result<Vec<Findin
         findings.push(finding(level, "secret", "one", found, next));
     }
     Ok(findings)
+}
+
+async fn credential(app: &App) -> Finding {
+    let (probe, expected) = ("credential", "the code host takes it");
+    match app.forge.identity().await {
+        Ok(login) => finding(Level::Ok, probe, expected, format!("acts as {login}"), ""),
+        Err(error) => finding(
+            Level::Failure,
+            probe,
+            expected,
+            error.to_string(),
+            "`callboard check` says what to look at",
+        ),
+    }
 }
 
 async fn repository(app: &App, record: &Record) -> Finding {
