@@ -265,6 +265,11 @@ impl Scope<'_> {
         self.call(Method::POST, path, &[], JSON, Some(body)).await
     }
 
+    /// A request that says everything by its address.
+    pub(crate) async fn post_nothing(&self, path: &[&str]) -> Result<Answer> {
+        self.call(Method::POST, path, &[], JSON, None).await
+    }
+
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Answer> {
         self.call(Method::PATCH, path, &[], JSON, Some(body)).await
     }
@@ -318,13 +323,24 @@ impl Answer {
     /// The page number of a `Link`, `next` or `last`; the outer `None` when there is no
     /// `Link` header at all. Only the number is taken: the address stays ours.
     pub(crate) fn linked_page(&self, relation: &str) -> Option<Option<u32>> {
+        Some(self.linked(relation, "page")?.and_then(|page| page.parse().ok()))
+    }
+
+    /// Where a list goes on that is paged by cursor.
+    pub(crate) fn next_cursor(&self) -> Option<String> {
+        self.linked("next", "cursor").flatten()
+    }
+
+    /// A parameter of a `Link`; the outer `None` when there is no `Link` header at all.
+    fn linked(&self, relation: &str, parameter: &str) -> Option<Option<String>> {
         let links = self.headers.get(header::LINK)?.to_str().ok()?;
         let relation = format!("rel=\"{relation}\"");
         let link = links.split(',').find(|link| link.split(';').skip(1).any(|part| part.trim() == relation));
         Some(link.and_then(|link| {
             let address = link.split(';').next()?.trim().trim_start_matches('<').trim_end_matches('>');
             let (_, query) = address.split_once('?')?;
-            query.split('&').find_map(|pair| pair.strip_prefix("page="))?.parse().ok()
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(name, value)| (name == parameter).then(|| value.into_owned()))
         }))
     }
 }

@@ -2,7 +2,9 @@
 
 mod branches;
 mod contents;
+mod deliveries;
 mod issues;
+mod labels;
 mod pulls;
 mod repositories;
 mod reviews;
@@ -50,6 +52,14 @@ impl GithubForge {
 
     fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
         self.client.for_repository(repository, purpose)
+    }
+
+    /// Calls about a hook.
+    fn of<'a>(&'a self, hook: &'a HookOf) -> Scope<'a> {
+        match deliveries::repository_of(hook) {
+            Some(repository) => self.at(repository, Purpose::Hooks),
+            None => self.client.for_ourselves(),
+        }
     }
 }
 
@@ -262,24 +272,24 @@ impl Forge for GithubForge {
         Err(not_yet())
     }
 
-    async fn deliveries(&self, _of: &HookOf, _since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
-        Err(not_yet())
+    async fn deliveries(&self, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
+        deliveries::list(self.of(of), of, since).await
     }
 
-    async fn redeliver(&self, _of: &HookOf, _delivery: u64) -> Result<()> {
-        Err(not_yet())
+    async fn redeliver(&self, of: &HookOf, delivery: u64) -> Result<()> {
+        deliveries::redeliver(self.of(of), of, delivery).await
     }
 
-    async fn fetch_delivery(&self, _of: &HookOf, _delivery: u64) -> Result<FetchedDelivery> {
-        Err(not_yet())
+    async fn fetch_delivery(&self, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
+        deliveries::fetch(self.of(of), of, delivery).await
     }
 
-    async fn changed_since(&self, _repository: &RepositoryName, _since: DateTime<Utc>) -> Result<Vec<Issue>> {
-        Err(not_yet())
+    async fn changed_since(&self, repository: &RepositoryName, since: DateTime<Utc>) -> Result<Vec<Issue>> {
+        labels::changed_since(self.at(repository, Purpose::Read), since).await
     }
 
-    async fn label_events(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<LabelEvent>> {
-        Err(not_yet())
+    async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>> {
+        labels::label_events(self.at(repository, Purpose::Read), number).await
     }
 
     async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {

@@ -15,7 +15,7 @@ pub use about_runs::{decide_cancel, decide_retry};
 pub use event::{Account, Comment, Event, Happening, Pull, RepositoryChange, Review, ReviewVerdict, Thread};
 pub use facts::{
     Admission, ApprovalRecord, Facts, OpenDiscussion, Parameter, Record, RepositoryStanding, ResultRecord,
-    RunRef,
+    RunRef, Told,
 };
 pub use limits::Limits;
 pub use release::decide_release;
@@ -168,6 +168,12 @@ reasons! {
     UnknownCommand = "unknown_command",
     /// A change of ours came back as an event.
     OwnEffect = "own_effect",
+    /// The history told of the label before its delivery came, or the other way round.
+    DecidedBefore = "decided_before",
+    /// The label was missed, and the text was changed after it was set.
+    EditedSince = "edited_since",
+    /// The label stands, and nobody knows who set it.
+    SetterUnknown = "setter_unknown",
     /// The repository is no longer in the configuration.
     RepositoryDisabled = "repository_disabled",
     /// The repository is archived.

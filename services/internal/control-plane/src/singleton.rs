@@ -27,6 +27,8 @@ pub(crate) enum Singleton {
     Retention,
     /// Makes one object of each finished transcript.
     Compactor,
+    /// Makes up for what was missed.
+    Recovery,
 }
 
 impl Singleton {
@@ -36,6 +38,7 @@ impl Singleton {
             Self::Sealer => "sealer",
             Self::Retention => "retention",
             Self::Compactor => "compactor",
+            Self::Recovery => "recovery",
         }
     }
 
@@ -46,6 +49,7 @@ impl Singleton {
                 Self::Sealer => 1,
                 Self::Retention => 2,
                 Self::Compactor => 0x10,
+                Self::Recovery => 0x20,
             }
     }
 }

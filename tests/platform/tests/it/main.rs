@@ -26,6 +26,7 @@ mod pause;
 mod payloads;
 mod policies;
 mod processes;
+mod recovery;
 mod refusals;
 mod retention;
 mod review;

@@ -97,6 +97,14 @@ const ROWS: &[(i64, &str)] = &[
         "update runs set review_base_sha = 'a'; update attempts set session_from = attempt_id;",
     ),
     (20_261_122_000_004, "update runs set asked_url = 'https://github.com/o/r/issues/7#issuecomment-1';"),
+    (
+        20_261_123_000_001,
+        "update deliveries set provenance = 'fetched'; update decisions set label = 'run:dev';
+         insert into recovery_hooks values ('hello', 1, now(), now(), 'on');
+         insert into recovery_labels values ('00000000-0000-7000-8000-000000000003', now());
+         insert into gaps values ('00000000-0000-7000-8000-000000000011', '00000000-0000-7000-8000-000000000003', now(), now(), 1, null);
+         insert into missed_deliveries values ('hello', 'g', '00000000-0000-7000-8000-000000000011', 1, 'issues', now());",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 mod code;
 mod contents;
+mod deliveries;
 mod issues;
 mod pulls;
 

@@ -8,10 +8,11 @@ use proto::admin::{Finding, finding::Level};
 use crate::{
     App, audit,
     projects::store::{Repository, enabled},
-    retention,
+    recovery, retention,
 };
 
-fn finding(
+/// What was probed, expected and found, and what to do next.
+pub(crate) fn finding(
     level: Level,
     probe: impl Into<String>,
     expected: &str,
@@ -178,6 +179,16 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             }
             for repository in repositories {
                 out.push(webhook(app, &repository).await);
+                match recovery::findings(app, &repository).await {
+                    Ok(found) => out.extend(found),
+                    Err(error) => out.push(finding(
+                        Level::Failure,
+                        format!("missed deliveries of {}", repository.name),
+                        "can be read",
+                        error.to_string(),
+                        "look at Postgres",
+                    )),
+                }
                 let probe = format!("repository {}", repository.name);
                 let expected = "write permission for the token";
                 out.push(match app.forge.repository(&repository.name).await {

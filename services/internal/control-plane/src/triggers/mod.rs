@@ -8,6 +8,7 @@ mod records;
 mod simulating;
 mod starting;
 pub(crate) mod store;
+mod told;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use self::{
     applying::{Case, apply},
     asked::{Question, answer, ask, completed},
     deciding::decided,
+    told::Came,
 };
 pub(crate) use self::{
     deciding::standing,
@@ -200,13 +202,13 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         delivery: Some(delivery.id),
     };
     let asked = ask(app, question).await?;
+    let came = Came::by(app, &repository, &event, delivery).await?;
     let mut preview: Option<String> = None;
     // Read at most once; it may not be there.
     let mut issue: Option<Option<IssueSnapshot>> = None;
     loop {
         let mut tx = app.db.begin().await?;
-        let (decided, record) =
-            decided(&mut tx, app, &repository, &event, &asked, delivery.received_at).await?;
+        let (decided, record) = decided(&mut tx, app, &repository, &event, &asked, came).await?;
         if let (Decision::Preview { start }, None) = (&decided.decision, &preview) {
             // Its prompt is gathered from the code host, for which no transaction waits.
             drop(tx);
@@ -294,6 +296,7 @@ async fn write_down(
             project: repository.map(|r| r.project),
             repository: repository.map(|r| r.id),
             issue: event.and_then(|e| e.happening.number()),
+            label: event.and_then(|e| e.happening.label()),
             channel: "webhook",
             actor: actor(event),
             subject: &subject,
@@ -359,6 +362,7 @@ pub(crate) async fn record_command(
             project: Some(repository.project),
             repository: Some(repository.id),
             issue: u64::try_from(run.issue_number).ok(),
+            label: None,
             channel: "command_line",
             actor: Some(actor),
             subject,

@@ -24,7 +24,7 @@ pub(crate) use self::{
     errors::errors_logged,
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
-    world::{GO, REPOSITORY, SOURCE, Setup, World, merge, sign},
+    world::{GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.
