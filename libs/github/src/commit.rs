@@ -9,7 +9,7 @@ use forge::{Commit, FileMode, ForgeError, NewCommit, Result, TreeChange};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Text goes into the tree's call itself up to here; what is more goes by blob, so that no
 /// single call grows without bounds.
@@ -33,7 +33,7 @@ struct StoredCommit {
 /// Stores the commit. The same input gives the same commit on a server that does not sign.
 pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result<CommitSha> {
     let parent: ParentCommit =
-        repository.get(&["git", "commits", commit.parent.as_str()], &[]).await?.json()?;
+        repository.get(Endpoint::Commit, &[commit.parent.as_str()], &[]).await?.json()?;
     refuse_folders(repository, &parent.tree.sha, &commit.changes).await?;
     let mut entries = Vec::with_capacity(commit.changes.len());
     let mut inline_left = INLINE_BYTES;
@@ -41,7 +41,7 @@ pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result
         entries.push(entry(repository, change, &mut inline_left).await?);
     }
     let tree = json!({ "base_tree": parent.tree.sha, "tree": entries });
-    let tree: Object = repository.post(&["git", "trees"], &tree).await?.json()?;
+    let tree: Object = repository.write(Endpoint::CreateTree, &[], &tree).await?.json()?;
     if tree.sha == parent.tree.sha {
         return Err(ForgeError::Invalid { message: "nothing changed".to_owned() });
     }
@@ -54,7 +54,7 @@ pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result
         "author": who,
         "committer": who,
     });
-    let stored: StoredCommit = repository.post(&["git", "commits"], &body).await?.json()?;
+    let stored: StoredCommit = repository.write(Endpoint::CreateCommit, &[], &body).await?.json()?;
     Ok(stored.sha)
 }
 
@@ -68,7 +68,7 @@ struct ReadCommit {
 
 /// Reads a commit.
 pub(crate) async fn read(repository: &Scope<'_>, sha: &CommitSha) -> Result<Commit> {
-    let body: ReadCommit = repository.get(&["git", "commits", sha.as_str()], &[]).await?.json()?;
+    let body: ReadCommit = repository.get(Endpoint::Commit, &[sha.as_str()], &[]).await?.json()?;
     let parents = body.parents.into_iter().map(|parent| parent.sha).collect();
     Ok(Commit { tree: body.tree.sha, parents, message: body.message })
 }
@@ -81,7 +81,7 @@ async fn refuse_folders(repository: &Scope<'_>, tree: &str, changes: &[TreeChang
     let refuse = |path: &str| ForgeError::Invalid {
         message: format!("`{path}` is a folder in the repository; its files have to be named one by one"),
     };
-    let whole: Listing = repository.get(&["git", "trees", tree], &[("recursive", "1")]).await?.json()?;
+    let whole: Listing = repository.get(Endpoint::Tree, &[tree], &[("recursive", "1")]).await?.json()?;
     if !whole.truncated {
         for change in changes {
             let below = format!("{}/", change.path);
@@ -101,7 +101,7 @@ async fn refuse_folders(repository: &Scope<'_>, tree: &str, changes: &[TreeChang
         let mut parts = change.path.split('/').peekable();
         while let Some(part) = parts.next() {
             if !listed.contains_key(&at) {
-                let listing = repository.get(&["git", "trees", &at], &[]).await?.json()?;
+                let listing = repository.get(Endpoint::Tree, &[&at], &[]).await?.json()?;
                 listed.insert(at.clone(), listing);
             }
             let found = listed.get(&at).and_then(|l| l.tree.iter().find(|e| e.path == part));
@@ -149,7 +149,7 @@ async fn entry(repository: &Scope<'_>, change: &TreeChange, inline_left: &mut us
         return Ok(json!({ "path": path, "mode": mode, "type": "blob", "content": text }));
     }
     let blob = json!({ "content": STANDARD.encode(content), "encoding": "base64" });
-    let blob: Object = repository.post(&["git", "blobs"], &blob).await?.json()?;
+    let blob: Object = repository.write(Endpoint::CreateBlob, &[], &blob).await?.json()?;
     Ok(json!({ "path": path, "mode": mode, "type": "blob", "sha": blob.sha }))
 }
 

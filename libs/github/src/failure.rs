@@ -29,7 +29,7 @@ pub(crate) fn classify(
     let no_such_ref = refusal.says(&["reference does not exist"]);
     let message = refusal.words;
     match status.as_u16() {
-        401 | 403 | 451 => ForgeError::Denied { message },
+        401 | 403 | 451 => ForgeError::Denied { message: format!("{message}{}", needed(headers)) },
         404 => ForgeError::Missing { message },
         405 | 410 | 501 => ForgeError::Unsupported { message },
         409 => ForgeError::Conflict { message },
@@ -46,6 +46,19 @@ pub(crate) fn classify(
 /// A header that holds a number.
 pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// What GitHub says the call takes: `,` stands between what is taken together, `;` between ways.
+fn needed(headers: &HeaderMap) -> String {
+    let Some(accepted) = headers.get("x-accepted-github-permissions").and_then(|v| v.to_str().ok()) else {
+        return String::new();
+    };
+    let ways = accepted.split(';').map(|way| {
+        let grants = way.split(',').map(|grant| format!("`{}`", grant.trim().replace('=', ": ")));
+        grants.collect::<Vec<_>>().join(" and ")
+    });
+    let ways: Vec<String> = ways.filter(|way| way != "``").collect();
+    if ways.is_empty() { String::new() } else { format!(" (needs {})", ways.join(", or ")) }
 }
 
 fn is_limit(status: StatusCode, headers: &HeaderMap, refusal: &Refusal) -> bool {
@@ -212,6 +225,21 @@ mod tests {
             wait(403, &[("x-ratelimit-remaining", "4000")], r#"{"message":"Must have admin rights"}"#),
             None
         );
+    }
+
+    #[test]
+    fn a_refusal_names_what_it_takes() {
+        let refused = |accepted: &str| {
+            let headers = [("x-accepted-github-permissions", accepted), ("x-ratelimit-remaining", "9")];
+            classified(403, &headers, r#"{"message":"Resource not accessible by integration"}"#).to_string()
+        };
+        let words = "not allowed: Resource not accessible by integration";
+        assert_eq!(refused("issues=write"), format!("{words} (needs `issues: write`)"));
+        assert_eq!(
+            refused("contents=write; contents=read,workflows=write"),
+            format!("{words} (needs `contents: write`, or `contents: read` and `workflows: write`)")
+        );
+        assert_eq!(refused(""), words);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! GitHub as a [`Forge`].
 
+mod access;
 mod branches;
 mod contents;
 mod deliveries;
@@ -28,7 +29,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::{
-    client::{Client, GithubSettings, Purpose, Scope, SetupError},
+    client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
     commit,
 };
 
@@ -50,16 +51,15 @@ impl GithubForge {
         Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
     }
 
-    fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
-        self.client.for_repository(repository, purpose)
+    /// Tells of every token that is minted, before it is used: it is a secret nobody configured.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(&SecretString) + Send + Sync + 'static) -> Self {
+        self.client.tell(told);
+        self
     }
 
-    /// Calls about a hook.
-    fn of<'a>(&'a self, hook: &'a HookOf) -> Scope<'a> {
-        match deliveries::repository_of(hook) {
-            Some(repository) => self.at(repository, Purpose::Hooks),
-            None => self.client.for_ourselves(),
-        }
+    fn at<'a>(&'a self, repository: &'a RepositoryName, purpose: Purpose) -> Scope<'a> {
+        self.client.for_repository(repository, purpose)
     }
 }
 
@@ -80,8 +80,12 @@ impl Forge for GithubForge {
     }
 
     async fn identity(&self) -> Result<String> {
-        let ask =
-            || async { Ok(self.client.for_ourselves().get(&["user"], &[]).await?.json::<User>()?.login) };
+        if self.client.is_app() {
+            return Ok(format!("{}[bot]", self.client.app_slug().await?));
+        }
+        let ask = || async {
+            Ok(self.client.for_ourselves().get(Endpoint::User, &[], &[]).await?.json::<User>()?.login)
+        };
         self.identity.get_or_try_init(ask).await.cloned()
     }
 
@@ -242,18 +246,20 @@ impl Forge for GithubForge {
         repositories::update_label(self.at(repository, Purpose::Talk), label).await
     }
 
-    async fn access(&self, _repository: &RepositoryName) -> Result<Access> {
-        Err(not_yet())
+    async fn access(&self, repository: &RepositoryName) -> Result<Access> {
+        access::read(&self.client, repository).await
     }
 
-    fn forget_access(&self) {}
+    fn forget_access(&self) {
+        self.client.forget();
+    }
 
     fn allowance(&self, _repository: &RepositoryName) -> Allowance {
         Allowance::FULL
     }
 
-    async fn git_credential(&self, _repository: &RepositoryName) -> Result<SecretString> {
-        Err(not_yet())
+    async fn git_credential(&self, repository: &RepositoryName) -> Result<SecretString> {
+        self.client.credential(repository, Purpose::Clone).await
     }
 
     async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {
@@ -273,15 +279,15 @@ impl Forge for GithubForge {
     }
 
     async fn deliveries(&self, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
-        deliveries::list(self.of(of), of, since).await
+        deliveries::list(&self.client, of, since).await
     }
 
     async fn redeliver(&self, of: &HookOf, delivery: u64) -> Result<()> {
-        deliveries::redeliver(self.of(of), of, delivery).await
+        deliveries::redeliver(&self.client, of, delivery).await
     }
 
     async fn fetch_delivery(&self, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
-        deliveries::fetch(self.of(of), of, delivery).await
+        deliveries::fetch(&self.client, of, delivery).await
     }
 
     async fn changed_since(&self, repository: &RepositoryName, since: DateTime<Utc>) -> Result<Vec<Issue>> {

@@ -10,6 +10,6 @@ pub mod payload;
 pub mod webhook;
 
 pub use self::{
-    client::{Credential, GithubSettings, SetupError},
+    client::{Credential, Endpoint, GithubSettings, SetupError},
     forge::GithubForge,
 };

@@ -146,6 +146,8 @@ steps! {
     WorkResumed = "work_resumed",
     /// A project's rules are read from its default branch.
     PolicyRead = "policy_read",
+    /// It is noted how a repository stands at the code host, where a call or a question told.
+    AccessNoted = "access_noted",
     /// A label of a repository is made or changed at the code host, for `repo sync-labels`.
     CallLabel = "call_label",
     /// It is recorded that a repository's labels were brought up to date.

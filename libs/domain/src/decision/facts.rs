@@ -65,6 +65,9 @@ pub enum RepositoryStanding {
     Archived,
     /// It was transferred or deleted at the code host.
     Gone,
+    /// The code host does not let us at it: the App is suspended or not installed there, or the
+    /// token cannot see it.
+    NoAccess,
 }
 
 /// What our records say about an issue (or a pull request, and the issue it is linked to).

@@ -5,7 +5,7 @@ use forge::{ForgeError, Result};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Files GitHub names in a comparison; one that has more looks like one that has as many.
 const MAX_COMPARED_FILES: usize = 300;
@@ -40,12 +40,12 @@ impl ChangedFileBody {
     }
 }
 
-fn segments<'a>(first: &[&'a str], branch: &'a str) -> Vec<&'a str> {
-    first.iter().copied().chain(["heads"]).chain(branch.split('/')).collect()
+fn reference(branch: &str) -> String {
+    format!("heads/{branch}")
 }
 
 pub(super) async fn head(repository: Scope<'_>, branch: &str) -> Result<Option<CommitSha>> {
-    match repository.get(&segments(&["git", "ref"], branch), &[]).await {
+    match repository.get(Endpoint::Ref, &[&reference(branch)], &[]).await {
         Ok(answer) => Ok(Some(answer.json::<RefBody>()?.object.sha)),
         Err(ForgeError::Missing { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -54,12 +54,12 @@ pub(super) async fn head(repository: Scope<'_>, branch: &str) -> Result<Option<C
 
 pub(super) async fn create(repository: Scope<'_>, branch: &str, at: &CommitSha) -> Result<()> {
     let body = json!({ "ref": format!("refs/heads/{branch}"), "sha": at });
-    repository.post(&["git", "refs"], &body).await.map(drop)
+    repository.write(Endpoint::CreateRef, &[], &body).await.map(drop)
 }
 
 pub(super) async fn advance(repository: Scope<'_>, branch: &str, to: &CommitSha) -> Result<()> {
     let body = json!({ "sha": to, "force": false });
-    repository.patch(&segments(&["git", "refs"], branch), &body).await.map(drop)
+    repository.write(Endpoint::UpdateRef, &[&reference(branch)], &body).await.map(drop)
 }
 
 #[derive(Deserialize)]
@@ -74,7 +74,7 @@ pub(super) async fn merge_base(
 ) -> Result<CommitSha> {
     let range = format!("{one}...{other}");
     let query = [("per_page", "1"), ("page", "1")];
-    Ok(repository.get(&["compare", &range], &query).await?.json::<ForkBody>()?.merge_base_commit.sha)
+    Ok(repository.get(Endpoint::Compare, &[&range], &query).await?.json::<ForkBody>()?.merge_base_commit.sha)
 }
 
 pub(super) async fn changed_paths(
@@ -85,7 +85,7 @@ pub(super) async fn changed_paths(
     let range = format!("{base}...{head}");
     // The files come with the first page of commits, whatever its size.
     let query = [("per_page", "1"), ("page", "1")];
-    let answer = match repository.get(&["compare", &range], &query).await {
+    let answer = match repository.get(Endpoint::Compare, &[&range], &query).await {
         Ok(answer) => answer,
         // One of them is gone, or they have no history in common.
         Err(ForgeError::Missing { .. }) => return Ok(None),

@@ -4,7 +4,7 @@ use domain::names::CommitSha;
 use forge::{ForgeError, Result};
 use serde::Deserialize;
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Larger files are not read.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -36,8 +36,9 @@ struct TreeEntryBody {
     mode: String,
 }
 
-fn segments(path: &str) -> Vec<&str> {
-    std::iter::once("contents").chain(path.split('/').filter(|part| !part.is_empty())).collect()
+/// The path as an address takes it.
+fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 fn invalid<T>(message: String) -> Result<T> {
@@ -45,7 +46,8 @@ fn invalid<T>(message: String) -> Result<T> {
 }
 
 pub(super) async fn file(repository: Scope<'_>, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-    let answer = match repository.get_raw(&segments(path), &[("ref", at.as_str())]).await {
+    let answer = match repository.get_raw(Endpoint::Contents, &[&plain(path)], &[("ref", at.as_str())]).await
+    {
         Ok(answer) => answer,
         Err(ForgeError::Missing { .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -68,7 +70,7 @@ pub(super) async fn file(repository: Scope<'_>, path: &str, at: &CommitSha) -> R
 }
 
 pub(super) async fn below(repository: Scope<'_>, folder: &str, at: &CommitSha) -> Result<Vec<String>> {
-    let answer = match repository.get(&segments(folder), &[("ref", at.as_str())]).await {
+    let answer = match repository.get(Endpoint::Contents, &[&plain(folder)], &[("ref", at.as_str())]).await {
         Ok(answer) => answer,
         Err(ForgeError::Missing { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -88,8 +90,9 @@ pub(super) async fn below(repository: Scope<'_>, folder: &str, at: &CommitSha) -
         match entry.kind.as_str() {
             "file" if entry.submodule_git_url.is_none() => paths.push(entry.path),
             "dir" => {
-                let path = ["git", "trees", &entry.sha];
-                let whole: TreeBody = repository.get(&path, &[("recursive", "1")]).await?.json()?;
+                let recursive = [("recursive", "1")];
+                let whole: TreeBody =
+                    repository.get(Endpoint::Tree, &[&entry.sha], &recursive).await?.json()?;
                 if whole.truncated {
                     return invalid(format!(
                         "`{}` has more files than GitHub lists in one answer: take some out",

@@ -1,12 +1,11 @@
 //! What became of the deliveries of a webhook, an App's or a repository's.
 
 use chrono::{DateTime, Utc};
-use domain::names::RepositoryName;
 use forge::{FetchedDelivery, ForgeError, HookOf, Result, SentDelivery};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::{PER_PAGE, Scope};
+use crate::client::{Client, Endpoint, PER_PAGE, Purpose, Scope};
 
 /// Pages of a hundred that are read; busier hooks than that are read as far as this goes.
 const PAGES: usize = 50;
@@ -54,39 +53,39 @@ impl From<DeliveryBody> for SentDelivery {
     }
 }
 
-/// Where a hook's deliveries are, below its scope.
-fn path(hook: &HookOf, more: &[&str]) -> Vec<String> {
-    let hook = match hook {
-        HookOf::App => vec!["app".to_owned(), "hook".to_owned()],
-        HookOf::Repository { id, .. } => vec!["hooks".to_owned(), id.to_string()],
-    };
-    let more = more.iter().map(|part| (*part).to_owned());
-    hook.into_iter().chain(std::iter::once("deliveries".to_owned())).chain(more).collect()
-}
-
-fn parts(path: &[String]) -> Vec<&str> {
-    path.iter().map(String::as_str).collect()
-}
-
-/// The repository whose hook it is; none for an App's.
-pub(super) fn repository_of(hook: &HookOf) -> Option<&RepositoryName> {
-    match hook {
-        HookOf::App => None,
-        HookOf::Repository { name, .. } => Some(name),
+/// Calls about a hook: an App's by the App itself.
+fn calls<'a>(client: &'a Client, of: &'a HookOf) -> Scope<'a> {
+    match of {
+        HookOf::App => client.for_app(),
+        HookOf::Repository { name, .. } => client.for_repository(name, Purpose::Hooks),
     }
 }
 
-pub(super) async fn list(scope: Scope<'_>, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
-    let (path, per_page) = (path(of, &[]), PER_PAGE.to_string());
+/// The call for an App's hook or for a repository's, and the parts of its path before the
+/// delivery's.
+fn call(of: &HookOf, app: Endpoint, repository: Endpoint) -> (Endpoint, Vec<String>) {
+    match of {
+        HookOf::App => (app, Vec::new()),
+        HookOf::Repository { id, .. } => (repository, vec![id.to_string()]),
+    }
+}
+
+fn parts(parts: &[String]) -> Vec<&str> {
+    parts.iter().map(String::as_str).collect()
+}
+
+pub(super) async fn list(client: &Client, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
+    let (endpoint, path) = call(of, Endpoint::AppDeliveries, Endpoint::Deliveries);
+    let (calls, per_page) = (calls(client, of), PER_PAGE.to_string());
     let (mut found, mut cursor): (Vec<SentDelivery>, Option<String>) = (Vec::new(), None);
     for _ in 0..PAGES {
         let mut query = vec![("per_page", per_page.as_str())];
         query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-        let answer = scope.get(&parts(&path), &query).await?;
+        let answer = calls.get(endpoint, &parts(&path), &query).await?;
         let page: Vec<DeliveryBody> = answer.json()?;
         let ended = page.is_empty() || page.iter().any(|delivery| delivery.delivered_at < since);
         found.extend(page.into_iter().filter(|body| body.delivered_at >= since).map(SentDelivery::from));
-        cursor = answer.next_cursor();
+        cursor = answer.linked("next", "cursor").flatten().map(str::to_owned);
         if ended || cursor.is_none() {
             return Ok(found);
         }
@@ -95,13 +94,16 @@ pub(super) async fn list(scope: Scope<'_>, of: &HookOf, since: DateTime<Utc>) ->
     Ok(found)
 }
 
-pub(super) async fn redeliver(scope: Scope<'_>, of: &HookOf, delivery: u64) -> Result<()> {
-    scope.post_nothing(&parts(&path(of, &[&delivery.to_string(), "attempts"]))).await.map(drop)
+pub(super) async fn redeliver(client: &Client, of: &HookOf, delivery: u64) -> Result<()> {
+    let (endpoint, mut path) = call(of, Endpoint::RedeliverToApp, Endpoint::Redeliver);
+    path.push(delivery.to_string());
+    calls(client, of).act(endpoint, &parts(&path)).await.map(drop)
 }
 
-pub(super) async fn fetch(scope: Scope<'_>, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
-    let path = path(of, &[&delivery.to_string()]);
-    let body: WholeBody = scope.get(&parts(&path), &[]).await?.json()?;
+pub(super) async fn fetch(client: &Client, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
+    let (endpoint, mut path) = call(of, Endpoint::AppDelivery, Endpoint::Delivery);
+    path.push(delivery.to_string());
+    let body: WholeBody = calls(client, of).get(endpoint, &parts(&path), &[]).await?.json()?;
     let payload = body.request.payload.filter(Value::is_object);
     let missing =
         || ForgeError::Missing { message: "the content of the delivery is not kept any more".to_owned() };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{User, login, repositories};
-use crate::client::{PER_PAGE, Scope};
+use crate::client::{Endpoint, PER_PAGE, Scope};
 
 /// An issue with more comments than ten pages gives its newest ten pages.
 const COMMENT_PAGES: u32 = 10;
@@ -85,16 +85,16 @@ impl From<CommentBody> for Comment {
 }
 
 pub(super) async fn read(repository: Scope<'_>, number: u64) -> Result<Issue> {
-    let body: IssueBody = repository.get(&["issues", &number.to_string()], &[]).await?.json()?;
+    let body: IssueBody = repository.get(Endpoint::Issue, &[&number.to_string()], &[]).await?.json()?;
     Ok(body.into())
 }
 
 pub(super) async fn comments(repository: Scope<'_>, number: u64) -> Result<Vec<Comment>> {
-    let path = ["issues", &number.to_string(), "comments"];
+    let number = number.to_string();
     let mut comments = Vec::new();
     let (mut page, mut end) = (1_u32, COMMENT_PAGES);
     while page <= end {
-        let answer = repository.page(&path, page).await?;
+        let answer = repository.page(Endpoint::Comments, &[&number], page).await?;
         let read: Vec<CommentBody> = answer.json()?;
         let full = read.len() >= PER_PAGE;
         comments.extend(read.into_iter().map(Comment::from));
@@ -121,12 +121,16 @@ pub(super) async fn comments(repository: Scope<'_>, number: u64) -> Result<Vec<C
 }
 
 pub(super) async fn create_comment(repository: Scope<'_>, number: u64, body: &str) -> Result<Comment> {
-    let path = ["issues", &number.to_string(), "comments"];
-    Ok(repository.post(&path, &json!({ "body": body })).await?.json::<CommentBody>()?.into())
+    let body = json!({ "body": body });
+    Ok(repository
+        .write(Endpoint::CreateComment, &[&number.to_string()], &body)
+        .await?
+        .json::<CommentBody>()?
+        .into())
 }
 
 pub(super) async fn delete_comment(repository: Scope<'_>, comment: u64) -> Result<()> {
-    match repository.delete(&["issues", "comments", &comment.to_string()]).await {
+    match repository.act(Endpoint::DeleteComment, &[&comment.to_string()]).await {
         Ok(_) => Ok(()),
         // It may be the comment that is not there, or the repository.
         Err(ForgeError::Missing { .. }) => repositories::read(repository).await.map(drop),
@@ -135,17 +139,21 @@ pub(super) async fn delete_comment(repository: Scope<'_>, comment: u64) -> Resul
 }
 
 pub(super) async fn update_comment(repository: Scope<'_>, comment: u64, body: &str) -> Result<Comment> {
-    let path = ["issues", "comments", &comment.to_string()];
-    Ok(repository.patch(&path, &json!({ "body": body })).await?.json::<CommentBody>()?.into())
+    let body = json!({ "body": body });
+    Ok(repository
+        .write(Endpoint::UpdateComment, &[&comment.to_string()], &body)
+        .await?
+        .json::<CommentBody>()?
+        .into())
 }
 
 pub(super) async fn add_labels(repository: Scope<'_>, number: u64, labels: &[String]) -> Result<()> {
-    let path = ["issues", &number.to_string(), "labels"];
-    repository.post(&path, &json!({ "labels": labels })).await.map(drop)
+    let body = json!({ "labels": labels });
+    repository.write(Endpoint::AddLabels, &[&number.to_string()], &body).await.map(drop)
 }
 
 pub(super) async fn remove_label(repository: Scope<'_>, number: u64, label: &str) -> Result<()> {
-    match repository.delete(&["issues", &number.to_string(), "labels", label]).await {
+    match repository.act(Endpoint::RemoveLabel, &[&number.to_string(), label]).await {
         Ok(_) => Ok(()),
         // It may be the label that is not there, or the issue.
         Err(ForgeError::Missing { message }) => {
@@ -165,21 +173,27 @@ fn content(reaction: Reaction) -> &'static str {
 }
 
 pub(super) async fn react(repository: Scope<'_>, number: u64, reaction: Reaction) -> Result<()> {
-    react_at(repository, &["issues", &number.to_string()], reaction).await
+    react_at(repository, Endpoint::React, Endpoint::Issue, number, reaction).await
 }
 
 pub(super) async fn react_to_comment(repository: Scope<'_>, comment: u64, reaction: Reaction) -> Result<()> {
-    react_at(repository, &["issues", "comments", &comment.to_string()], reaction).await
+    react_at(repository, Endpoint::ReactToComment, Endpoint::Comment, comment, reaction).await
 }
 
-async fn react_at(repository: Scope<'_>, to: &[&str], reaction: Reaction) -> Result<()> {
-    let path = [to, &["reactions"]].concat();
-    match repository.post(&path, &json!({ "content": content(reaction) })).await {
+async fn react_at(
+    repository: Scope<'_>,
+    react: Endpoint,
+    to: Endpoint,
+    id: u64,
+    reaction: Reaction,
+) -> Result<()> {
+    let id = id.to_string();
+    match repository.write(react, &[&id], &json!({ "content": content(reaction) })).await {
         Ok(_) => Ok(()),
         // A server without reactions does not know the path; what was reacted to tells the two
         // apart.
         Err(ForgeError::Missing { message }) => {
-            repository.get(to, &[]).await?;
+            repository.get(to, &[&id], &[]).await?;
             Err(ForgeError::Unsupported { message })
         }
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::issues::IssueBody;
-use crate::client::{PER_PAGE, Scope};
+use crate::client::{Endpoint, PER_PAGE, Scope};
 
 /// Pages of a hundred issues that are read.
 const ISSUE_PAGES: u32 = 30;
@@ -63,7 +63,7 @@ pub(super) async fn changed_since(repository: Scope<'_>, since: DateTime<Utc>) -
             ("per_page", per_page.as_str()),
             ("page", number.as_str()),
         ];
-        let answer = repository.get(&["issues"], &query).await?;
+        let answer = repository.get(Endpoint::Issues, &[], &query).await?;
         let read: Vec<IssueBody> = answer.json()?;
         let full = read.len() >= PER_PAGE;
         issues.extend(read.into_iter().map(Issue::from));
@@ -76,11 +76,11 @@ pub(super) async fn changed_since(repository: Scope<'_>, since: DateTime<Utc>) -
 }
 
 pub(super) async fn label_events(repository: Scope<'_>, number: u64) -> Result<Vec<LabelEvent>> {
-    let path = ["issues", &number.to_string(), "timeline"];
+    let number = number.to_string();
     let mut events = Vec::new();
     let (mut page, mut end) = (1_u32, HISTORY_PAGES);
     while page <= end {
-        let answer = repository.page(&path, page).await?;
+        let answer = repository.page(Endpoint::Timeline, &[&number], page).await?;
         let read: Vec<Value> = answer.json()?;
         let full = read.len() >= PER_PAGE;
         let labeled =

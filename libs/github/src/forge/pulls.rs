@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{User, branches::ChangedFileBody, issues::LabelBody, login};
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// GitHub lists at most 3,000 files of a pull request, a hundred on a page.
 const FILE_PAGES: u32 = 30;
@@ -72,7 +72,7 @@ struct DetailsBody {
 
 pub(super) async fn create(repository: Scope<'_>, new: &NewPullRequest) -> Result<PullRequest> {
     let body = json!({ "title": new.title, "body": new.body, "head": new.head, "base": new.base });
-    Ok(repository.post(&["pulls"], &body).await?.json::<PullRequestBody>()?.into())
+    Ok(repository.write(Endpoint::CreatePullRequest, &[], &body).await?.json::<PullRequestBody>()?.into())
 }
 
 pub(super) async fn of_branch(
@@ -82,7 +82,7 @@ pub(super) async fn of_branch(
 ) -> Result<Vec<PullRequest>> {
     let owned = format!("{}:{head}", name.owner());
     let query = [("head", owned.as_str()), ("state", "all"), ("per_page", "100")];
-    let found: Vec<PullRequestBody> = repository.get(&["pulls"], &query).await?.json()?;
+    let found: Vec<PullRequestBody> = repository.get(Endpoint::PullRequests, &[], &query).await?.json()?;
     // A server that does not filter by head gives all of them.
     let ours = |pull: &PullRequestBody| pull.head.branch == head && pull.head.is_in(name);
     Ok(found.into_iter().filter(ours).map(PullRequest::from).collect())
@@ -93,7 +93,8 @@ pub(super) async fn read(
     name: &RepositoryName,
     number: u64,
 ) -> Result<PullRequestDetails> {
-    let body: DetailsBody = repository.get(&["pulls", &number.to_string()], &[]).await?.json()?;
+    let body: DetailsBody =
+        repository.get(Endpoint::PullRequest, &[&number.to_string()], &[]).await?.json()?;
     // The base tells the name the repository has now, should it have been renamed.
     let home = body.base.repo.as_ref().and_then(|r| r.full_name.parse().ok());
     let from_fork = !body.head.is_in(home.as_ref().unwrap_or(name));
@@ -115,7 +116,7 @@ pub(super) async fn read(
 }
 
 pub(super) async fn files(repository: Scope<'_>, number: u64) -> Result<Vec<String>> {
-    let files = repository.pages(&["pulls", &number.to_string(), "files"], FILE_PAGES).await?;
+    let files = repository.pages(Endpoint::PullRequestFiles, &[&number.to_string()], FILE_PAGES).await?;
     Ok(ChangedFileBody::paths(files))
 }
 
@@ -131,7 +132,7 @@ pub(super) async fn reviewable_lines(
     number: u64,
 ) -> Result<BTreeMap<String, Vec<(u64, u64)>>> {
     let files: Vec<PatchBody> =
-        repository.pages(&["pulls", &number.to_string(), "files"], FILE_PAGES).await?;
+        repository.pages(Endpoint::PullRequestFiles, &[&number.to_string()], FILE_PAGES).await?;
     Ok(files
         .into_iter()
         .map(|file| (file.filename, stretches(file.patch.as_deref().unwrap_or_default())))
@@ -151,7 +152,10 @@ fn stretches(patch: &str) -> Vec<(u64, u64)> {
 }
 
 pub(super) async fn update(repository: Scope<'_>, number: u64, body: &str) -> Result<()> {
-    repository.patch(&["pulls", &number.to_string()], &json!({ "body": body })).await.map(drop)
+    repository
+        .write(Endpoint::UpdatePullRequest, &[&number.to_string()], &json!({ "body": body }))
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -5,26 +5,26 @@ use forge::{ForgeError, LabelDefinition, Repository, Result};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Pages of a hundred labels that are read.
 const LABEL_PAGES: u32 = 30;
 
 #[derive(Deserialize)]
-struct RepositoryBody {
+pub(super) struct RepositoryBody {
     full_name: RepositoryName,
     default_branch: String,
     #[serde(default)]
-    private: bool,
+    pub(super) private: bool,
     #[serde(default)]
     archived: bool,
-    permissions: Option<PermissionsBody>,
+    pub(super) permissions: Option<PermissionsBody>,
 }
 
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct PermissionsBody {
+pub(super) struct PermissionsBody {
     admin: bool,
     maintain: bool,
     push: bool,
@@ -73,7 +73,7 @@ struct LabelBody {
 }
 
 pub(super) async fn read(repository: Scope<'_>) -> Result<Repository> {
-    let body: RepositoryBody = repository.get(&[], &[]).await?.json()?;
+    let body: RepositoryBody = repository.get(Endpoint::Repository, &[], &[]).await?.json()?;
     Ok(Repository {
         name: body.full_name,
         default_branch: body.default_branch,
@@ -84,8 +84,7 @@ pub(super) async fn read(repository: Scope<'_>) -> Result<Repository> {
 }
 
 pub(super) async fn permission(repository: Scope<'_>, login: &str) -> Result<Permission> {
-    let path = ["collaborators", login, "permission"];
-    let body: CollaboratorBody = repository.get(&path, &[]).await?.json()?;
+    let body: CollaboratorBody = repository.get(Endpoint::Permission, &[login], &[]).await?.json()?;
     body.role_name
         .as_deref()
         .and_then(standard_permission)
@@ -94,7 +93,7 @@ pub(super) async fn permission(repository: Scope<'_>, login: &str) -> Result<Per
 }
 
 pub(super) async fn labels(repository: Scope<'_>) -> Result<Vec<LabelDefinition>> {
-    let found: Vec<LabelBody> = repository.pages(&["labels"], LABEL_PAGES).await?;
+    let found: Vec<LabelBody> = repository.pages(Endpoint::Labels, &[], LABEL_PAGES).await?;
     let label = |body: LabelBody| LabelDefinition {
         name: body.name,
         color: body.color,
@@ -105,10 +104,10 @@ pub(super) async fn labels(repository: Scope<'_>) -> Result<Vec<LabelDefinition>
 
 pub(super) async fn create_label(repository: Scope<'_>, label: &LabelDefinition) -> Result<()> {
     let body = json!({ "name": label.name, "color": label.color, "description": label.description });
-    repository.post(&["labels"], &body).await.map(drop)
+    repository.write(Endpoint::CreateLabel, &[], &body).await.map(drop)
 }
 
 pub(super) async fn update_label(repository: Scope<'_>, label: &LabelDefinition) -> Result<()> {
     let body = json!({ "color": label.color, "description": label.description });
-    repository.patch(&["labels", &label.name], &body).await.map(drop)
+    repository.write(Endpoint::UpdateLabel, &[&label.name], &body).await.map(drop)
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{User, login};
-use crate::client::Scope;
+use crate::client::{Endpoint, Scope};
 
 /// Pages of a hundred reviews, and of a hundred remarks, that are read.
 const MOST_PAGES: u32 = 30;
@@ -77,11 +77,12 @@ fn review(body: ReviewBody, remarks: Vec<Remark>) -> Option<Review> {
 
 pub(super) async fn list(repository: Scope<'_>, number: u64) -> Result<Vec<Review>> {
     let number = number.to_string();
-    let reviews: Vec<ReviewBody> = repository.pages(&["pulls", &number, "reviews"], MOST_PAGES).await?;
+    let reviews: Vec<ReviewBody> = repository.pages(Endpoint::Reviews, &[&number], MOST_PAGES).await?;
     if reviews.is_empty() {
         return Ok(Vec::new());
     }
-    let remarks: Vec<RemarkBody> = repository.pages(&["pulls", &number, "comments"], MOST_PAGES).await?;
+    let remarks: Vec<RemarkBody> =
+        repository.pages(Endpoint::PullRequestRemarks, &[&number], MOST_PAGES).await?;
     let mut by_review: HashMap<u64, Vec<Remark>> = HashMap::new();
     for remark in remarks {
         if let Some(review) = remark.pull_request_review_id {
@@ -114,7 +115,7 @@ pub(super) async fn create(repository: Scope<'_>, number: u64, new: &NewReview) 
         "body": text.trim_start(),
         "comments": comments,
     });
-    let answer = repository.post(&["pulls", &number.to_string(), "reviews"], &body).await?;
+    let answer = repository.write(Endpoint::CreateReview, &[&number.to_string()], &body).await?;
     let written: ReviewBody = answer.json()?;
     let at = written.submitted_at;
     let author = login(written.user.clone());

@@ -213,7 +213,7 @@ async fn diff(State(simulator): State<Simulator>, Query(wanted): Query<Numbered>
 async fn deliveries(State(simulator): State<Simulator>, Query(wanted): Query<InRepository>) -> Answer {
     let key = wanted.repository.parse::<RepositoryName>()?.key();
     let of_it = |w: &crate::world::World| {
-        w.deliveries.values().filter(|d| d.repository == key).cloned().collect::<Vec<_>>()
+        w.deliveries.values().filter(|d| d.repository.as_ref() == Some(&key)).cloned().collect::<Vec<_>>()
     };
     list(simulator.read(of_it))
 }

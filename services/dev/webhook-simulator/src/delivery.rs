@@ -1,4 +1,4 @@
-//! Deliveries to repository hooks: signed, sent once, recorded, sent again when asked.
+//! Deliveries to hooks of repositories and Apps: signed, sent once, recorded, sent again when asked.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::ids::DeliveryId;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -28,8 +28,14 @@ pub struct Delivery {
     pub guid: String,
     /// The hook it goes to.
     pub hook: u64,
-    /// `owner/name` in lower case.
-    pub repository: String,
+    /// Where it was sent.
+    pub url: String,
+    /// `owner/name` in lower case, of the repository it is about.
+    pub repository: Option<String>,
+    /// Number of that repository.
+    pub repository_id: Option<u64>,
+    /// The App's installation it is about.
+    pub installation_id: Option<u64>,
     /// `X-GitHub-Event`.
     pub event: String,
     /// The payload's `action`.
@@ -61,6 +67,24 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What a payload is about.
+#[derive(Default, Deserialize)]
+struct About {
+    repository: Option<AboutRepository>,
+    installation: Option<AboutInstallation>,
+}
+
+#[derive(Deserialize)]
+struct AboutRepository {
+    id: u64,
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct AboutInstallation {
+    id: u64,
+}
+
 impl World {
     /// Makes a delivery for every hook that wants the event. `parts` are the payload's own
     /// fields; repository and sender are added.
@@ -72,15 +96,16 @@ impl World {
         actor: &str,
         parts: Vec<(&'static str, Value)>,
     ) -> Result<(), Refusal> {
-        let wants = |h: &&Hook| h.active && h.events.iter().any(|e| e == event || e == "*");
+        let wants = |h: &&Hook| h.wants(event);
         let hooks: Vec<u64> = self.repository(key)?.hooks.iter().filter(wants).map(|h| h.id).collect();
-        if !hooks.is_empty() {
-            let body = self.payload(key, action, actor, parts)?;
-            for hook in hooks {
-                self.deliver(key, hook, event, action, body.clone(), None)?;
-            }
+        if hooks.is_empty() && self.apps.installations.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let payload = self.payload(key, action, actor, parts)?;
+        for hook in hooks {
+            self.deliver(hook, event, action, payload.to_string(), None)?;
+        }
+        self.tell_apps(key, event, action, &payload)
     }
 
     /// The first delivery to a new hook, and any asked for later.
@@ -92,15 +117,28 @@ impl World {
             ("hook_id", json!(hook)),
             ("hook", payload::hook(self, repository, found)),
         ];
-        let body = self.payload(key, None, actor, parts)?;
-        self.deliver(key, hook, "ping", None, body, None).map(drop)
+        let body = self.payload(key, None, actor, parts)?.to_string();
+        self.deliver(hook, "ping", None, body, None).map(drop)
     }
 
     /// Sends a delivery again, with its GUID and its bytes.
     pub(crate) fn redeliver(&mut self, id: u64) -> Result<u64, Refusal> {
         let old = self.deliveries.get(&id).cloned().ok_or_else(Refusal::not_found)?;
         let action = old.action.as_deref();
-        self.deliver(&old.repository, old.hook, &old.event, action, old.body, Some(old.guid))
+        self.deliver(old.hook, &old.event, action, old.body, Some(old.guid))
+    }
+
+    /// A hook, and what it belongs to: kind and number, as the headers of its deliveries say.
+    fn hook(&self, id: u64) -> Option<(&Hook, &'static str, u64)> {
+        let of_repositories = self.repositories.values();
+        let of_repositories = of_repositories.flat_map(|r| r.hooks.iter().map(|h| (h, "repository", r.id)));
+        let of_apps = self.apps.registered.values().map(|app| (&app.hook, "integration", app.id));
+        of_repositories.chain(of_apps).find(|(hook, ..)| hook.id == id)
+    }
+
+    fn hook_mut(&mut self, id: u64) -> Option<&mut Hook> {
+        let hooks = self.repositories.values_mut().flat_map(|r| &mut r.hooks);
+        hooks.chain(self.apps.registered.values_mut().map(|app| &mut app.hook)).find(|h| h.id == id)
     }
 
     fn payload(
@@ -109,7 +147,7 @@ impl World {
         action: Option<&str>,
         actor: &str,
         parts: Vec<(&'static str, Value)>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Value, Refusal> {
         let repository = self.repository(key)?;
         let mut payload = json!({
             "repository": payload::repository(self, repository),
@@ -121,12 +159,12 @@ impl World {
         for (field, value) in parts {
             payload[field] = value;
         }
-        Ok(payload.to_string())
+        Ok(payload)
     }
 
-    fn deliver(
+    /// Makes one delivery. `again` is the GUID of the one that is repeated.
+    pub(crate) fn deliver(
         &mut self,
-        key: &str,
         hook: u64,
         event: &str,
         action: Option<&str>,
@@ -135,8 +173,7 @@ impl World {
     ) -> Result<u64, Refusal> {
         let (id, redelivery) = (self.next_id(), again.is_some());
         let guid = again.unwrap_or_else(|| self.ids.next::<DeliveryId>().to_string());
-        let repository = self.repository(key)?;
-        let target = repository.hooks.iter().find(|h| h.id == hook).ok_or_else(Refusal::not_found)?;
+        let (target, kind, owner) = self.hook(hook).ok_or_else(Refusal::not_found)?;
         let mut headers = BTreeMap::from(
             [
                 ("Accept", "*/*".to_owned()),
@@ -145,19 +182,24 @@ impl World {
                 ("X-GitHub-Delivery", guid.clone()),
                 ("X-GitHub-Event", event.to_owned()),
                 ("X-GitHub-Hook-ID", hook.to_string()),
-                ("X-GitHub-Hook-Installation-Target-ID", repository.id.to_string()),
-                ("X-GitHub-Hook-Installation-Target-Type", "repository".to_owned()),
+                ("X-GitHub-Hook-Installation-Target-ID", owner.to_string()),
+                ("X-GitHub-Hook-Installation-Target-Type", kind.to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         if let Some(secret) = &target.secret {
             headers.insert("X-Hub-Signature-256".to_owned(), signature(secret, body.as_bytes()));
         }
+        let url = target.url.clone();
+        let about: About = serde_json::from_str(&body).unwrap_or_default();
         let delivery = Delivery {
             id,
             guid,
             hook,
-            repository: key.to_owned(),
+            url,
+            repository: about.repository.as_ref().map(|r| r.full_name.to_lowercase()),
+            repository_id: about.repository.map(|r| r.id),
+            installation_id: about.installation.map(|i| i.id),
             event: event.to_owned(),
             action: action.map(str::to_owned),
             redelivery,
@@ -173,11 +215,10 @@ impl World {
 
     fn settle(&mut self, id: u64, answer: Answer) {
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
-        let (key, hook) = (delivery.repository.clone(), delivery.hook);
+        let hook = delivery.hook;
         let last = (answer.status_code, answer.status.clone());
         delivery.answer = Some(answer);
-        let hooks = self.repositories.get_mut(&key).map(|r| &mut r.hooks);
-        if let Some(hook) = hooks.and_then(|h| h.iter_mut().find(|h| h.id == hook)) {
+        if let Some(hook) = self.hook_mut(hook) {
             hook.last_response = Some(last);
         }
     }
@@ -195,11 +236,13 @@ fn signature(secret: &SecretString, body: &[u8]) -> String {
 pub(crate) async fn send(simulator: Simulator, client: reqwest::Client, id: u64) {
     let prepared = simulator.read(|world| {
         let delivery = world.deliveries.get(&id)?;
-        let repository = world.repositories.get(&delivery.repository)?;
-        let hook = repository.hooks.iter().find(|h| h.id == delivery.hook)?;
-        Some((hook.url.clone(), delivery.request_headers.clone(), delivery.body.clone()))
+        let (headers, body) = (delivery.request_headers.clone(), delivery.body.clone());
+        Some((delivery.url.clone(), headers, body, world.unreachable))
     });
-    let Some((url, headers, body)) = prepared else { return };
+    let Some((url, headers, body, unreachable)) = prepared else { return };
+    if unreachable {
+        return simulator.change(|world| world.settle(id, nobody_there(0.0)));
+    }
     let mut request = client.post(url).body(body);
     for (name, value) in headers {
         request = request.header(name, value);
@@ -229,12 +272,16 @@ pub(crate) async fn send(simulator: Simulator, client: reqwest::Client, id: u64)
                 .collect(),
             body: body.chars().take(65_536).collect(),
         },
-        Err(error) => {
-            let (status_code, status) =
-                if error.is_timeout() { (504, "timed out") } else { (502, "failed to connect to host") };
-            let status = status.to_owned();
-            Answer { status_code, status, duration, headers: BTreeMap::new(), body: String::new() }
-        }
+        Err(error) if error.is_timeout() => unanswered(504, "timed out", duration),
+        Err(_) => nobody_there(duration),
     };
     simulator.change(|world| world.settle(id, answer));
+}
+
+fn nobody_there(duration: f64) -> Answer {
+    unanswered(502, "failed to connect to host", duration)
+}
+
+fn unanswered(status_code: u16, status: &str, duration: f64) -> Answer {
+    Answer { status_code, status: status.to_owned(), duration, headers: BTreeMap::new(), body: String::new() }
 }

@@ -8,15 +8,16 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, TimeDelta, Utc};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use chrono::{DateTime, Utc};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
     Simulator,
+    apps::Route,
+    caller::Caller,
     fault::{self, Fault},
+    limits::{self, Rate},
     refusal::Refusal,
     world::World,
 };
@@ -78,108 +79,13 @@ pub struct LoggedRequest {
     pub template: String,
     /// Status of the answer.
     pub status: u16,
-    /// Login of who asked; `None` for nobody or a bad token.
+    /// Login of who asked, of an App its bot's; `None` for nobody or a bad token.
     pub actor: Option<String>,
 }
-
-/// Who is asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    Anonymous,
-    User(String),
-    BadCredentials,
-}
-
-impl Caller {
-    pub(crate) fn login(&self) -> Option<&str> {
-        match self {
-            Self::User(login) => Some(login),
-            Self::Anonymous | Self::BadCredentials => None,
-        }
-    }
-}
-
-/// What an account used of its hour.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spending {
-    used: u32,
-    reset: DateTime<Utc>,
-}
-
-/// Requests an hour with a token, and without one.
-const LIMITS: (u32, u32) = (5000, 60);
 
 /// Put into the answer to what the stand-in does not have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unknown;
-
-impl World {
-    /// Who the `Authorization` header says is asking.
-    fn caller(&self, headers: &HeaderMap) -> Caller {
-        let Some(value) = headers.get(header::AUTHORIZATION) else { return Caller::Anonymous };
-        let tokens = value.to_str().map(credentials).unwrap_or_default();
-        let login = tokens.iter().find_map(|token| self.token_login(token));
-        login.map_or(Caller::BadCredentials, |login| Caller::User(login.clone()))
-    }
-
-    /// How much is left, after this request when `cost` is 1.
-    pub(crate) fn spend(&mut self, caller: &Caller, cost: u32) -> Rate {
-        let now = self.now();
-        let limit = if caller.login().is_some() { LIMITS.0 } else { LIMITS.1 };
-        let fresh = Spending { used: 0, reset: now + TimeDelta::hours(1) };
-        let spending = self.spending.entry(caller.login().unwrap_or_default().to_owned()).or_insert(fresh);
-        if spending.reset <= now {
-            *spending = fresh;
-        }
-        let exhausted = spending.used >= limit;
-        spending.used = (spending.used + cost).min(limit);
-        Rate { limit, used: spending.used, reset: spending.reset, exhausted }
-    }
-}
-
-/// The state of an account's limit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    limit: u32,
-    used: u32,
-    reset: DateTime<Utc>,
-    exhausted: bool,
-}
-
-impl Rate {
-    pub(crate) fn json(self) -> Value {
-        json!({
-            "limit": self.limit, "used": self.used, "remaining": self.limit - self.used,
-            "reset": self.reset.timestamp(),
-        })
-    }
-
-    fn headers(self) -> [(&'static str, String); 5] {
-        [
-            ("x-ratelimit-limit", self.limit.to_string()),
-            ("x-ratelimit-remaining", (self.limit - self.used).to_string()),
-            ("x-ratelimit-used", self.used.to_string()),
-            ("x-ratelimit-reset", self.reset.timestamp().to_string()),
-            ("x-ratelimit-resource", "core".to_owned()),
-        ]
-    }
-}
-
-/// Tokens an `Authorization` header may mean: `Bearer` and `token` have one, `Basic` has it
-/// as password or as user.
-fn credentials(value: &str) -> Vec<String> {
-    let Some((scheme, rest)) = value.split_once(' ') else { return Vec::new() };
-    let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
-        return vec![rest.to_owned()];
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Vec::new();
-    }
-    let text = BASE64_STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = text.as_deref().and_then(|t| t.split_once(':'));
-    pair.map(|(user, password)| vec![password.to_owned(), user.to_owned()]).unwrap_or_default()
-}
 
 /// Every request passes here before its handler.
 pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Request, next: Next) -> Response {
@@ -196,16 +102,24 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
     request.extensions_mut().insert(caller.clone());
 
     let mut response = if api_path.is_some() {
-        let rate = simulator.change(|world| world.spend(&caller, u32::from(template != "/rate_limit")));
-        let mut response = match admit(&simulator, &caller, &template, rate) {
+        let cost = u32::from(template != "/rate_limit");
+        let mut rate = simulator.change(|world| world.spend(&caller, cost));
+        let mut response = match admit(&simulator, &caller, &method, &template, rate) {
             Ok(()) => answer(&simulator, &method, &template, request, next).await,
-            Err(refusal) => refusal.into_response(),
+            Err(refused) => *refused,
         };
-        add_headers(&simulator, &mut response, &caller, rate);
+        if response.status() == StatusCode::NOT_MODIFIED && caller.budget().is_some() {
+            rate = simulator.change(|world| world.refund(&caller));
+        }
+        add_headers(&simulator, &mut response, &caller, &method, &template, rate);
         response
     } else {
         next.run(request).await
     };
+    let now = simulator.read(World::now).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(now) = HeaderValue::from_str(&now) {
+        response.headers_mut().insert(header::DATE, now);
+    }
 
     let unknown = response.extensions_mut().remove::<Unknown>().is_some();
     let status = response.status().as_u16();
@@ -216,7 +130,7 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
             path: api_path.unwrap_or(whole),
             template: if unknown { "unknown".to_owned() } else { template },
             status,
-            actor: caller.login().map(str::to_owned),
+            actor: world.name_of(&caller),
         };
         world.log.push(logged);
     });
@@ -242,26 +156,54 @@ async fn answer(
 }
 
 /// What is decided about an API request before its handler.
-fn admit(simulator: &Simulator, caller: &Caller, template: &str, rate: Rate) -> Result<(), Refusal> {
-    if *caller == Caller::BadCredentials {
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "Bad credentials"));
+fn admit(
+    simulator: &Simulator,
+    caller: &Caller,
+    method: &Method,
+    template: &str,
+    rate: Rate,
+) -> Result<(), Box<Response>> {
+    let no = |refusal: Refusal| Err(Box::new(refusal.into_response()));
+    if let Caller::Refused(refusal) = caller {
+        return no(refusal.clone());
     }
     if rate.exhausted && template != "/rate_limit" {
-        let who = caller.login().unwrap_or("127.0.0.1");
-        return Err(Refusal::forbidden(&format!("API rate limit exceeded for {who}.")));
+        let who = caller.budget();
+        let who = who.as_deref().unwrap_or("127.0.0.1");
+        return no(Refusal::forbidden(&format!("API rate limit exceeded for {who}.")));
     }
     let off = simulator.read(|world| world.switched_off.iter().find(|f| f.covers(template)).copied());
-    off.map_or(Ok(()), |feature| Err(feature.refusal()))
+    if let Some(feature) = off {
+        return no(feature.refusal());
+    }
+    let Some(wait) = simulator.change(|world| world.make_content(caller, method, template)) else {
+        return Ok(());
+    };
+    let mut response = limits::too_fast().into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    Err(Box::new(response))
 }
 
-fn add_headers(simulator: &Simulator, response: &mut Response, caller: &Caller, rate: Rate) {
+fn add_headers(
+    simulator: &Simulator,
+    response: &mut Response,
+    caller: &Caller,
+    method: &Method,
+    template: &str,
+    rate: Rate,
+) {
     let id = simulator.read(|world| hex::encode_upper(world.ids.bytes::<16>()));
     let mut fields = rate.headers().to_vec();
     fields.push(("x-github-request-id", id));
     fields.push(("x-github-enterprise-version", "3.17.0".to_owned()));
     fields.push(("x-github-media-type", "github.v3; format=json".to_owned()));
-    if caller.login().is_some() {
-        fields.push(("x-oauth-scopes", "admin:repo_hook, repo".to_owned()));
+    match caller {
+        Caller::User(token) => fields.push(("x-oauth-scopes", token.scopes.join(", "))),
+        Caller::Installation(_) => {
+            let route = Route::find(method, template);
+            fields.extend(route.map(|route| ("x-accepted-github-permissions", route.header())));
+        }
+        Caller::Anonymous | Caller::App(_) | Caller::Refused(_) => {}
     }
     for (name, value) in fields {
         if let Ok(value) = HeaderValue::from_str(&value) {

@@ -8,11 +8,15 @@
 //! program, which does the same through `/_stand-in/`.
 
 mod actions;
+mod apps;
+mod caller;
 mod control;
 mod delivery;
+mod etag;
 mod fault;
 mod gate;
 mod git;
+mod limits;
 mod pages;
 mod payload;
 mod pulls;
@@ -28,6 +32,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::Ids};
 
+pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route};
 pub use delivery::{Answer, Delivery};
 pub use fault::Fault;
 pub use gate::{Feature, LoggedRequest};

@@ -165,6 +165,7 @@ impl World {
             id,
             private,
             archived: false,
+            has_issues: true,
             default_branch: default_branch.to_owned(),
             created_at: now,
             pushed_at: now,

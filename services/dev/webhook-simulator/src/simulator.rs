@@ -1,5 +1,6 @@
 //! The running stand-in, and what a test says to it in the field's terms.
 
+mod apps;
 mod issues;
 mod pulls;
 mod refs;
@@ -197,7 +198,28 @@ impl Simulator {
     /// # Errors
     /// When there is no such account.
     pub fn add_token(&self, login: &str) -> anyhow::Result<String> {
-        self.change(|world| world.add_token(login)).with_context(|| format!("there is no user {login}"))
+        self.add_token_with(login, &["repo", "admin:repo_hook"])
+    }
+
+    /// A new personal access token with these scopes. Without `repo` it writes nothing and sees
+    /// nothing private; hooks take `repo`, `admin:repo_hook` or, to look, `read:repo_hook`.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub fn add_token_with(&self, login: &str, scopes: &[&str]) -> anyhow::Result<String> {
+        self.change(|world| world.add_token(login, scopes))
+            .with_context(|| format!("there is no user {login}"))
+    }
+
+    /// From now on requests that make content are limited to 80 a minute and 500 an hour, or not
+    /// any more.
+    pub fn enforce_content_limits(&self, enforced: bool) {
+        self.change(|world| world.limits_content = enforced);
+    }
+
+    /// From now on deliveries fail as when nothing listens, or arrive again.
+    pub fn unreachable(&self, unreachable: bool) {
+        self.change(|world| world.unreachable = unreachable);
     }
 
     /// What an account may do with a repository. The owner may everything, always; a public

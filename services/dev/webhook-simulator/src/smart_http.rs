@@ -21,9 +21,10 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
     Simulator,
-    gate::Caller,
+    apps::Level,
+    caller::Caller,
     git::{Bare, Ref, ZERO},
-    world::Repository,
+    world::{Repository, World},
 };
 
 pub(crate) fn routes() -> Router<Simulator> {
@@ -134,13 +135,13 @@ fn admit(
             "Invalid username or token. Password authentication is not supported for Git operations.",
         )
     };
-    if *caller == Caller::BadCredentials {
+    if matches!(caller, Caller::Refused(_) | Caller::App(_)) {
         return ask_for_token();
     }
     let name = name.strip_suffix(".git").unwrap_or(name);
     let key = format!("{owner}/{name}").parse::<RepositoryName>().map(|n| n.key()).unwrap_or_default();
     simulator.read(|world| {
-        let permission = |r: &Repository| world.permission(r, caller.login());
+        let permission = |r: &Repository| world.permission_with_git(r, caller);
         // Git is led to the new name without a word.
         let key = match world.moved_to(&key) {
             Some(now) if !world.repositories.contains_key(&key) => now.key(),
@@ -172,6 +173,27 @@ fn admit(
             login: caller.login().map(str::to_owned),
         })
     })
+}
+
+impl World {
+    /// What git may do for this caller.
+    fn permission_with_git(&self, repository: &Repository, caller: &Caller) -> Permission {
+        let open = self.permission(repository, None);
+        match caller {
+            Caller::Installation(grant) if grant.covers(repository) => {
+                let may = |level| grant.permissions.allow("contents", level);
+                match () {
+                    () if may(Level::Write) => Permission::Write,
+                    () if may(Level::Read) => Permission::Read,
+                    () => open,
+                }
+            }
+            Caller::Installation(_) => open,
+            Caller::User(token) if !token.has("repo") => open,
+            Caller::User(token) => self.permission(repository, Some(&token.login)),
+            Caller::Anonymous | Caller::App(_) | Caller::Refused(_) => open,
+        }
+    }
 }
 
 /// Starts the backend and feeds it the request's body, which it may read as slowly as it

@@ -3,7 +3,7 @@
 mod pulls;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -14,10 +14,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    apps::Apps,
     delivery::Delivery,
     fault::Scripted,
-    gate::{Feature, LoggedRequest, Spending},
+    gate::{Feature, LoggedRequest},
     git::Bare,
+    limits::Spending,
     payload::Urls,
     refusal::Refusal,
 };
@@ -34,8 +36,9 @@ pub(crate) struct World {
     last_id: u64,
     /// By login in lower case.
     users: BTreeMap<String, User>,
-    /// SHA-256 of each token, so that no token can be printed; and whose it is.
-    tokens: HashMap<[u8; 32], String>,
+    /// By SHA-256, so that no token can be printed.
+    tokens: HashMap<[u8; 32], Arc<UserToken>>,
+    pub(crate) apps: Apps,
     /// By `owner/name` in lower case.
     pub(crate) repositories: BTreeMap<String, Repository>,
     /// Names repositories had before, and what they are called now; both in lower case.
@@ -47,6 +50,25 @@ pub(crate) struct World {
     pub(crate) faults: Vec<Scripted>,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
+    /// Requests that made content, by who made them.
+    pub(crate) content: HashMap<String, VecDeque<DateTime<Utc>>>,
+    pub(crate) limits_content: bool,
+    /// Deliveries reach nobody.
+    pub(crate) unreachable: bool,
+}
+
+/// A personal access token.
+#[derive(Debug)]
+pub(crate) struct UserToken {
+    pub(crate) login: String,
+    /// `repo`, `admin:repo_hook`, …
+    pub(crate) scopes: Vec<String>,
+}
+
+impl UserToken {
+    pub(crate) fn has(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|s| s == scope)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +84,8 @@ pub(crate) struct Repository {
     pub(crate) name: RepositoryName,
     pub(crate) private: bool,
     pub(crate) archived: bool,
+    /// False: its issues are disabled.
+    pub(crate) has_issues: bool,
     pub(crate) default_branch: String,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) pushed_at: DateTime<Utc>,
@@ -187,6 +211,7 @@ impl World {
             last_id: 1000,
             users: BTreeMap::new(),
             tokens: HashMap::new(),
+            apps: Apps::default(),
             repositories: BTreeMap::new(),
             moved: BTreeMap::new(),
             deliveries: BTreeMap::new(),
@@ -195,6 +220,9 @@ impl World {
             faults: Vec::new(),
             log: Vec::new(),
             spending: HashMap::new(),
+            content: HashMap::new(),
+            limits_content: false,
+            unreachable: false,
         }
     }
 
@@ -229,15 +257,16 @@ impl World {
     }
 
     /// A new personal access token of an account.
-    pub(crate) fn add_token(&mut self, login: &str) -> Result<String, Refusal> {
+    pub(crate) fn add_token(&mut self, login: &str, scopes: &[&str]) -> Result<String, Refusal> {
         let login = self.find_user(login).ok_or_else(Refusal::not_found)?.login.clone();
         let token = format!("ghp_{}", hex::encode(self.ids.bytes::<18>()));
-        self.tokens.insert(Sha256::digest(&token).into(), login);
+        let scopes = scopes.iter().map(|s| (*s).to_owned()).collect();
+        self.tokens.insert(Sha256::digest(&token).into(), Arc::new(UserToken { login, scopes }));
         Ok(token)
     }
 
-    /// Whose token it is.
-    pub(crate) fn token_login(&self, token: &str) -> Option<&String> {
+    /// The personal access token, if it is one.
+    pub(crate) fn user_token(&self, token: &str) -> Option<&Arc<UserToken>> {
         self.tokens.get(&<[u8; 32]>::from(Sha256::digest(token)))
     }
 
@@ -280,6 +309,13 @@ impl World {
     }
 }
 
+impl Hook {
+    /// True when it sends this event somewhere.
+    pub(crate) fn wants(&self, event: &str) -> bool {
+        self.active && !self.url.is_empty() && self.events.iter().any(|e| e == event || e == "*")
+    }
+}
+
 impl Repository {
     /// Numbers are given once, to issues and pull requests alike.
     pub(crate) fn next_number(&mut self) -> u64 {
@@ -289,6 +325,11 @@ impl Repository {
 
     pub(crate) fn label(&self, name: &str) -> Option<&Label> {
         self.labels.iter().find(|l| l.name.eq_ignore_ascii_case(name))
+    }
+
+    /// True when the number is a pull request's.
+    pub(crate) fn is_pull(&self, number: u64) -> bool {
+        self.issues.get(&number).is_some_and(|i| i.pull.is_some())
     }
 
     /// The issue a comment is on, and the comment.

@@ -15,6 +15,7 @@ mod deliveries;
 mod discussions;
 mod envelope;
 mod git_upstream;
+mod installations;
 mod objects;
 mod pauses;
 mod platform_keys;
@@ -53,7 +54,10 @@ use telemetry::{shutdown::Shutdown, signing::SigningKey};
 use crate::steps::Step;
 pub use crate::{
     access::METHODS,
-    settings::{AgentKind, Agents, InternalListener, ProjectSeed, RepositorySeed, Settings, Tls, Upstream},
+    settings::{
+        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Settings,
+        Tls, Upstream,
+    },
 };
 
 /// Everything below `migrations/`, applied at start.
@@ -79,6 +83,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
+    /// Proves the App's deliveries; `None`: the platform is no App.
+    pub(crate) app_hook: Option<HookSecrets>,
     pub(crate) public_url: String,
     pub(crate) git: git_upstream::GitUpstream,
     /// Everything that must never be stored or posted.
@@ -148,6 +154,7 @@ impl ControlPlane {
             retention: settings.retention,
             agents: settings.agents,
             upstream: settings.upstream,
+            app_hook: settings.app_hook,
             public_url: settings.public_url,
             wake,
             notes: settings.notes,
@@ -161,6 +168,7 @@ impl ControlPlane {
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);
         publishing::spawn(&app, shutdown);
+        installations::spawn(&app, shutdown);
         audit::spawn(&app, shutdown);
         recovery::spawn(&app, shutdown);
         retention::spawn(&app, shutdown);

@@ -29,6 +29,8 @@ pub(crate) enum Singleton {
     Compactor,
     /// Makes up for what was missed.
     Recovery,
+    /// Asks about repositories that are out of reach.
+    Access,
 }
 
 impl Singleton {
@@ -39,6 +41,7 @@ impl Singleton {
             Self::Retention => "retention",
             Self::Compactor => "compactor",
             Self::Recovery => "recovery",
+            Self::Access => "access",
         }
     }
 
@@ -49,7 +52,8 @@ impl Singleton {
                 Self::Sealer => 1,
                 Self::Retention => 2,
                 Self::Compactor => 0x10,
-                Self::Recovery => 0x20,
+                Self::Recovery => 0x21,
+                Self::Access => 0x20,
             }
     }
 }

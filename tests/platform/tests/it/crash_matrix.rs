@@ -69,6 +69,8 @@ enum Story {
     Unreachable,
     /// No delivery is ever made of a label.
     Unsaid,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -138,6 +140,7 @@ fn story_of(step: Step) -> Story {
         Step::LabelReconciled | Step::LabelsLooked => Story::Unsaid,
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -170,7 +173,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::SyncLabels
         | Story::Missed
         | Story::Unreachable
-        | Story::Unsaid => {
+        | Story::Unsaid
+        | Story::AccessBack => {
             json!({})
         }
     };
@@ -372,6 +376,25 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             let request = SyncLabelsRequest::default();
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

@@ -105,6 +105,11 @@ const ROWS: &[(i64, &str)] = &[
          insert into gaps values ('00000000-0000-7000-8000-000000000011', '00000000-0000-7000-8000-000000000003', now(), now(), 1, null);
          insert into missed_deliveries values ('hello', 'g', '00000000-0000-7000-8000-000000000011', 1, 'issues', now());",
     ),
+    (
+        20_261_123_000_003,
+        "insert into installations (installation_id, account, suspended_at, permissions, updated_at) values (7, 'o', now(), '{\"issues\": \"write\"}', now());
+         update repositories set installation_id = 7, own_hook = false, no_access_why = 'suspended', no_access_since = now(), access_asked_at = now();",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,8 +29,8 @@ impl World {
             renamed(&mut other.fork_of);
             other.issues.values_mut().filter_map(|i| i.pull.as_mut()).for_each(|p| renamed(&mut p.fork));
         }
-        for delivery in self.deliveries.values_mut().filter(|d| d.repository == key) {
-            delivery.repository.clone_from(&now);
+        for delivery in self.deliveries.values_mut().filter(|d| d.repository.as_deref() == Some(key)) {
+            delivery.repository = Some(now.clone());
         }
         let changes = json!({ "repository": { "name": { "from": before.name() } } });
         self.emit(&now, "repository", Some("renamed"), actor, vec![("changes", changes)])

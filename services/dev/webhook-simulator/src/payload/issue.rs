@@ -3,7 +3,7 @@
 use domain::rights::Permission;
 use serde_json::{Value, json};
 
-use super::{node_id, time, user};
+use super::{apps::performed_via, node_id, time, user};
 use crate::world::{Comment, Issue, Label, Reaction, Repository, World};
 
 pub(crate) fn label(world: &World, repository: &Repository, label: &Label) -> Value {
@@ -77,7 +77,7 @@ pub(crate) fn comment(world: &World, repo: &Repository, on: &Issue, comment: &Co
         "author_association": association(world, repo, &comment.author),
         "body": comment.body,
         "reactions": reaction_counts(&comment.reactions, &url),
-        "performed_via_github_app": null,
+        "performed_via_github_app": performed_via(world, &comment.author),
     })
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn issue(world: &World, repo: &Repository, issue: &Issue) -> Value {
         "author_association": association(world, repo, &issue.author),
         "body": issue.body,
         "reactions": reaction_counts(&issue.reactions, &url),
-        "performed_via_github_app": null,
+        "performed_via_github_app": performed_via(world, &issue.author),
     });
     if let Some(pull) = &issue.pull {
         value["draft"] = json!(pull.draft);

@@ -1,6 +1,7 @@
 //! JSON as GitHub writes it, for answers and deliveries alike: addresses, accounts,
 //! repositories and hooks here; issues, pull requests and commits in their own files.
 
+pub(crate) mod apps;
 pub(crate) mod code;
 pub(crate) mod issue;
 pub(crate) mod pull;
@@ -174,6 +175,7 @@ pub(crate) fn repository(world: &World, repository: &Repository) -> Value {
         "open_issues_count": open,
         "open_issues": open,
         "topics": [],
+        "has_issues": repository.has_issues,
     });
     for (field, suffix) in REPOSITORY_URLS {
         value[field] = json!(format!("{api}{suffix}"));
@@ -187,7 +189,7 @@ pub(crate) fn repository(world: &World, repository: &Repository) -> Value {
     for field in ["disabled", "is_template", "has_pages", "has_discussions", "web_commit_signoff_required"] {
         value[field] = json!(false);
     }
-    for field in ["has_issues", "has_projects", "has_downloads", "has_wiki", "allow_forking"] {
+    for field in ["has_projects", "has_downloads", "has_wiki", "allow_forking"] {
         value[field] = json!(true);
     }
     value
@@ -204,6 +206,14 @@ pub(crate) fn permissions(permission: Permission) -> Value {
     })
 }
 
+pub(crate) fn hook_config(hook: &Hook) -> Value {
+    let mut config = json!({ "url": hook.url, "content_type": "json", "insecure_ssl": "0" });
+    if hook.secret.is_some() {
+        config["secret"] = json!("********");
+    }
+    config
+}
+
 pub(crate) fn hook(world: &World, repository: &Repository, hook: &Hook) -> Value {
     let url = format!("{}/hooks/{}", world.urls.repository_api(&repository.name), hook.id);
     let (code, words) = match &hook.last_response {
@@ -212,10 +222,7 @@ pub(crate) fn hook(world: &World, repository: &Repository, hook: &Hook) -> Value
         }
         None => (None, "unused"),
     };
-    let mut config = json!({ "url": hook.url, "content_type": "json", "insecure_ssl": "0" });
-    if hook.secret.is_some() {
-        config["secret"] = json!("********");
-    }
+    let config = hook_config(hook);
     json!({
         "type": "Repository",
         "id": hook.id,

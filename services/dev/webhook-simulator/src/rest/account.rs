@@ -5,9 +5,18 @@ use domain::rights::Permission;
 use serde_json::json;
 
 use super::request::{Answer, Scope, ok};
-use crate::{Simulator, gate::Caller, payload, refusal::Refusal};
+use crate::{
+    Simulator,
+    apps::{Level, tokens::not_accessible},
+    caller::Caller,
+    payload,
+    refusal::Refusal,
+};
 
 pub(super) async fn user(State(simulator): State<Simulator>, Extension(caller): Extension<Caller>) -> Answer {
+    if let Caller::Installation(_) = caller {
+        return Err(not_accessible());
+    }
     let login = caller.login().ok_or_else(Refusal::unauthenticated)?;
     Ok(ok(simulator.read(|w| payload::own_profile(&w.urls, &w.user(login), w.now()))))
 }
@@ -27,7 +36,15 @@ pub(super) async fn meta() -> Answer {
 pub(super) async fn repository(State(simulator): State<Simulator>, scope: Scope) -> Answer {
     simulator.read(|world| {
         let mut value = payload::repository(world, world.repository(&scope.key)?);
-        if scope.actor().is_ok() {
+        if let Some(grant) = scope.grant() {
+            let may = |name, level| grant.permissions.allow(name, level);
+            let role = match () {
+                () if may("administration", Level::Write) => Permission::Admin,
+                () if may("contents", Level::Write) => Permission::Write,
+                () => Permission::Read,
+            };
+            value["permissions"] = payload::permissions(role);
+        } else if scope.actor().is_ok() {
             value["permissions"] = payload::permissions(scope.permission);
         }
         Ok(ok(value))

@@ -1,20 +1,17 @@
 //! Hooks of a repository and their deliveries. Who does not administer the repository does
 //! not see that they exist.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use domain::rights::Permission;
-use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::request::{Answer, Fields, Page, Scope, created, no_content, ok};
+use super::{
+    deliveries,
+    request::{Answer, Fields, Page, Scope, accepted, created, no_content, ok},
+};
 use crate::{
-    Simulator,
-    delivery::Delivery,
-    payload,
+    Simulator, payload,
     refusal::Refusal,
     world::{Hook, World},
 };
@@ -124,77 +121,28 @@ pub(super) async fn ping(State(simulator): State<Simulator>, scope: Scope) -> An
     Ok(no_content())
 }
 
-/// Deliveries that ended, newest first; on GitHub too they appear when they are over.
-fn ended(world: &World, hook: u64) -> impl Iterator<Item = &Delivery> {
-    world.deliveries.values().rev().filter(move |d| d.hook == hook && d.answer.is_some())
-}
-
-fn summary(world: &World, scope: &Scope, delivery: &Delivery) -> Value {
-    let answer = delivery.answer.as_ref();
-    json!({
-        "id": delivery.id,
-        "guid": delivery.guid,
-        "delivered_at": payload::time(delivery.delivered_at),
-        "redelivery": delivery.redelivery,
-        "duration": answer.map(|a| a.duration),
-        "status": answer.map(|a| &a.status),
-        "status_code": answer.map(|a| a.status_code),
-        "event": delivery.event,
-        "action": delivery.action,
-        "installation_id": null,
-        "repository_id": world.repository(&scope.key).map(|r| r.id).ok(),
-        "throttled_at": null,
-    })
-}
-
-/// By cursor, not by page, as GitHub does here.
 pub(super) async fn deliveries(State(simulator): State<Simulator>, scope: Scope, page: Page) -> Answer {
     require_admin(&scope)?;
     let id = scope.number("hook")?;
-    let cursor: Option<u64> = page.query("cursor").and_then(|c| c.parse().ok());
-    let mut items = simulator.read(|world| {
-        find(world, &scope, id)?;
-        let from = ended(world, id).filter(|d| cursor.is_none_or(|c| d.id <= c));
-        let shown = from.take(page.per_page + 1).map(|d| (d.id, summary(world, &scope, d)));
-        Ok::<_, Refusal>(shown.collect::<Vec<_>>())
-    })?;
-    let next = items.get(page.per_page).map(|(id, _)| id.to_string());
-    items.truncate(page.per_page);
-    let links = next.map(|next| page.link(&simulator, "next", "cursor", &next));
-    Ok(page.respond(items.into_iter().map(|(_, item)| item).collect(), links.as_slice()))
+    simulator.read(|world| find(world, &scope, id).map(drop))?;
+    Ok(deliveries::list(&simulator, id, &page))
 }
 
 pub(super) async fn delivery(State(simulator): State<Simulator>, scope: Scope) -> Answer {
     require_admin(&scope)?;
-    let (hook, id) = (scope.number("hook")?, scope.number("delivery")?);
+    let hook = scope.number("hook")?;
     simulator.read(|world| {
-        let url = find(world, &scope, hook)?.url.clone();
-        let delivery = ended(world, hook).find(|d| d.id == id).ok_or_else(Refusal::not_found)?;
-        let mut value = summary(world, &scope, delivery);
-        value["url"] = json!(url);
-        value["request"] = json!({
-            "headers": delivery.request_headers,
-            "payload": serde_json::from_str::<Value>(&delivery.body).unwrap_or_default(),
-        });
-        value["response"] = json!({
-            "headers": delivery.answer.as_ref().map(|a| &a.headers),
-            "payload": delivery.answer.as_ref().map(|a| &a.body),
-        });
-        Ok(ok(value))
+        find(world, &scope, hook)?;
+        deliveries::whole(world, hook, scope.part("delivery")).map(ok)
     })
 }
 
 pub(super) async fn redeliver(State(simulator): State<Simulator>, scope: Scope) -> Answer {
     require_admin(&scope)?;
-    let (hook, id) = (scope.number("hook")?, scope.number("delivery")?);
+    let hook = scope.number("hook")?;
     simulator.change(|world| {
-        ended(world, hook).find(|d| d.id == id).ok_or_else(Refusal::not_found)?;
-        world.redeliver(id)
+        find(world, &scope, hook)?;
+        deliveries::again(world, hook, scope.part("delivery"))
     })?;
     Ok(accepted())
-}
-
-/// 202 with an empty object.
-fn accepted() -> Response {
-    (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response()
 }

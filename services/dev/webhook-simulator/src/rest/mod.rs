@@ -1,9 +1,11 @@
 //! The REST API. Anything not listed here is answered 404, and logged as `unknown`.
 
 mod account;
+mod apps;
 mod comments;
 mod compare;
 mod contents;
+mod deliveries;
 mod git_data;
 mod hooks;
 mod issues;
@@ -12,6 +14,7 @@ mod pulls;
 mod refs;
 mod request;
 mod reviews;
+mod rights;
 mod statuses;
 
 use axum::{
@@ -20,7 +23,7 @@ use axum::{
     routing::{MethodFilter, get, on, post, put},
 };
 
-use crate::Simulator;
+use crate::{Simulator, etag};
 
 /// Blobs come as base64 in JSON; GitHub takes files up to 100 MB.
 const LARGEST_BODY: usize = 150 * 1024 * 1024;
@@ -31,6 +34,7 @@ const EDIT: MethodFilter = MethodFilter::PATCH.or(MethodFilter::POST);
 pub(crate) fn routes() -> Router<Simulator> {
     let repository = Router::new()
         .route("/", get(account::repository))
+        .route("/installation", get(apps::installation_of_repository))
         .route("/collaborators/{username}/permission", get(account::permission))
         .route("/issues", get(issues::list).post(issues::create))
         .route("/issues/{number}", get(issues::get).on(EDIT, issues::update))
@@ -79,6 +83,17 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/user", get(account::user))
         .route("/rate_limit", get(account::rate_limit))
         .route("/meta", get(account::meta))
+        .route("/app", get(apps::app))
+        .route("/app/installations", get(apps::installations))
+        .route("/app/installations/{installation}", get(apps::installation))
+        .route("/app/installations/{installation}/access_tokens", post(apps::mint))
+        .route("/app/hook/config", get(apps::hook_config))
+        .route("/app/hook/deliveries", get(apps::sent))
+        .route("/app/hook/deliveries/{delivery}", get(apps::delivery))
+        .route("/app/hook/deliveries/{delivery}/attempts", post(apps::redeliver))
+        .route("/installation/repositories", get(apps::repositories))
+        .route("/installation/token", axum::routing::delete(apps::revoke))
         .nest("/repos/{owner}/{repo}", repository)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(axum::middleware::from_fn(etag::pass))
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request},
+    extract::{FromRequest, FromRequestParts, MatchedPath, OriginalUri, Path, Request},
     response::{IntoResponse, Response},
 };
 use domain::{names::RepositoryName, rights::Permission};
@@ -14,7 +14,8 @@ use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Simulator, gate::Caller, git::Bare, refusal::Refusal};
+use super::rights::Asked;
+use crate::{Simulator, apps::tokens::Grant, caller::Caller, git::Bare, refusal::Refusal};
 
 pub(super) type Answer = Result<Response, Refusal>;
 
@@ -26,7 +27,7 @@ pub(super) struct Scope {
     pub(super) bare: Bare,
     pub(super) refs: Arc<tokio::sync::Mutex<()>>,
     pub(super) permission: Permission,
-    login: Option<String>,
+    caller: Caller,
     parts: HashMap<String, String>,
 }
 
@@ -40,7 +41,9 @@ impl FromRequestParts<Simulator> for Scope {
         let part = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
         let name: RepositoryName =
             format!("{}/{}", part("owner"), part("repo")).parse().map_err(|_| Refusal::not_found())?;
-        let login = parts.extensions.get::<Caller>().and_then(|c| c.login().map(str::to_owned));
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::Anonymous);
+        let template = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+        let template = template.strip_prefix("/api/v3").unwrap_or(template);
         let writes = parts.method != Method::GET;
         simulator.read(|world| {
             if let (Err(_), Some(now)) = (world.repository(&name.key()), world.moved_to(&name.key())) {
@@ -51,23 +54,22 @@ impl FromRequestParts<Simulator> for Scope {
                 return Err(Refusal::moved(!writes, there));
             }
             let repository = world.repository(&name.key())?;
-            let permission = world.permission(repository, login.as_deref());
-            if permission < Permission::Read {
-                return Err(Refusal::not_found());
-            }
-            if writes && login.is_none() {
+            let asked = Asked { method: &parts.method, template, parts: &path };
+            let permission = asked.permission(world, repository, &caller)?;
+            if writes && caller.login().is_none() {
                 return Err(Refusal::unauthenticated());
             }
             if writes && repository.archived {
                 return Err(Refusal::forbidden("Repository was archived so is read-only."));
             }
+            asked.check_issues(repository)?;
             Ok(Self {
                 key: name.key(),
                 name: repository.name.clone(),
                 bare: repository.bare.clone(),
                 refs: repository.refs.clone(),
                 permission,
-                login,
+                caller,
                 parts: path,
             })
         })
@@ -77,7 +79,15 @@ impl FromRequestParts<Simulator> for Scope {
 impl Scope {
     /// Who is asking; refused when nobody is.
     pub(super) fn actor(&self) -> Result<&str, Refusal> {
-        self.login.as_deref().ok_or_else(Refusal::unauthenticated)
+        self.caller.login().ok_or_else(Refusal::unauthenticated)
+    }
+
+    /// The App that asks, where it is installed.
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        match &self.caller {
+            Caller::Installation(grant) => Some(grant),
+            Caller::Anonymous | Caller::User(_) | Caller::App(_) | Caller::Refused(_) => None,
+        }
     }
 
     /// A part of the path.
@@ -170,6 +180,16 @@ impl Page {
 
     /// The part of the list that was asked for, with the addresses of its neighbours.
     pub(super) fn of(&self, simulator: &Simulator, items: Vec<Value>) -> Response {
+        self.of_named(simulator, items, Value::Array)
+    }
+
+    /// The same for a list that is a field of the answer.
+    pub(super) fn of_named(
+        &self,
+        simulator: &Simulator,
+        items: Vec<Value>,
+        named: impl FnOnce(Vec<Value>) -> Value,
+    ) -> Response {
         let last = items.len().div_ceil(self.per_page).max(1);
         let shown = self.part_of(items);
         let mut links = Vec::new();
@@ -182,7 +202,7 @@ impl Page {
             links.insert(1, ("last", last));
         }
         let link = |(rel, page): &(&str, usize)| self.link(simulator, rel, "page", &page.to_string());
-        self.respond(shown, &links.iter().map(link).collect::<Vec<_>>())
+        with_links(named(shown), &links.iter().map(link).collect::<Vec<_>>())
     }
 
     /// An address of the same list with one parameter replaced.
@@ -196,14 +216,18 @@ impl Page {
     }
 
     pub(super) fn respond(&self, items: Vec<Value>, links: &[String]) -> Response {
-        let mut response = Json(Value::Array(items)).into_response();
-        if let Ok(value) = HeaderValue::from_str(&links.join(", "))
-            && !links.is_empty()
-        {
-            response.headers_mut().insert(header::LINK, value);
-        }
-        response
+        with_links(Value::Array(items), links)
     }
+}
+
+fn with_links(body: Value, links: &[String]) -> Response {
+    let mut response = Json(body).into_response();
+    if let Ok(value) = HeaderValue::from_str(&links.join(", "))
+        && !links.is_empty()
+    {
+        response.headers_mut().insert(header::LINK, value);
+    }
+    response
 }
 
 /// 201 with a body.
@@ -214,6 +238,11 @@ pub(super) fn created(value: Value) -> Response {
 /// 200 with a body.
 pub(super) fn ok(value: Value) -> Response {
     Json(value).into_response()
+}
+
+/// 202 with an empty object.
+pub(super) fn accepted() -> Response {
+    (StatusCode::ACCEPTED, Json(serde_json::json!({}))).into_response()
 }
 
 /// 204.

@@ -5,12 +5,15 @@ pub(crate) mod store;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use domain::ids::{DeliveryId, Id};
+use domain::{
+    ids::{DeliveryId, Id},
+    names::APP_SOURCE,
+};
 use proto::v1::{
     Source, SourcesRequest, SourcesResponse, StoreDeliveryRequest, StoreDeliveryResponse,
     ingest_service_server::IngestService,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Response, Status};
 
 use crate::{App, serving::internal};
@@ -52,7 +55,13 @@ impl IngestService for Ingest {
     async fn sources(&self, _: Request<SourcesRequest>) -> Result<Response<SourcesResponse>, Status> {
         let app = &self.0;
         let rows = store::sources(&app.db).await.map_err(|e| internal("deliveries.sources", &e))?;
-        let mut sources = Vec::with_capacity(rows.len());
+        let mut sources = Vec::with_capacity(rows.len() + 1);
+        let bytes = |secret: &SecretString| secret.expose_secret().as_bytes().to_vec();
+        sources.extend(app.app_hook.as_ref().map(|secrets| Source {
+            name: APP_SOURCE.to_owned(),
+            current_secret: bytes(&secrets.current),
+            previous_secret: secrets.previous.as_ref().map(bytes).unwrap_or_default(),
+        }));
         for row in rows {
             let read = async |id| -> Result<Vec<u8>, Status> {
                 let secret =

@@ -20,11 +20,11 @@ pub(crate) struct SourceRow {
     pub(crate) previous_secret_id: Option<Uuid>,
 }
 
-/// Every enabled source.
+/// Every enabled source with an address of its own.
 pub(crate) async fn sources(db: &PgPool) -> sqlx::Result<Vec<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
-        "select source, current_secret_id, previous_secret_id from repositories where enabled order by source"
+        "select source, current_secret_id, previous_secret_id from repositories where enabled and own_hook order by source"
     )
     .fetch_all(db)
     .await
@@ -171,11 +171,11 @@ pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Und
     .transpose()
 }
 
-/// Does another delivery of the source wait for its decision?
-pub(crate) async fn others_undecided(db: &PgPool, source: &str, id: DeliveryId) -> sqlx::Result<bool> {
+/// Does another delivery of its source wait for its decision?
+pub(crate) async fn others_undecided(db: &PgPool, id: DeliveryId) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"select exists (select from deliveries where source = $1 and delivery_id <> $2 and decided_at is null) as "others!""#,
-        source,
+        r#"select exists (select from deliveries o join deliveries d using (source)
+             where d.delivery_id = $1 and o.delivery_id <> $1 and o.decided_at is null) as "others!""#,
         id.uuid()
     )
     .fetch_one(db)

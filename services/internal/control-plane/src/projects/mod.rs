@@ -40,11 +40,18 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
             .await?;
         }
         for repository in &project.repositories {
+            // Without a webhook of its own it has the App's secrets, and no address.
+            let name = repository.name.key();
+            let (source, secrets) = match (&repository.hook, &app.app_hook) {
+                (Some(hook), _) => (hook.source.as_str(), &hook.secrets),
+                (None, Some(secrets)) => (name.as_str(), secrets),
+                (None, None) => anyhow::bail!("{name} has no webhook, and the platform is no App"),
+            };
             let current = app
                 .envelope
-                .store(&mut tx, &*app.clock, &app.ids, repository.webhook_secret.expose_secret().as_bytes())
+                .store(&mut tx, &*app.clock, &app.ids, secrets.current.expose_secret().as_bytes())
                 .await?;
-            let previous = match &repository.previous_webhook_secret {
+            let previous = match &secrets.previous {
                 Some(secret) => Some(
                     app.envelope
                         .store(&mut tx, &*app.clock, &app.ids, secret.expose_secret().as_bytes())
@@ -58,7 +65,8 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
                     id: app.ids.next::<RepositoryId>(),
                     project: project_id,
                     name: &repository.name,
-                    source: &repository.source,
+                    source,
+                    own_hook: repository.hook.is_some(),
                     default_branch: repository.default_branch.as_deref(),
                     current_secret: current,
                     previous_secret: previous,

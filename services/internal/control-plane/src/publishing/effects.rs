@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
-    App,
+    App, installations,
     runs::Run,
     steps::{Step, around},
     wake::Topic,
@@ -278,7 +278,8 @@ pub(crate) struct Pending {
 
 /// The next effect of every run that may be applied now, and of those without a run every one,
 /// but labels of a thread one after the other: the last word about a label is the last. While
-/// a part of a publication is given up, the parts after it wait for a person.
+/// a part of a publication is given up, the parts after it wait for a person; while a repository
+/// is out of reach or archived, all of it waits.
 pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
     let rows = sqlx::query!(
         r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
@@ -288,6 +289,8 @@ pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pen
                      effect_id::text) as lane from effects) e where state = 'pending'
                  and not (kind = any($2) and exists (select from effects d
                    where d.run_id = e.run_id and d.state = 'dead' and d.kind = any($2)))
+                 and not exists (select from repositories o where o.repository_id = e.repository_id
+                   and (o.no_access_since is not null or o.archived_at is not null or o.gone_at is not null))
                  order by lane, ordinal) first
            where available_at <= $1 order by ordinal limit 100"#,
         now,
@@ -443,13 +446,21 @@ pub(crate) struct EffectView {
     pub(crate) result_url: Option<String>,
 }
 
-/// Effects of a run in their order.
+/// Effects of a run in their order. One that waits for the repository says so.
 pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectView>> {
-    sqlx::query_as!(
-        EffectView,
-        "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal",
+    let closed = installations::closed(db).await?;
+    let rows = sqlx::query!(
+        "select kind, state, tries, last_error, result_url, repository_id from effects where run_id = $1 order by ordinal",
         run.uuid()
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let view = rows.into_iter().map(|row| EffectView {
+        last_error: closed.waits(row.repository_id, &row.state).or(row.last_error),
+        kind: row.kind,
+        state: row.state,
+        tries: row.tries,
+        result_url: row.result_url,
+    });
+    Ok(view.collect())
 }

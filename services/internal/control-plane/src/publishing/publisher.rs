@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     App,
+    installations::{Learnt, learn},
     projects::store::by_id,
     runs::{self, RunError},
     singleton::{self, Leads, Singleton},
@@ -135,6 +136,26 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
         let wait = wait.max(pending.effect.in_doubt_for(app.forge.list_lag()));
         return Ok(effects::put_off(&app.db, pending, after(now, wait), &text, false).await?);
     }
+    // It may be the repository that is out of reach, and not this call that is wrong.
+    let text = match failure {
+        Failure::Forge(ForgeError::Denied { .. } | ForgeError::Missing { .. }) => {
+            match learn(app, pending.repository).await? {
+                Learnt::Closed(why) => {
+                    tracing::warn!(effect_id = %pending.id, kind, why, "the repository is out of reach; the effect waits");
+                    return Ok(effects::put_off(&app.db, pending, now, &why, true).await?);
+                }
+                Learnt::Moved => {
+                    return Ok(effects::put_off(&app.db, pending, now, &text, true).await?);
+                }
+                Learnt::Lacks(permissions) => format!(
+                    "{text} The platform lacks {}; `callboard check` says where to grant it.",
+                    permissions.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                ),
+                Learnt::Nothing => text,
+            }
+        }
+        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => text,
+    };
     give_up(app, pending, &text, refused).await
 }
 

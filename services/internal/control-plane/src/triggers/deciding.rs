@@ -80,10 +80,12 @@ pub(crate) fn standing(repository: &Repository) -> RepositoryStanding {
         RepositoryStanding::Gone
     } else if repository.archived {
         RepositoryStanding::Archived
-    } else if repository.enabled {
-        RepositoryStanding::Enabled
-    } else {
+    } else if !repository.enabled {
         RepositoryStanding::Disabled
+    } else if repository.no_access.is_some() {
+        RepositoryStanding::NoAccess
+    } else {
+        RepositoryStanding::Enabled
     }
 }
 

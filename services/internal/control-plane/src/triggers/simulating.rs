@@ -5,9 +5,10 @@ use forge::ForgeError;
 use prompts::AskedBy;
 
 use super::{
-    Read, Unsettled,
+    Unsettled,
     asked::{Asked, Question, ask, completed},
-    deciding, read,
+    deciding,
+    sources::read_own,
     told::Came,
 };
 use crate::{
@@ -59,11 +60,11 @@ pub(crate) async fn simulate(
 ) -> Result<Simulated, NotSimulated> {
     let source = repository.source.clone();
     let found = repository;
-    let (repository, event) = match read(Some(found), &source, name, body) {
-        Read::Event(repository, event) => (repository, event),
-        Read::Decided(_, event, decided) => {
-            let number = event.and_then(|event| event.happening.number());
-            return Ok(Simulated { decided, number });
+    let (repository, event) = match read_own(Some(found), &source, name, body) {
+        Ok(read) => read,
+        Err(ignored) => {
+            let number = ignored.event.and_then(|event| event.happening.number());
+            return Ok(Simulated { decided: ignored.decided, number });
         }
     };
     let event: Event = completed(app, &repository, event, NO_PATIENCE, false).await?;

@@ -33,6 +33,29 @@ pub(crate) struct Setup {
     pub(crate) config: Value,
     /// Files of the repository besides README.md.
     pub(crate) files: Vec<(&'static str, &'static str)>,
+    /// The platform is an App that is installed on the repository, instead of having a token.
+    pub(crate) app: bool,
+}
+
+/// The App's slug; it acts as `callboard[bot]`.
+pub(crate) const APP: &str = "callboard";
+/// What the App may do where it is installed.
+pub(crate) const APP_PERMISSIONS: [(&str, &str); 6] = [
+    ("metadata", "read"),
+    ("contents", "write"),
+    ("issues", "write"),
+    ("pull_requests", "write"),
+    ("checks", "write"),
+    ("workflows", "write"),
+];
+
+/// The platform as an App.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Installed {
+    /// The App's id.
+    pub(crate) app: u64,
+    /// Its installation on `octocat/hello-world`.
+    pub(crate) installation: u64,
 }
 
 /// Everything of one story.
@@ -42,6 +65,7 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) hook: u64,
     pub(crate) token: String,
+    installed: Option<Installed>,
     platform: Option<Platform>,
     config: PathBuf,
     folder: tempfile::TempDir,
@@ -101,6 +125,7 @@ impl World {
             "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
+        let installed = setup.app.then(|| Self::install(&github, folder.path(), &mut config));
         merge(&mut config, &setup.config);
         let path = folder.path().join("callboard.yaml");
         std::fs::write(&path, config.to_string()).expect("written");
@@ -110,14 +135,39 @@ impl World {
             database,
             hook: 0,
             token,
+            installed,
             platform: None,
             config: path,
             folder,
             api: String::new(),
         };
         world.up().await;
-        world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
+        match world.installed {
+            Some(it) => world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook"),
+            None => {
+                world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
+            }
+        }
         world
+    }
+
+    /// Makes the platform an App: its key as a file, and no webhook of the repository.
+    fn install(github: &Simulator, folder: &std::path::Path, config: &mut Value) -> Installed {
+        let app = github.create_app(APP, "", SECRET).expect("an App");
+        let installation =
+            github.install_app(app.id, "octocat", &[REPOSITORY], &APP_PERMISSIONS).expect("installed");
+        std::fs::write(folder.join("key.pem"), &app.private_key).expect("written");
+        let github = config["github"].as_object_mut().expect("a mapping");
+        github.remove("token_file");
+        let keys = json!({ "id": app.id, "private_key_file": "key.pem", "webhook_secret_file": "secret" });
+        github.insert("app".to_owned(), keys);
+        config["projects"] = json!([{ "name": "demo", "repositories": [{ "name": REPOSITORY }] }]);
+        Installed { app: app.id, installation }
+    }
+
+    /// The platform as an App, in a world that was set up so.
+    pub(crate) fn installed(&self) -> Installed {
+        self.installed.expect("a world with `app: true`")
     }
 
     async fn github(folder: &std::path::Path, clock: &Arc<TestClock>) -> Simulator {
@@ -165,7 +215,10 @@ impl World {
 
     /// The webhook's address.
     pub(crate) fn webhook(&self) -> String {
-        format!("{}/webhooks/github/{SOURCE}", self.api)
+        match self.installed {
+            Some(_) => format!("{}/webhooks/github", self.api),
+            None => format!("{}/webhooks/github/{SOURCE}", self.api),
+        }
     }
 
     /// Ends the story: fails when work was left behind.

@@ -1,0 +1,480 @@
+//! The one door to the API: every call is made, timed, counted and judged here.
+
+mod answer;
+mod endpoint;
+mod jwt;
+mod settings;
+mod tokens;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::forge::{ForgeError, Result};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::{clock::Clock, names::RepositoryName};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+pub(crate) use self::{
+    answer::Answer,
+    tokens::{Grant, Installation, Purpose},
+};
+pub use self::{
+    endpoint::Endpoint,
+    settings::{Credential, GithubSettings, SetupError},
+};
+use self::{jwt::Signer, tokens::App};
+use crate::failure;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Silence on the connection, in either direction, before it counts as broken.
+const SILENT_FOR: Duration = Duration::from_secs(15);
+/// A server that trickles is given up as well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// A page of 100 comments of the greatest length is about 26 MB.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+/// Items on a page of a list; GitHub gives no more.
+pub(crate) const PER_PAGE: usize = 100;
+const JSON: &str = "application/vnd.github+json";
+const RAW: &str = "application/vnd.github.raw+json";
+
+/// Whose limits a call counts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Account {
+    Token,
+    App,
+    Installation(u64),
+}
+
+impl Account {
+    /// As metrics name it.
+    fn label(self) -> String {
+        match self {
+            Self::Token => "token".to_owned(),
+            Self::App => "app".to_owned(),
+            Self::Installation(id) => id.to_string(),
+        }
+    }
+}
+
+/// What one call proves itself with.
+struct Pass {
+    secret: SecretString,
+    account: Account,
+}
+
+/// A call before it is sent.
+struct Call<'a> {
+    endpoint: Endpoint,
+    uri: Uri,
+    accept: &'static str,
+    body: Option<&'a Value>,
+}
+
+/// A call that did not do what it should.
+struct Refusal {
+    /// None without an answer.
+    status: Option<StatusCode>,
+    /// What the time is there.
+    date: Option<DateTime<Utc>>,
+    error: ForgeError,
+}
+
+impl From<ForgeError> for Refusal {
+    fn from(error: ForgeError) -> Self {
+        Self { status: None, date: None, error }
+    }
+}
+
+enum Identity {
+    Person(SecretString),
+    App(Box<App>),
+}
+
+/// Everything goes through here.
+pub(crate) struct Client {
+    api: Octocrab,
+    base: Url,
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Must be called inside a tokio runtime: the HTTP client has a task of its own.
+    pub(crate) fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
+        let GithubSettings { api_url: base, credential, clock, list_lag: _ } = settings;
+        let plain = base.username().is_empty() && base.password().is_none() && base.query().is_none();
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain {
+            return Err(SetupError::ApiUrl);
+        }
+        let identity = match credential {
+            Credential::PersonalAccessToken(token) => {
+                let token = token.expose_secret().trim();
+                if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+                    return Err(SetupError::Token);
+                }
+                Identity::Person(token.into())
+            }
+            Credential::App { id, private_key } => {
+                Identity::App(Box::new(App::new(Signer::new(&id, &private_key)?)))
+            }
+        };
+        let setup = |error: octocrab::Error| SetupError::Client(chain(&error));
+        let api = Octocrab::builder()
+            .base_uri(base.as_str())
+            .map_err(setup)?
+            // Its retries repeat writes whose outcome is unknown. Ours look first.
+            .add_retry_config(RetryConfig::None)
+            .set_connect_timeout(Some(CONNECT_WITHIN))
+            .set_read_timeout(Some(SILENT_FOR))
+            .set_write_timeout(Some(SILENT_FOR))
+            .add_header(header::USER_AGENT, concat!("callboard/", env!("CARGO_PKG_VERSION")).to_owned())
+            .build()
+            .map_err(setup)?;
+        Ok(Self { api, base, identity, clock })
+    }
+
+    /// Tells of every token that is minted.
+    pub(crate) fn tell(&mut self, told: impl Fn(&SecretString) + Send + Sync + 'static) {
+        match &mut self.identity {
+            Identity::App(app) => app.told = Some(Box::new(told)),
+            Identity::Person(_) => {}
+        }
+    }
+
+    pub(crate) fn is_app(&self) -> bool {
+        matches!(self.identity, Identity::App(_))
+    }
+
+    /// What was learnt of installations and their tokens is asked again.
+    pub(crate) fn forget(&self) {
+        match &self.identity {
+            Identity::App(app) => app.forget(),
+            Identity::Person(_) => {}
+        }
+    }
+
+    /// A token of that purpose, for a program that is not us.
+    pub(crate) async fn credential(
+        &self,
+        repository: &RepositoryName,
+        purpose: Purpose,
+    ) -> Result<SecretString> {
+        match &self.identity {
+            Identity::Person(token) => Ok(token.clone()),
+            Identity::App(app) => Ok(self.token(app, repository, purpose, None).await?.secret),
+        }
+    }
+
+    /// Calls about one repository, with no more permission than their purpose takes.
+    pub(crate) fn for_repository<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        purpose: Purpose,
+    ) -> Scope<'a> {
+        Scope { client: self, by: By::Repository(repository, purpose) }
+    }
+
+    /// Calls about the person whose token we have.
+    pub(crate) fn for_ourselves(&self) -> Scope<'_> {
+        Scope { client: self, by: By::Ourselves }
+    }
+
+    /// Calls about the App itself; unsupported without one.
+    pub(crate) fn for_app(&self) -> Scope<'_> {
+        Scope { client: self, by: By::App }
+    }
+
+    fn app(&self) -> Result<&App> {
+        match &self.identity {
+            Identity::App(app) => Ok(app),
+            Identity::Person(_) => Err(ForgeError::Unsupported {
+                message: "only a GitHub App has this, and the credential is a personal access token"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn person(&self) -> Result<Pass> {
+        match &self.identity {
+            Identity::Person(token) => Ok(Pass { secret: token.clone(), account: Account::Token }),
+            Identity::App(_) => Err(ForgeError::Unsupported {
+                message: "only a person has this, and the credential is a GitHub App's".to_owned(),
+            }),
+        }
+    }
+
+    /// A call without query and body. The address starts with the base path, which is where
+    /// octocrab leaves it alone.
+    fn prepared(
+        &self,
+        endpoint: Endpoint,
+        repository: Option<&RepositoryName>,
+        parts: &[&str],
+    ) -> Result<Call<'static>> {
+        let url = endpoint.url(&self.base, repository, parts)?;
+        Ok(Call { endpoint, uri: relative(&url)?, accept: JSON, body: None })
+    }
+
+    /// A call about a repository. A token that is refused was refused before anything happened, so
+    /// the call is made once more with a new one, whatever it does.
+    async fn call_about(
+        &self,
+        repository: &RepositoryName,
+        purpose: Purpose,
+        call: &Call<'_>,
+    ) -> Result<Answer> {
+        let app = match &self.identity {
+            Identity::App(app) => app,
+            Identity::Person(_) => return self.send(&self.person()?, call).await.map_err(|r| r.error),
+        };
+        let mut pass = self.token(app, repository, purpose, None).await?;
+        let mut sent = self.send(&pass, call).await;
+        if sent.as_ref().is_err_and(|refusal| refusal.status == Some(StatusCode::UNAUTHORIZED)) {
+            pass = self.token(app, repository, purpose, Some(&pass)).await?;
+            sent = self.send(&pass, call).await;
+        }
+        match sent {
+            Err(Refusal { error: error @ ForgeError::Denied { .. }, .. }) => {
+                Err(self.explained(repository, purpose, error).await)
+            }
+            sent => sent.map_err(|refusal| refusal.error),
+        }
+    }
+
+    /// A call as the App itself. A statement may be refused because our clock is wrong.
+    async fn call_as_app(&self, app: &App, call: &Call<'_>) -> Result<Answer> {
+        let signed = |now| Ok::<_, ForgeError>(Pass { secret: app.signer.sign(now)?, account: Account::App });
+        let now = self.clock.now();
+        let mut sent = self.send(&signed(now)?, call).await;
+        if let Err(Refusal { status: Some(StatusCode::UNAUTHORIZED), date: Some(there), .. }) = sent
+            && app.signer.learn(there, now)
+        {
+            tracing::warn!(
+                ahead_s = (there - now).num_seconds(),
+                "GitHub's clock differs from ours; set this machine's clock"
+            );
+            sent = self.send(&signed(now)?, call).await;
+        }
+        sent.map_err(|refusal| match refusal {
+            Refusal {
+                status: Some(StatusCode::UNAUTHORIZED), error: ForgeError::Denied { message }, ..
+            } => ForgeError::Denied {
+                message: format!(
+                    "GitHub does not take the App's id and private key for each other: {message}"
+                ),
+            },
+            refusal => refusal.error,
+        })
+    }
+
+    async fn send(&self, pass: &Pass, call: &Call<'_>) -> std::result::Result<Answer, Refusal> {
+        let (method, path) = (call.endpoint.method(), call.uri.path());
+        let started = Instant::now();
+        let sent = tokio::time::timeout(ANSWER_WITHIN, self.exchange(pass, call)).await;
+        let seen =
+            sent.unwrap_or_else(|_| Err(format!("no whole answer within {} s", ANSWER_WITHIN.as_secs())));
+        let status = seen.as_ref().map_or(0, |(status, ..)| status.as_u16());
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(%method, path, status, duration_ms, "called GitHub");
+        let censored = |words: &str| words.replace(pass.secret.expose_secret(), "[token]");
+        let (status, headers, body) =
+            seen.map_err(|message| ForgeError::Outage { message: censored(&message) })?;
+        if let Some(remaining) =
+            failure::number(&headers, "x-ratelimit-remaining").and_then(|n| u32::try_from(n).ok())
+        {
+            metrics::gauge!("callboard_github_rate_limit_remaining", "installation" => pass.account.label())
+                .set(f64::from(remaining));
+        }
+        if status.is_success() {
+            return Ok(Answer { headers, body });
+        }
+        let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc());
+        let error = failure::classify(status, &headers, &body, self.clock.now(), censored);
+        Err(Refusal { status: Some(status), date, error })
+    }
+
+    async fn exchange(
+        &self,
+        pass: &Pass,
+        call: &Call<'_>,
+    ) -> std::result::Result<(StatusCode, HeaderMap, Bytes), String> {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", pass.secret.expose_secret()))
+            .map_err(|_| "a token that cannot be sent".to_owned())?;
+        bearer.set_sensitive(true);
+        let request = http::request::Builder::new()
+            .method(call.endpoint.method())
+            .uri(call.uri.clone())
+            .header(header::ACCEPT, call.accept)
+            .header(header::AUTHORIZATION, bearer);
+        let request = self.api.build_request(request, call.body).map_err(|error| chain(&error))?;
+        let (parts, body) = self.api.execute(request).await.map_err(|error| chain(&error))?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| chain(&*error))?;
+        Ok((parts.status, parts.headers, body.to_bytes()))
+    }
+}
+
+/// Path and query alone.
+fn relative(url: &Url) -> Result<Uri> {
+    let text = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    text.parse()
+        .map_err(|_| ForgeError::Invalid { message: "a name that cannot be part of an address".to_owned() })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum By<'a> {
+    Repository(&'a RepositoryName, Purpose),
+    Ourselves,
+    App,
+}
+
+/// Calls with one credential: a repository's or our own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    client: &'a Client,
+    by: By<'a>,
+}
+
+impl Scope<'_> {
+    /// Reads. `parts` stand for what is in braces in the path, without owner and repository.
+    pub(crate) async fn get(
+        &self,
+        endpoint: Endpoint,
+        parts: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Answer> {
+        self.call(endpoint, parts, query, JSON, None).await
+    }
+
+    /// The file itself instead of a description of it.
+    pub(crate) async fn get_raw(
+        &self,
+        endpoint: Endpoint,
+        parts: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Answer> {
+        self.call(endpoint, parts, query, RAW, None).await
+    }
+
+    /// One page of a list.
+    pub(crate) async fn page(&self, endpoint: Endpoint, parts: &[&str], page: u32) -> Result<Answer> {
+        let (per_page, page) = (PER_PAGE.to_string(), page.to_string());
+        self.get(endpoint, parts, &[("per_page", &per_page), ("page", &page)]).await
+    }
+
+    /// A list from its first page on, at most so many pages.
+    pub(crate) async fn pages<T: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        parts: &[&str],
+        most: u32,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        for page in 1..=most {
+            let answer = self.page(endpoint, parts, page).await?;
+            let read: Vec<T> = answer.json()?;
+            let full = read.len() >= PER_PAGE;
+            items.extend(read);
+            if !answer.has_next_page(full) {
+                return Ok(items);
+            }
+        }
+        tracing::warn!(
+            list = endpoint.template(),
+            pages = most,
+            "a very long list; what comes later is not read"
+        );
+        Ok(items)
+    }
+
+    /// Writes: the endpoint says how.
+    pub(crate) async fn write(&self, endpoint: Endpoint, parts: &[&str], body: &Value) -> Result<Answer> {
+        self.call(endpoint, parts, &[], JSON, Some(body)).await
+    }
+
+    /// Writes by the address alone.
+    pub(crate) async fn act(&self, endpoint: Endpoint, parts: &[&str]) -> Result<Answer> {
+        self.call(endpoint, parts, &[], JSON, None).await
+    }
+
+    async fn call(
+        &self,
+        endpoint: Endpoint,
+        parts: &[&str],
+        query: &[(&str, &str)],
+        accept: &'static str,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let client = self.client;
+        let repository = match self.by {
+            By::Repository(name, _) => Some(name),
+            By::Ourselves | By::App => None,
+        };
+        let mut url = endpoint.url(&client.base, repository, parts)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let call = Call { endpoint, uri: relative(&url)?, accept, body };
+        match self.by {
+            By::Repository(name, purpose) => client.call_about(name, purpose, &call).await,
+            By::Ourselves => client.send(&client.person()?, &call).await.map_err(|refusal| refusal.error),
+            By::App => client.call_as_app(client.app()?, &call).await,
+        }
+    }
+}
+
+/// The whole chain of causes on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        // octocrab repeats its cause in its own words.
+        if !words.ends_with(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forge::tests::noon;
+
+    #[tokio::test]
+    async fn settings_that_cannot_work_are_refused_without_showing_them() {
+        let with = |url: &str, token: &str| {
+            let api_url = url.parse().expect("a URL");
+            let credential = Credential::PersonalAccessToken(token.into());
+            Client::new(GithubSettings { api_url, credential, clock: noon(), list_lag: Duration::ZERO })
+        };
+        for url in ["ftp://host", "https://user:secret@host", "https://host/?a=b", "data:text"] {
+            let error = with(url, "ghp_token").expect_err(url);
+            assert!(matches!(error, SetupError::ApiUrl) && !error.to_string().contains("secret"), "{error}");
+        }
+        for token in ["", "  \n", "two words", "line\nbreak", "gehe\u{fc}m"] {
+            assert!(matches!(with("https://host", token), Err(SetupError::Token)), "{token}");
+        }
+        // The line break at the end of a token file is no part of the token.
+        let client = with("https://host", "ghp_token\n").expect("a client");
+        assert_eq!(client.person().expect("a person").secret.expose_secret(), "ghp_token");
+        assert!(!format!("{client:?}").contains("ghp_token"));
+    }
+}
