@@ -14,6 +14,7 @@ use control_plane::{
     Upstream,
 };
 use domain::{
+    censor::Censor,
     clock::Clock,
     ids::{Ids, WorkerId},
 };
@@ -239,12 +240,15 @@ pub(crate) fn control_plane_settings(
     options: &Options,
 ) -> anyhow::Result<control_plane::Settings> {
     let (credential, secret, app_hook) = credential(&config.github.credential)?;
+    let censor = Censor::default();
+    let minted = censor.clone();
     let forge = GithubForge::new(GithubSettings {
         api_url: config.github.api_url.clone(),
         credential,
         clock: Arc::clone(&options.clock),
         list_lag: Duration::from_secs(u64::from(config.github.list_lag_seconds)),
-    })?;
+    })?
+    .telling(move |token| minted.learn(token));
     let address = match &config.listen.internal {
         Some(text) => text.parse().context("listen.internal")?,
         None => Address::Unix(data.control_plane_socket()),
@@ -286,6 +290,7 @@ pub(crate) fn control_plane_settings(
         projects: projects(config)?,
         agents: agents(config),
         other_secrets: model_keys(config)?.into_iter().chain([secret]).collect(),
+        censor,
         notes,
         retention: config.retention.clone(),
         limits: config.limits,

@@ -71,7 +71,7 @@ enum Command {
     /// Changes on the code host that were given up: list, retry, drop.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
-    /// Repositories: bring their labels up to date.
+    /// Repositories: set up, check, rotate secrets, bring labels up to date.
     #[command(subcommand)]
     Repo(repo::RepoCommand),
     /// A project's rules: check its files, simulate an event.
@@ -156,9 +156,7 @@ impl Cli {
             Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
-            Command::Repo(command) => {
-                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
-            }
+            Command::Repo(command) => command.run(&Connection::open(config.as_ref())?, self.output).await,
             Command::Policy(command) => command.run(config.as_ref(), self.output).await,
             Command::Prompts(command) => command.run(config.as_ref(), self.output).await,
         }

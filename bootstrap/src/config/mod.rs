@@ -111,7 +111,8 @@ impl Default for Listen {
 pub struct Project {
     /// Unique name.
     pub name: ProjectName,
-    /// Its repositories.
+    /// Its repositories; more are added by `callboard repo add`.
+    #[serde(default)]
     pub repositories: Vec<Repository>,
     /// Login to role.
     #[serde(default)]

@@ -10,7 +10,12 @@ mod lines;
 mod patterns;
 mod suspects;
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::{
@@ -26,6 +31,8 @@ pub use suspects::{Suspect, SuspectSearch};
 const CENSORED: &str = "[censored]";
 /// Bytes below which a secret is not looked for: it would be found everywhere.
 const SHORTEST: usize = 8;
+/// Learnt secrets that are known at a time; the oldest are forgotten first.
+const LEARNT: usize = 512;
 /// Bytes from which one line of a secret of many lines (a private key) is looked for alone.
 const SHORTEST_LINE: usize = 16;
 
@@ -35,6 +42,15 @@ const SHORTEST_LINE: usize = 16;
 pub struct Censor {
     /// One search per call that added secrets, so that adding one builds nothing anew.
     searches: Vec<Arc<AhoCorasick>>,
+    /// What every clone learns, too.
+    learnt: Arc<RwLock<Learnt>>,
+}
+
+/// Secrets that come and go while the platform runs, such as tokens that live for an hour.
+#[derive(Default)]
+struct Learnt {
+    secrets: VecDeque<SecretString>,
+    search: Option<Arc<AhoCorasick>>,
 }
 
 impl std::fmt::Debug for Censor {
@@ -56,20 +72,28 @@ impl Censor {
         self.clone().knowing([extra])
     }
 
-    fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        let mut forms: Vec<String> =
-            secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim())).collect();
-        forms.sort_unstable();
-        forms.dedup();
-        if !forms.is_empty() {
-            // The compact kind: private keys are long, and a table per state would not be cheap.
-            let search = AhoCorasick::builder()
-                .kind(Some(AhoCorasickKind::ContiguousNFA))
-                .build(&forms)
-                .expect("secrets are far smaller than what a search can hold");
-            self.searches.push(Arc::new(search));
-        }
+    /// The same censor, which also knows these secrets.
+    #[must_use]
+    pub fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        self.searches.extend(search(secrets.into_iter().flat_map(|s| forms(s.expose_secret().trim()))));
         self
+    }
+
+    /// From now on this censor and all its clones know this secret as well: one that was made
+    /// while the platform runs. So many later ones make it forgotten.
+    pub fn learn(&self, secret: &SecretString) {
+        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
+        learnt.secrets.push_back(secret.clone());
+        while learnt.secrets.len() > LEARNT {
+            learnt.secrets.pop_front();
+        }
+        let found = search(learnt.secrets.iter().flat_map(|s| forms(s.expose_secret().trim())));
+        learnt.search = found;
+    }
+
+    fn searches(&self) -> impl Iterator<Item = Arc<AhoCorasick>> {
+        let learnt = self.learnt.read().unwrap_or_else(PoisonError::into_inner).search.clone();
+        self.searches.iter().map(Arc::clone).chain(learnt).collect::<Vec<_>>().into_iter()
     }
 
     /// The text with `[censored]` in place of every known secret and of everything that looks
@@ -92,16 +116,34 @@ impl Censor {
 
     fn found(&self, text: &str) -> Vec<Range<usize>> {
         // All occurrences, also those that overlap: the rest of the shorter one would be left.
-        let mut found: Vec<Range<usize>> =
-            self.searches.iter().flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range())).collect();
+        let mut found: Vec<Range<usize>> = self
+            .searches()
+            .flat_map(|s| s.find_overlapping_iter(text).map(|m| m.range()).collect::<Vec<_>>())
+            .collect();
         found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
         found
     }
 
     /// True when a known secret is in there.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        self.searches.iter().any(|s| s.is_match(bytes))
+        self.searches().any(|s| s.is_match(bytes))
     }
+}
+
+/// Finds any of these; `None` when there are none.
+fn search(forms: impl Iterator<Item = String>) -> Option<Arc<AhoCorasick>> {
+    let mut forms: Vec<String> = forms.collect();
+    forms.sort_unstable();
+    forms.dedup();
+    if forms.is_empty() {
+        return None;
+    }
+    // The compact kind: private keys are long, and a table per state would not be cheap.
+    let search = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(&forms)
+        .expect("secrets are far smaller than what a search can hold");
+    Some(Arc::new(search))
 }
 
 /// The text with `[censored]` in place of these parts.
@@ -180,6 +222,23 @@ mod tests {
 
     fn censor(secrets: &[&str]) -> Censor {
         Censor::new(secrets.iter().map(|s| SecretString::from(*s)))
+    }
+
+    #[test]
+    fn every_clone_learns_what_one_learns() {
+        let censor = Censor::new(["a configured secret".to_owned().into()]);
+        let clone = censor.clone().with("one of an attempt".to_owned().into());
+        let minted = SecretString::from("minted-while-it-runs");
+        let said = "minted-while-it-runs, a configured secret";
+        assert_eq!(clone.censor(said), "minted-while-it-runs, [censored]");
+        censor.learn(&minted);
+        assert_eq!(clone.censor(said), "[censored], [censored]");
+        assert!(clone.found_in(said.as_bytes()));
+        (0..LEARNT).for_each(|n| censor.learn(&format!("another secret {n}").into()));
+        assert_eq!(
+            clone.censor("minted-while-it-runs, another secret 7"),
+            "minted-while-it-runs, [censored]"
+        );
     }
 
     #[test]

@@ -7,6 +7,9 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde::de::IgnoredAny;
 use sha2::Sha256;
 
+/// The events a webhook has to send: all that are decided on, and no others.
+pub const EVENTS: [&str; 6] =
+    ["issues", "issue_comment", "pull_request", "pull_request_review", "push", "repository"];
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 /// Kept for explaining, as GitHub writes them.
 const KEPT: [&str; 4] = [

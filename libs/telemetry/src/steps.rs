@@ -120,6 +120,8 @@ steps! {
     CallUpdatePullRequest = "call_update_pull_request",
     /// A review is posted at the code host.
     CallReview = "call_review",
+    /// Progress is shown on a commit at the code host.
+    CallProgress = "call_progress",
     /// A person cancels a run.
     RunCancelled = "run_cancelled",
     /// A person retries a run.
@@ -170,6 +172,22 @@ steps! {
     LabelsLooked = "labels_looked",
     /// A gap is over, and reported.
     GapClosed = "gap_closed",
+    /// A repository is added by command, with a webhook secret of its own.
+    RepositoryAdded = "repository_added",
+    /// A repository's webhook is made or changed at the code host.
+    CallHook = "call_hook",
+    /// It is recorded which webhook has which secret.
+    HookRecorded = "hook_recorded",
+    /// A test delivery is asked for at the code host.
+    CallPing = "call_ping",
+    /// A new webhook secret holds, and the previous one still does.
+    SecretRotated = "secret_rotated",
+    /// The previous webhook secret is deleted.
+    RotationFinished = "rotation_finished",
+    /// A person reads a webhook secret, to set it by hand.
+    SecretShown = "secret_shown",
+    /// A repository that was added by command is switched off.
+    RepositoryRemoved = "repository_removed",
 }
 
 impl std::fmt::Display for Step {

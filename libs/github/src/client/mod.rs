@@ -271,9 +271,7 @@ impl Client {
             sent = self.send(&signed(now)?, call).await;
         }
         sent.map_err(|refusal| match refusal {
-            Refusal {
-                status: Some(StatusCode::UNAUTHORIZED), error: ForgeError::Denied { message }, ..
-            } => ForgeError::Denied {
+            Refusal { error: ForgeError::BadCredential { message }, .. } => ForgeError::BadCredential {
                 message: format!(
                     "GitHub does not take the App's id and private key for each other: {message}"
                 ),

@@ -34,7 +34,7 @@ use domain::{clock::Clock, ids::Ids};
 
 pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route};
 pub use delivery::{Answer, Delivery};
-pub use fault::Fault;
+pub use fault::{DeliveryFault, Fault, Script, UnknownFault};
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use crate::{
     Options, control,
     delivery::{self, Delivery},
-    fault::{Fault, Scripted},
     gate::{self, Feature, LoggedRequest},
     pages,
     payload::Urls,
@@ -252,6 +251,15 @@ impl Simulator {
         Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
     }
 
+    /// The hooks of a repository, as the API shows them.
+    pub fn hooks(&self, repository: &str) -> Vec<serde_json::Value> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let Some(repository) = world.repositories.get(&key) else { return Vec::new() };
+            repository.hooks.iter().map(|hook| crate::payload::hook(world, repository, hook)).collect()
+        })
+    }
+
     /// Statuses of a commit, newest first.
     pub fn statuses(&self, repository: &str, sha: &str) -> Vec<CommitStatus> {
         let Ok(key) = key(repository) else { return Vec::new() };
@@ -294,12 +302,6 @@ impl Simulator {
     /// From now on the server does not offer this.
     pub fn switch_off(&self, feature: Feature) {
         self.change(|world| world.switched_off.insert(feature));
-    }
-
-    /// The next requests of this kind go wrong, `times` of them. They are named as in
-    /// [`Self::request_counts`]: `POST /repos/{owner}/{repo}/pulls`.
-    pub fn fault(&self, fault: Fault, request: &str, times: u32) {
-        self.change(|world| world.faults.push(Scripted::new(fault, request, times)));
     }
 }
 

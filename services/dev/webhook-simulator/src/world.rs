@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     apps::Apps,
     delivery::Delivery,
-    fault::Scripted,
+    fault::Faults,
     gate::{Feature, LoggedRequest},
     git::Bare,
     limits::Spending,
@@ -47,7 +47,7 @@ pub(crate) struct World {
     /// Deliveries made by the change under way, sent once the lock is free.
     pub(crate) outgoing: Vec<u64>,
     pub(crate) switched_off: BTreeSet<Feature>,
-    pub(crate) faults: Vec<Scripted>,
+    pub(crate) faults: Faults,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
     /// Requests that made content, by who made them.
@@ -217,7 +217,7 @@ impl World {
             deliveries: BTreeMap::new(),
             outgoing: Vec::new(),
             switched_off: BTreeSet::new(),
-            faults: Vec::new(),
+            faults: Faults::default(),
             log: Vec::new(),
             spending: HashMap::new(),
             content: HashMap::new(),

@@ -8,17 +8,17 @@ alter table deliveries add column provenance text not null default 'webhook'
 -- The label the event was about; null for events about none, and in older rows.
 alter table decisions add column label text;
 
--- A webhook whose deliveries are looked through, by its source.
+-- The webhook whose deliveries are looked through for a repository, and how far.
 create table recovery_hooks (
-    source    text primary key,
+    repository_id uuid primary key references repositories,
     -- Its id at the code host; null: the App's, or not known.
-    hook_id   bigint,
+    hook_id       bigint,
     -- What was sent before then was looked at; null: nothing yet.
-    looked_to timestamptz,
+    looked_to     timestamptz,
     -- When the code host was asked last.
-    asked_at  timestamptz not null,
+    asked_at      timestamptz not null,
     -- no_right: the credential may not see it. no_hook: none sends to our address.
-    state     text not null check (state in ('on', 'no_right', 'no_hook'))
+    state         text not null check (state in ('on', 'no_right', 'no_hook'))
 );
 
 -- How far a repository's issues were looked through for labels without a decision.

@@ -124,6 +124,7 @@ fn no_credential(repository: &RepositoryName, error: &ForgeError) -> Status {
             Status::permission_denied("the code host does not let the platform read this repository")
         }
         ForgeError::Limited { .. }
+        | ForgeError::BadCredential { .. }
         | ForgeError::Conflict { .. }
         | ForgeError::Invalid { .. }
         | ForgeError::Unsupported { .. }

@@ -28,6 +28,7 @@ mod run_tokens;
 mod runs;
 mod serving;
 mod settings;
+mod setup;
 mod singleton;
 mod steps;
 mod transcripts;
@@ -143,7 +144,7 @@ impl ControlPlane {
             policies: policies::Policies::default(),
             permissions: triggers::Permissions::default(),
             limits: settings.limits,
-            censor: Censor::new(secrets),
+            censor: settings.censor.knowing(secrets),
             db,
             clock: settings.clock,
             ids: settings.ids,
@@ -163,7 +164,7 @@ impl ControlPlane {
             .await
             .context("cannot apply the projects of the configuration")?;
         if let Some(local) = &settings.local_worker {
-            workers::enroll_local(&app, local).await?;
+            workers::enroll_local(&app, local, &settings.projects).await?;
         }
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use domain::{
+    censor::Censor,
     clock::Clock,
     decision::Limits,
     ids::Ids,
@@ -48,6 +49,8 @@ pub struct Settings {
     /// Other secrets (the credential at the code host, model keys) that must not be stored or
     /// posted either.
     pub other_secrets: Vec<SecretString>,
+    /// Knows the tokens that `forge` mints; the other secrets are added to it.
+    pub censor: Censor,
     /// Repeated by `check` and in comments: "sandbox: none is configured …".
     pub notes: Vec<String>,
     /// How long what is kept.

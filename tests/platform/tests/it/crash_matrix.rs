@@ -5,7 +5,9 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use proto::admin::{EffectActionRequest, SyncLabelsRequest};
+use proto::admin::{
+    AddRepositoryRequest, EffectActionRequest, RepositoryRequest, RotateSecretRequest, SyncLabelsRequest,
+};
 use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
@@ -71,6 +73,8 @@ enum Story {
     Unsaid,
     /// The repository was out of reach, and is not any more.
     AccessBack,
+    /// A person adds another repository, rotates its secret, and removes it.
+    SetUp,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -109,6 +113,7 @@ fn story_of(step: Step) -> Story {
         | Step::CallCommit
         | Step::CallBranch
         | Step::CallPullRequest
+        | Step::CallProgress
         | Step::RecoveryHookNoted => Story::Label,
         Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
         Step::CallReview => Story::Review,
@@ -141,9 +146,48 @@ fn story_of(step: Step) -> Story {
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
         Step::AccessNoted => Story::AccessBack,
+        Step::RepositoryAdded
+        | Step::CallHook
+        | Step::HookRecorded
+        | Step::CallPing
+        | Step::SecretRotated
+        | Step::RotationFinished
+        | Step::SecretShown
+        | Step::RepositoryRemoved => Story::SetUp,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
+}
+
+/// Sets a second repository up, rotates its secret and removes it; each command is given again
+/// until it comes to its end.
+async fn set_up_another(site: &Site) -> Result<(), String> {
+    const ANOTHER: &str = "octocat/another";
+    site.github.create_repository(ANOTHER, true, &[("README.md", "# Another\n")]).await.expect("made");
+    let repository = ANOTHER.to_owned();
+    let add = AddRepositoryRequest { repository: repository.clone(), ..AddRepositoryRequest::default() };
+    site.steps("repo add", async |mut c| c.add_repository(add.clone()).await).await;
+    let named = RepositoryRequest { repository: repository.clone() };
+    let secret = async || {
+        let shown = site.command("its secret", async |mut c| c.webhook_secret(named.clone()).await).await;
+        shown.map(|answer| answer.into_inner().secret)
+    };
+    let first = secret().await?;
+    let rotate = |finish| RotateSecretRequest { repository: repository.clone(), finish };
+    site.steps("rotate-secret", async |mut c| c.rotate_secret(rotate(false)).await).await;
+    let second = secret().await?;
+    site.steps("--finish", async |mut c| c.rotate_secret(rotate(true)).await).await;
+    if first == second || secret().await? != second {
+        return Err("the secret was not changed exactly once".to_owned());
+    }
+    // The webhook has it: a test delivery is verified with it.
+    site.steps("repo add again", async |mut c| c.add_repository(add.clone()).await).await;
+    site.steps("repo remove", async |mut c| c.remove_repository(named.clone()).await).await;
+    let hooks = site.github.hooks(ANOTHER);
+    if hooks.len() != 1 {
+        return Err(format!("{} webhooks", hooks.len()));
+    }
+    Ok(())
 }
 
 /// Tells the story on a platform that kills itself at the point; returns what went wrong.
@@ -174,7 +218,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Missed
         | Story::Unreachable
         | Story::Unsaid
-        | Story::AccessBack => {
+        | Story::AccessBack
+        | Story::SetUp => {
             json!({})
         }
     };
@@ -395,6 +440,13 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             let issue = site.issue("Say hello", None);
             site.label(issue, "run:dev");
             site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::SetUp => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            set_up_another(&site).await?;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

@@ -299,7 +299,10 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
             reason: "waiting".to_owned(),
             rule: pending.retry_at.map_or_else(
                 || "It is being looked at.".to_owned(),
-                |t| format!("It could not be decided yet; tried again at {}.", text(Some(t))),
+                |t| {
+                    let why = pending.because.map(|why| format!(": {why}")).unwrap_or_default();
+                    format!("It could not be decided yet{why}. Tried again at {}.", text(Some(t)))
+                },
             ),
             delivery_id: pending.delivery_id.to_string(),
             ..Explanation::default()

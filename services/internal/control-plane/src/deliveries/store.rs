@@ -50,7 +50,7 @@ pub(crate) async fn insert(
         new.guid,
         new.event,
         Json(&new.headers) as _,
-        new.body,
+        &new.body[..],
         new.trace_id,
         received_at,
         now,
@@ -198,18 +198,21 @@ pub(crate) async fn mark_decided(
     Ok(marked.rows_affected() == 1)
 }
 
-/// Puts a decision off; a wait the code host asked for does not count as a try.
+/// Puts a decision off, and says why; a wait the code host asked for does not count as a try.
 pub(crate) async fn put_off(
     db: &PgPool,
     id: DeliveryId,
     until: DateTime<Utc>,
     counts: bool,
+    why: &str,
 ) -> sqlx::Result<()> {
     let put_off = sqlx::query!(
-        "update deliveries set retry_at = $2, tries = tries + $3 where delivery_id = $1 and decided_at is null",
+        "update deliveries set retry_at = $2, tries = tries + $3, put_off_because = $4
+         where delivery_id = $1 and decided_at is null",
         id.uuid(),
         until,
         i32::from(counts),
+        why,
     );
     around(Step::DeliveryPutOff, put_off.execute(db)).await?;
     Ok(())

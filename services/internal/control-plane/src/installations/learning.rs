@@ -17,8 +17,6 @@ pub(crate) enum Learnt {
     Closed(String),
     /// It has another name; the call may be made again.
     Moved,
-    /// It is within reach, and these permissions are missing, by the code host's names.
-    Lacks(Vec<String>),
     /// Nothing that explains it.
     Nothing,
 }
@@ -40,13 +38,7 @@ pub(crate) async fn learn(app: &App, id: RepositoryId) -> sqlx::Result<Learnt> {
             steps::commit(tx, Step::AccessNoted).await?;
             Ok(Learnt::Closed(why.clone()))
         }
-        Reach::Open(access) => {
-            if let Some(learnt) = as_it_is(app, &repository).await? {
-                return Ok(learnt);
-            }
-            let missing: Vec<String> = access.missing.iter().map(|(_, name)| name.clone()).collect();
-            Ok(if missing.is_empty() { Learnt::Nothing } else { Learnt::Lacks(missing) })
-        }
+        Reach::Open(_) => Ok(as_it_is(app, &repository).await?.unwrap_or(Learnt::Nothing)),
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) async fn ask(app: &App, repository: &Repository) -> forge::Result<Rea
         }
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Conflict { .. }
             | ForgeError::Invalid { .. }
             | ForgeError::Unsupported { .. }

@@ -111,10 +111,16 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     Ok(steps::commit(tx, Step::ProjectsApplied).await?)
 }
 
-/// Every enabled project of the configuration.
-pub(crate) async fn project_ids(app: &App) -> sqlx::Result<Vec<ProjectId>> {
-    let ids = sqlx::query_scalar!("select distinct project_id from repositories where enabled")
-        .fetch_all(&app.db)
-        .await?;
+/// The projects of the configuration, also those whose repositories are still to be added, and
+/// every other one with a repository that is on.
+pub(crate) async fn project_ids(app: &App, seed: &[ProjectSeed]) -> sqlx::Result<Vec<ProjectId>> {
+    let names: Vec<String> = seed.iter().map(|project| project.name.to_string()).collect();
+    let ids = sqlx::query_scalar!(
+        r#"select project_id as "id!" from projects where name = any($1)
+           union select project_id from repositories where enabled"#,
+        &names
+    )
+    .fetch_all(&app.db)
+    .await?;
     Ok(ids.into_iter().map(ProjectId::from_uuid).collect())
 }

@@ -61,7 +61,7 @@ struct Row {
 }
 
 /// A row that does not read as what it is: which one, and why.
-fn damaged(table: &str, id: Uuid, error: &dyn std::fmt::Display) -> sqlx::Error {
+pub(crate) fn damaged(table: &str, id: Uuid, error: &dyn std::fmt::Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("{table} {id}: {error}").into())
 }
 

@@ -127,7 +127,7 @@ pub(crate) async fn findings(app: &App, repository: &Repository) -> sqlx::Result
     let probe = format!("missed deliveries of {}", repository.name);
     let expected = "they are found and made up for";
     let mut out = Vec::new();
-    let known = store::hook(&app.db, &repository.source).await?;
+    let known = store::hook(&app.db, repository).await?;
     let hours = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     out.push(match known {
         None => finding(Level::Note, probe.as_str(), expected, "not looked for yet", "wait a few minutes"),

@@ -2,6 +2,7 @@
 //! became of them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::names::APP_SOURCE;
 use forge::{ForgeError, Hook, HookOf};
 
 use super::{BrokenOff, store};
@@ -44,9 +45,18 @@ pub(super) struct Watched {
     pub(super) looked_to: Option<DateTime<Utc>>,
 }
 
+/// The source its deliveries are stored under.
+pub(super) fn source(repository: &Repository) -> &str {
+    if repository.own_hook { &repository.source } else { APP_SOURCE }
+}
+
 /// Where the repository's deliveries are sent.
 pub(super) fn address(app: &App, repository: &Repository) -> String {
-    format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    if repository.own_hook {
+        format!("{}/webhooks/github/{}", app.public_url, repository.source)
+    } else {
+        format!("{}/webhooks/github", app.public_url)
+    }
 }
 
 /// The webhook to look at; `None`: there is none that can be seen. That is believed for a while, but
@@ -56,8 +66,15 @@ pub(super) async fn watched(
     repository: &Repository,
     first: bool,
 ) -> Result<Option<Watched>, BrokenOff> {
-    let known = store::hook(&app.db, &repository.source).await?;
+    let known = store::hook(&app.db, repository).await?;
     let looked_to = known.as_ref().and_then(|known| known.looked_to);
+    if !repository.own_hook {
+        // An App has one webhook, and may always see what became of its deliveries.
+        if known.is_none() {
+            store::note_hook(app, repository, State::On, None).await?;
+        }
+        return Ok(Some(Watched { of: HookOf::App, looked_to }));
+    }
     let watched = |id| {
         let of = HookOf::Repository { name: repository.name.clone(), id };
         Some(Watched { of, looked_to })
@@ -87,7 +104,7 @@ pub(super) async fn found(app: &App, repository: &Repository) -> Result<Option<u
         },
         Err(error) => (off(error)?, None),
     };
-    store::note_hook(app, &repository.source, state, id).await?;
+    store::note_hook(app, repository, state, id).await?;
     Ok(id)
 }
 

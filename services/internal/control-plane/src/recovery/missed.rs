@@ -63,11 +63,11 @@ pub(super) struct Seen {
 }
 
 /// Each delivery of a kind we use that was made and is not under way, once.
-fn by_guid(sent: Vec<SentDelivery>, now: DateTime<Utc>) -> BTreeMap<String, Seen> {
+fn by_guid(sent: impl Iterator<Item = SentDelivery>, now: DateTime<Utc>) -> BTreeMap<String, Seen> {
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     let over = |sent: &SentDelivery| sent.status_code.is_some() || now - sent.delivered_at > under_way();
     let used = |sent: &SentDelivery| USED.contains(&sent.event.as_str()) && over(sent);
-    for delivery in sent.into_iter().filter(used) {
+    for delivery in sent.filter(used) {
         let first_at = delivery.delivered_at;
         match seen.get_mut(&delivery.guid) {
             Some(known) => {
@@ -84,6 +84,12 @@ fn by_guid(sent: Vec<SentDelivery>, now: DateTime<Utc>) -> BTreeMap<String, Seen
     seen
 }
 
+/// An App's webhook brings the events of all its repositories.
+fn is_about(repository: &Repository, sent: &SentDelivery) -> bool {
+    let number = sent.repository_id.and_then(|id| i64::try_from(id).ok());
+    repository.own_hook || number.is_none() || number == repository.forge_id
+}
+
 /// Finds what is missing, and does the next thing about each of it.
 pub(super) async fn look(app: &App, repository: &Repository, first: bool) -> Result<Looked, BrokenOff> {
     let now = app.clock.now();
@@ -94,17 +100,19 @@ pub(super) async fn look(app: &App, repository: &Repository, first: bool) -> Res
     let from = looked_to.map_or(added, |looked_to| looked_to - overlap());
     let since = from.max(now - kept()).max(added);
     let sent = match app.forge.deliveries(&of, since).await {
-        Ok(sent) => by_guid(sent, now),
+        Ok(sent) => by_guid(sent.into_iter().filter(|sent| is_about(repository, sent)), now),
         Err(error) => {
             // It may be another webhook by now.
             hooks::off(error)?;
-            hooks::found(app, repository).await?;
+            if repository.own_hook {
+                hooks::found(app, repository).await?;
+            }
             return Ok(Looked::Done);
         }
     };
     store::note_missing(app, repository, &sent, now).await?;
     let (mut asked, mut open) = (0, false);
-    for missed in store::open(&app.db, &repository.source).await? {
+    for missed in store::open(&app.db, repository).await? {
         let newest = sent.get(&missed.guid).map(|seen| &seen.newest);
         open |= !settled(app, repository, &of, &missed, newest, &mut asked).await?;
     }
@@ -146,7 +154,7 @@ async fn settled(
                     return fetch(app, repository, of, missed, missed.host_id).await;
                 }
             }
-            store::note_asked(app, &repository.source, missed).await?;
+            store::note_asked(app, repository, missed).await?;
         }
         return Ok(false);
     };
@@ -172,7 +180,7 @@ async fn fetch(
         Ok(fetched) if fetched.sent().guid == missed.guid && fetched.sent().event == missed.event => {
             let body = fetched.payload().to_string().into_bytes();
             let recovered = Recovered {
-                source: &repository.source,
+                source: hooks::source(repository),
                 guid: &missed.guid,
                 event: &missed.event,
                 body: &body,

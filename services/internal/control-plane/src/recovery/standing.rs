@@ -9,7 +9,7 @@ use domain::{
 use forge::Issue;
 use github::payload::StandingLabel;
 
-use super::{BrokenOff, Looked, soon, store};
+use super::{BrokenOff, Looked, hooks, soon, store};
 use crate::{
     App,
     deliveries::{Provenance, store::Recovered},
@@ -40,7 +40,7 @@ pub(super) async fn look(app: &App, repository: &Repository) -> Result<Looked, B
         return Ok(Looked::Done);
     }
     let now = app.clock.now();
-    if store::is_undecided(&app.db, &repository.source).await? {
+    if store::is_undecided(&app.db, hooks::source(repository)).await? {
         // What waits for its decision may be about a label that stands.
         return Ok(Looked::Again(now + soon()));
     }
@@ -139,7 +139,7 @@ async fn make_up_for(
     };
     let body = made.body();
     let new = Recovered {
-        source: &repository.source,
+        source: hooks::source(repository),
         guid: &guid,
         event: made.event(),
         body: &body,

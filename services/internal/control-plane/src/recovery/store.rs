@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use domain::ids::{GapId, Id, RepositoryId};
 use sqlx::{PgConnection, PgPool};
 
-use super::{hooks::State, missed::Seen};
+use super::{
+    hooks::{State, source},
+    missed::Seen,
+};
 use crate::{
     App,
     deliveries::store::{Recovered, insert_recovered},
@@ -25,18 +28,19 @@ pub(super) struct KnownHook {
     pub(super) was_heard_of: bool,
 }
 
-pub(super) async fn hook(db: &PgPool, source: &str) -> sqlx::Result<Option<KnownHook>> {
+pub(super) async fn hook(db: &PgPool, repository: &Repository) -> sqlx::Result<Option<KnownHook>> {
     let row = sqlx::query!(
         r#"select hook_id, looked_to, asked_at, state,
-                  state = 'no_hook' and exists (select from deliveries d where d.source = h.source and d.provenance = 'webhook'
+                  state = 'no_hook' and exists (select from deliveries d where d.source = $2 and d.provenance = 'webhook'
                                                 and d.stored_at > h.asked_at) as "was_heard_of!"
-           from recovery_hooks h where source = $1"#,
-        source
+           from recovery_hooks h where repository_id = $1"#,
+        repository.id.uuid(),
+        source(repository),
     )
     .fetch_optional(db)
     .await?;
     row.map(|row| {
-        let damaged = || sqlx::Error::Decode(format!("recovery_hooks {source}: {}", row.state).into());
+        let damaged = || sqlx::Error::Decode(format!("recovery_hooks {}: {}", repository.id, row.state).into());
         Ok(KnownHook {
             state: State::parse(&row.state).ok_or_else(damaged)?,
             hook_id: row.hook_id.and_then(|id| u64::try_from(id).ok()),
@@ -49,11 +53,16 @@ pub(super) async fn hook(db: &PgPool, source: &str) -> sqlx::Result<Option<Known
 }
 
 /// Notes which webhook it is, or that there is none to be seen.
-pub(super) async fn note_hook(app: &App, source: &str, state: State, id: Option<u64>) -> sqlx::Result<()> {
+pub(super) async fn note_hook(
+    app: &App,
+    repository: &Repository,
+    state: State,
+    id: Option<u64>,
+) -> sqlx::Result<()> {
     let noted = sqlx::query!(
-        "insert into recovery_hooks (source, hook_id, asked_at, state) values ($1, $2, $3, $4)
-         on conflict (source) do update set hook_id = excluded.hook_id, asked_at = excluded.asked_at, state = excluded.state",
-        source,
+        "insert into recovery_hooks (repository_id, hook_id, asked_at, state) values ($1, $2, $3, $4)
+         on conflict (repository_id) do update set hook_id = excluded.hook_id, asked_at = excluded.asked_at, state = excluded.state",
+        repository.id.uuid(),
         id.and_then(|id| i64::try_from(id).ok()),
         app.clock.now(),
         state.name(),
@@ -102,7 +111,7 @@ pub(super) async fn note_missing(
     let known = sqlx::query_scalar!(
         r#"select guid as "guid!" from deliveries where source = $1 and guid = any($2)
            union select guid from missed_deliveries where source = $1 and guid = any($2)"#,
-        repository.source,
+        source(repository),
         &guids
     )
     .fetch_all(&mut *tx)
@@ -113,7 +122,7 @@ pub(super) async fn note_missing(
         let gap = gap(&mut tx, app, repository.id, seen.first_at).await?;
         sqlx::query!(
             "insert into missed_deliveries (source, guid, gap_id, host_id, event, delivered_at) values ($1, $2, $3, $4, $5, $6)",
-            repository.source,
+            source(repository),
             guid,
             gap.uuid(),
             i64::try_from(seen.newest.id).unwrap_or(i64::MAX),
@@ -124,8 +133,8 @@ pub(super) async fn note_missing(
         .await?;
     }
     let looked = sqlx::query!(
-        "update recovery_hooks set looked_to = $2, asked_at = $2 where source = $1 and state = 'on'",
-        repository.source,
+        "update recovery_hooks set looked_to = $2, asked_at = $2 where repository_id = $1 and state = 'on'",
+        repository.id.uuid(),
         now
     )
     .execute(&mut *tx)
@@ -153,13 +162,15 @@ pub(super) struct Open {
 }
 
 /// What is looked after, the oldest first.
-pub(super) async fn open(db: &PgPool, source: &str) -> sqlx::Result<Vec<Open>> {
+pub(super) async fn open(db: &PgPool, repository: &Repository) -> sqlx::Result<Vec<Open>> {
     let rows = sqlx::query!(
         r#"select guid, host_id, event, delivered_at, asked_at,
                   exists (select from deliveries d where d.source = m.source and d.guid = m.guid) as "is_here!"
-           from missed_deliveries m where source = $1 and recovered_at is null and given_up_at is null
+           from missed_deliveries m join gaps using (gap_id)
+           where source = $1 and repository_id = $2 and recovered_at is null and given_up_at is null
            order by delivered_at, guid"#,
-        source
+        source(repository),
+        repository.id.uuid(),
     )
     .fetch_all(db)
     .await?;
@@ -186,7 +197,7 @@ fn recovered(how: &'static str) {
 pub(super) async fn note_recovered(app: &App, repository: &Repository, missed: &Open) -> sqlx::Result<()> {
     let noted = sqlx::query!(
         "update missed_deliveries set recovered_at = $3 where source = $1 and guid = $2 and recovered_at is null and given_up_at is null",
-        repository.source,
+        source(repository),
         missed.guid,
         app.clock.now(),
     );
@@ -196,10 +207,10 @@ pub(super) async fn note_recovered(app: &App, repository: &Repository, missed: &
 }
 
 /// The code host was asked to send it again.
-pub(super) async fn note_asked(app: &App, source: &str, missed: &Open) -> sqlx::Result<()> {
+pub(super) async fn note_asked(app: &App, repository: &Repository, missed: &Open) -> sqlx::Result<()> {
     let noted = sqlx::query!(
         "update missed_deliveries set asked_at = $3 where source = $1 and guid = $2 and recovered_at is null and given_up_at is null",
-        source,
+        source(repository),
         missed.guid,
         app.clock.now(),
     );
@@ -219,7 +230,7 @@ pub(super) async fn note_fetched(
     let noted = sqlx::query!(
         "update missed_deliveries set recovered_at = $3, fetched_at = $4
          where source = $1 and guid = $2 and recovered_at is null and given_up_at is null",
-        repository.source,
+        source(repository),
         missed.guid,
         now,
         stored.then_some(now),
@@ -244,7 +255,7 @@ pub(super) async fn give_up(
     let noted = sqlx::query!(
         "update missed_deliveries set given_up_at = $3, words = $4
          where source = $1 and guid = $2 and recovered_at is null and given_up_at is null",
-        repository.source,
+        source(repository),
         missed.guid,
         app.clock.now(),
         words,

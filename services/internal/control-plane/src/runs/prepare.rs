@@ -59,8 +59,9 @@ impl NotPrepared {
 pub(super) fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     let why = format!("{what}: {error}");
     match error {
-        ForgeError::Limited { retry_after } => NotPrepared::Later { why, at_least: Some(*retry_after) },
-        ForgeError::Outage { .. } => NotPrepared::later(why),
+        ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. } => {
+            NotPrepared::Later { why, at_least: error.no_try() }
+        }
         ForgeError::Denied { .. }
         | ForgeError::Missing { .. }
         | ForgeError::Conflict { .. }

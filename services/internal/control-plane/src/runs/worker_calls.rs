@@ -112,7 +112,7 @@ impl WorkerCalls {
                 Some(run) => match learn(app, run.repository_id).await? {
                     Learnt::Closed(closed) => NotPrepared::later(closed),
                     Learnt::Moved => NotPrepared::later(why),
-                    Learnt::Lacks(_) | Learnt::Nothing => NotPrepared::Never(why),
+                    Learnt::Nothing => NotPrepared::Never(why),
                 },
                 None => NotPrepared::Never(why),
             },
@@ -129,7 +129,8 @@ impl WorkerCalls {
         match error {
             NotPrepared::Later { why, at_least } => {
                 move_attempt(&mut tx, app, &run, &attempt, AttemptState::Lost, &why).await?;
-                again(&mut tx, app, &run, &attempt, Setback::Preparing, at_least, &why).await?;
+                let setback = if at_least.is_some() { Setback::Limited } else { Setback::Preparing };
+                again(&mut tx, app, &run, &attempt, setback, at_least, &why).await?;
             }
             NotPrepared::Run(error) => {
                 tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "run not prepared");

@@ -66,7 +66,9 @@ pub(super) fn answer<T>(
 ) -> Result<Result<T, ForgeError>, Unsettled> {
     match result {
         Ok(answer) => Ok(Ok(answer)),
-        Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Forge(error)),
+        Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. })) => {
+            Err(Unsettled::Forge(error))
+        }
         Err(error @ ForgeError::Outage { .. }) if tries < TRIES => Err(Unsettled::Forge(error)),
         Err(
             error @ (ForgeError::Outage { .. }

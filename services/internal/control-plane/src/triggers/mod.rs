@@ -95,17 +95,18 @@ async fn handle(app: &App, id: DeliveryId) {
         Err(error) => (error.into(), 0),
     };
     tracing::warn!(delivery_id = %id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
+    let soon = TimeDelta::seconds(1 << tries.clamp(0, 6));
     let (wait, counts) = match &error {
         // Waiting for what the code host asked for is not a try.
-        Unsettled::Forge(ForgeError::Limited { retry_after }) => {
-            (TimeDelta::from_std(*retry_after).unwrap_or(TimeDelta::minutes(1)), false)
-        }
+        Unsettled::Forge(error) => match error.no_try() {
+            Some(wait) => (TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1)), false),
+            None => (soon, true),
+        },
         Unsettled::UnknownSetter => (MOMENT, true),
-        Unsettled::Forge(_) | Unsettled::Run(_) | Unsettled::Database(_) => {
-            (TimeDelta::seconds(1 << tries.clamp(0, 6)), true)
-        }
+        Unsettled::Run(_) | Unsettled::Database(_) => (soon, true),
     };
-    if put_off(&app.db, id, app.clock.now() + wait, counts).await.is_err() {
+    let why = app.censor.censor(&error.to_string()).into_owned();
+    if put_off(&app.db, id, app.clock.now() + wait, counts, &why).await.is_err() {
         // Postgres is away: do not spin. The sweep finds it again.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

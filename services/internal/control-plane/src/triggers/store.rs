@@ -142,13 +142,15 @@ pub(crate) struct Pending {
     pub(crate) event: String,
     pub(crate) stored_at: DateTime<Utc>,
     pub(crate) retry_at: Option<DateTime<Utc>>,
+    /// Why it was put off, where that is known.
+    pub(crate) because: Option<String>,
 }
 
 /// Deliveries (by id or GUID) that wait for their decision.
 pub(crate) async fn pending(db: &PgPool, id: Option<Uuid>, guid: Option<&str>) -> sqlx::Result<Vec<Pending>> {
     sqlx::query_as!(
         Pending,
-        "select delivery_id, event, stored_at, retry_at from deliveries where decided_at is null and (delivery_id = $1 or guid = $2)",
+        "select delivery_id, event, stored_at, retry_at, put_off_because as because from deliveries where decided_at is null and (delivery_id = $1 or guid = $2)",
         id,
         guid
     )

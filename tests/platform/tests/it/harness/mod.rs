@@ -22,6 +22,7 @@ use telemetry::clock::SystemClock;
 
 pub(crate) use self::{
     errors::errors_logged,
+    exactly_once::{Seen, violations},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
     world::{GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},

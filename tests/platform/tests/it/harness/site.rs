@@ -7,14 +7,20 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{PauseRequest, RunActionRequest, admin_service_client::AdminServiceClient};
+use proto::admin::{
+    PauseRequest, RunActionRequest, SetupStep, admin_service_client::AdminServiceClient, setup_step::Outcome,
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
 use super::{
-    REPOSITORY, SOURCE, TestClock, clock, folder, merge, program, story::free_address, supervised::Supervised,
+    REPOSITORY, SOURCE, TestClock, clock,
+    exactly_once::{Seen, violations},
+    folder, merge, program,
+    story::free_address,
+    supervised::Supervised,
 };
 
 /// Longest wait for anything.
@@ -294,6 +300,25 @@ impl Site {
         .await
     }
 
+    /// A command that tells its steps, given again until it comes to its end and none failed.
+    pub(crate) async fn steps(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut(
+            AdminServiceClient<Channel>,
+        ) -> Result<tonic::Response<tonic::Streaming<SetupStep>>, tonic::Status>,
+    ) {
+        self.until(what, async || {
+            let mut steps = call(self.platform().commands()).await.ok()?.into_inner();
+            let mut failed = false;
+            while let Some(step) = steps.message().await.ok()? {
+                failed |= step.outcome() == Outcome::Failed;
+            }
+            (!failed).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {
         let request = RunActionRequest { id: run.to_owned(), reason: String::new() };
         self.command("cancel", async |mut c| {
@@ -475,7 +500,8 @@ impl Site {
     /// What must be so once everything is settled, whatever happened on the way. Returns what
     /// is not.
     pub(crate) async fn violations(&self) -> Vec<String> {
-        let mut wrong = super::exactly_once::violations(self).await;
+        let seen = Seen { github: &self.github, hook: self.hook, db: &self.db };
+        let mut wrong = violations(&seen).await;
         let verified = self
             .command("audit verify", async |mut c| {
                 c.verify_audit(proto::admin::VerifyAuditRequest::default()).await
