@@ -23,9 +23,9 @@ use domain::{
     rights::Permission,
 };
 use forge::{
-    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, ForgeError, Hook, HookOf, Issue,
-    LabelDefinition, LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest,
-    PullRequestDetails, Reaction, Repository, Result, Review, SentDelivery,
+    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, Hook, HookOf, Issue, LabelDefinition,
+    LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest, PullRequestDetails,
+    Reaction, Repository, Result, Review, SentDelivery,
 };
 use secrecy::SecretString;
 use serde::Deserialize;

@@ -40,7 +40,8 @@ pub(super) async fn hook(db: &PgPool, repository: &Repository) -> sqlx::Result<O
     .fetch_optional(db)
     .await?;
     row.map(|row| {
-        let damaged = || sqlx::Error::Decode(format!("recovery_hooks {}: {}", repository.id, row.state).into());
+        let damaged =
+            || sqlx::Error::Decode(format!("recovery_hooks {}: {}", repository.id, row.state).into());
         Ok(KnownHook {
             state: State::parse(&row.state).ok_or_else(damaged)?,
             hook_id: row.hook_id.and_then(|id| u64::try_from(id).ok()),
