@@ -249,9 +249,10 @@ impl Client {
             sent = self.send(&pass, call).await;
         }
         match sent {
-            Err(Refusal { error: error @ ForgeError::Denied { .. }, .. }) => {
-                Err(self.explained(repository, purpose, error).await)
-            }
+            Err(Refusal {
+                error: error @ (ForgeError::Denied { .. } | ForgeError::BadCredential { .. }),
+                ..
+            }) => Err(self.explained(repository, purpose, error).await),
             sent => sent.map_err(|refusal| refusal.error),
         }
     }

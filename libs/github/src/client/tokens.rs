@@ -311,6 +311,7 @@ impl Client {
             Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => why,
             Err(
                 ForgeError::Limited { .. }
+                | ForgeError::BadCredential { .. }
                 | ForgeError::Conflict { .. }
                 | ForgeError::Invalid { .. }
                 | ForgeError::Unsupported { .. }

@@ -115,6 +115,7 @@ pub(super) fn off(error: ForgeError) -> Result<State, BrokenOff> {
             Ok(State::NoRight)
         }
         ForgeError::Limited { .. }
+        | ForgeError::BadCredential { .. }
         | ForgeError::Conflict { .. }
         | ForgeError::Invalid { .. }
         | ForgeError::Outage { .. } => Err(BrokenOff::Forge(error)),

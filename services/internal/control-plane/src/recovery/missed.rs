@@ -139,7 +139,7 @@ async fn settled(
             let again = around(Step::CallRedeliver, app.forge.redeliver(of, missed.host_id)).await;
             match again {
                 Ok(()) => {}
-                Err(error @ (ForgeError::Limited { .. } | ForgeError::Outage { .. })) => {
+                Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. })) => {
                     return Err(error.into());
                 }
                 // It may still be fetched.
@@ -191,7 +191,7 @@ async fn fetch(
             return Ok(true);
         }
         Ok(_) => "the code host told of another delivery under this id".to_owned(),
-        Err(error @ (ForgeError::Limited { .. } | ForgeError::Outage { .. })) => return Err(error.into()),
+        Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. })) => return Err(error.into()),
         Err(
             error @ (ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
