@@ -3,8 +3,10 @@
 mod access;
 mod branches;
 mod contents;
+mod deliveries;
 mod hooks;
 mod issues;
+mod labels;
 mod progress;
 mod pulls;
 mod repositories;
@@ -21,9 +23,9 @@ use domain::{
     rights::Permission,
 };
 use forge::{
-    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, ForgeError, Hook, HookOf, Issue,
-    LabelDefinition, LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest,
-    PullRequestDetails, Reaction, Repository, Result, Review, SentDelivery,
+    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, Hook, HookOf, Issue, LabelDefinition,
+    LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest, PullRequestDetails,
+    Reaction, Repository, Result, Review, SentDelivery,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -299,24 +301,24 @@ impl Forge for GithubForge {
         hooks::ping(self.at(repository, Purpose::Hooks), id).await
     }
 
-    async fn deliveries(&self, _of: &HookOf, _since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
-        Err(not_yet())
+    async fn deliveries(&self, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
+        deliveries::list(&self.client, of, since).await
     }
 
-    async fn redeliver(&self, _of: &HookOf, _delivery: u64) -> Result<()> {
-        Err(not_yet())
+    async fn redeliver(&self, of: &HookOf, delivery: u64) -> Result<()> {
+        deliveries::redeliver(&self.client, of, delivery).await
     }
 
-    async fn fetch_delivery(&self, _of: &HookOf, _delivery: u64) -> Result<FetchedDelivery> {
-        Err(not_yet())
+    async fn fetch_delivery(&self, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
+        deliveries::fetch(&self.client, of, delivery).await
     }
 
-    async fn changed_since(&self, _repository: &RepositoryName, _since: DateTime<Utc>) -> Result<Vec<Issue>> {
-        Err(not_yet())
+    async fn changed_since(&self, repository: &RepositoryName, since: DateTime<Utc>) -> Result<Vec<Issue>> {
+        labels::changed_since(self.at(repository, Purpose::Read), since).await
     }
 
-    async fn label_events(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<LabelEvent>> {
-        Err(not_yet())
+    async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>> {
+        labels::label_events(self.at(repository, Purpose::Read), number).await
     }
 
     async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>> {
@@ -327,8 +329,4 @@ impl Forge for GithubForge {
             progress::status(scope, progress).await
         }
     }
-}
-
-fn not_yet() -> ForgeError {
-    ForgeError::Unsupported { message: "not built yet".to_owned() }
 }

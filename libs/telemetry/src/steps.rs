@@ -154,6 +154,24 @@ steps! {
     CallLabel = "call_label",
     /// It is recorded that a repository's labels were brought up to date.
     LabelsSynced = "labels_synced",
+    /// It is recorded which webhook's deliveries are looked through.
+    RecoveryHookNoted = "recovery_hook_noted",
+    /// What the code host sent is compared with what is here; what is missing is written down.
+    DeliveriesLooked = "deliveries_looked",
+    /// The code host is asked to send a delivery again.
+    CallRedeliver = "call_redeliver",
+    /// It is recorded that it was asked.
+    RedeliveryAsked = "redelivery_asked",
+    /// A missed delivery that was fetched is stored.
+    DeliveryFetched = "delivery_fetched",
+    /// A missed delivery came, or is given up.
+    MissedSettled = "missed_settled",
+    /// An event is made of an issue's history, and stored.
+    LabelReconciled = "label_reconciled",
+    /// It is recorded up to when issues were looked through for labels without a decision.
+    LabelsLooked = "labels_looked",
+    /// A gap is over, and reported.
+    GapClosed = "gap_closed",
     /// A repository is added by command, with a webhook secret of its own.
     RepositoryAdded = "repository_added",
     /// A repository's webhook is made or changed at the code host.

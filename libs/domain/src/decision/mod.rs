@@ -18,7 +18,7 @@ pub use event::{
 };
 pub use facts::{
     Admission, ApprovalRecord, Facts, OpenDiscussion, Parameter, Record, RepositoryStanding, ResultRecord,
-    RunRef,
+    RunRef, Told,
 };
 pub use limits::Limits;
 pub use release::decide_release;
@@ -171,6 +171,12 @@ reasons! {
     UnknownCommand = "unknown_command",
     /// A change of ours came back as an event.
     OwnEffect = "own_effect",
+    /// The history told of the label before its delivery came, or the other way round.
+    DecidedBefore = "decided_before",
+    /// The label was missed, and the text was changed after it was set.
+    EditedSince = "edited_since",
+    /// The label stands, and nobody knows who set it.
+    SetterUnknown = "setter_unknown",
     /// The repository is no longer in the configuration.
     RepositoryDisabled = "repository_disabled",
     /// The repository is archived.

@@ -81,7 +81,7 @@ endpoints! {
     Delivery = Fresh GET "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}"
     Redeliver = Change POST "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}/attempts"
 
-    Issues = Fresh GET "/repos/{owner}/{repo}/issues"
+    Issues = Kept GET "/repos/{owner}/{repo}/issues"
     Issue = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}"
     Timeline = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}/timeline"
     Comments = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}/comments"

@@ -1,6 +1,7 @@
 //! What a webhook's body says, as far as decisions care.
 
 mod bodies;
+mod made;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use self::bodies::{
     AboutInstallation, CommentBody, IssueBody, LabelBody, PullRequestBody, PushBody, Renamed, RepositoryBody,
     ReviewBody, Transferred,
 };
+pub use self::made::{StandingLabel, changed_at};
 
 /// A body that is not what its event has.
 #[derive(Debug, thiserror::Error)]

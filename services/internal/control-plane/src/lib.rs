@@ -22,6 +22,7 @@ mod platform_keys;
 mod policies;
 mod projects;
 mod publishing;
+mod recovery;
 mod retention;
 mod run_tokens;
 mod runs;
@@ -173,6 +174,7 @@ impl ControlPlane {
         publishing::spawn(&app, shutdown);
         installations::spawn(&app, shutdown);
         audit::spawn(&app, shutdown);
+        recovery::spawn(&app, shutdown);
         retention::spawn(&app, shutdown);
         transcripts::spawn(&app, shutdown);
         let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
@@ -198,8 +200,8 @@ impl ControlPlane {
         seen.fetch_optional(&self.app.db).await.is_ok_and(Option::unwrap_or_default)
     }
 
-    /// What is still to be done: undecided deliveries, runs under way, pending effects, events
-    /// without a number.
+    /// What is still to be done: undecided and missed deliveries, runs under way, pending effects,
+    /// events without a number.
     /// Tests fail when they leave some behind.
     ///
     /// # Errors
@@ -210,6 +212,7 @@ impl ControlPlane {
                union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
                union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
                union all select 'dead effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'dead'
+               union all select 'missed delivery ' || guid from missed_deliveries where recovered_at is null and given_up_at is null
                union all select 'unsealed event ' || action from events where sequence is null"#
         )
         .fetch_all(&self.app.db)

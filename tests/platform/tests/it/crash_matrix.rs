@@ -12,7 +12,7 @@ use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
 
-use crate::harness::{Plan, REPOSITORY, Server, Site};
+use crate::harness::{Plan, REPOSITORY, SOURCE, Server, Site};
 
 const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
 const COMMIT: &str = "POST /repos/{owner}/{repo}/git/commits";
@@ -65,6 +65,12 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
+    /// A delivery of a label finds nobody; then the code host can reach the platform again.
+    Missed,
+    /// A delivery of a label finds nobody, and the code host cannot reach the platform.
+    Unreachable,
+    /// No delivery is ever made of a label.
+    Unsaid,
     /// The repository was out of reach, and is not any more.
     AccessBack,
     /// A person adds another repository, rotates its secret, and removes it.
@@ -107,7 +113,8 @@ fn story_of(step: Step) -> Story {
         | Step::CallCommit
         | Step::CallBranch
         | Step::CallPullRequest
-        | Step::CallProgress => Story::Label,
+        | Step::CallProgress
+        | Step::RecoveryHookNoted => Story::Label,
         Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
         Step::CallReview => Story::Review,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
@@ -129,6 +136,13 @@ fn story_of(step: Step) -> Story {
         Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/issues/{number}/comments", 502),
         Step::EffectPutOff | Step::CallSoleComment => Story::Refused(COMMENT, 502),
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
+        Step::DeliveriesLooked
+        | Step::CallRedeliver
+        | Step::RedeliveryAsked
+        | Step::MissedSettled
+        | Step::GapClosed => Story::Missed,
+        Step::DeliveryFetched => Story::Unreachable,
+        Step::LabelReconciled | Step::LabelsLooked => Story::Unsaid,
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
         Step::AccessNoted => Story::AccessBack,
@@ -201,6 +215,9 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Review
         | Story::Command
         | Story::SyncLabels
+        | Story::Missed
+        | Story::Unreachable
+        | Story::Unsaid
         | Story::AccessBack
         | Story::SetUp => {
             json!({})
@@ -208,8 +225,17 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
     };
     let point = format!("{step}:{moment}");
     // Something happens while the platform is up, and the next process crashes.
-    let second =
-        matches!(story, Story::OldAge | Story::Restore | Story::RestoreFails | Story::Revise | Story::Review);
+    let second = matches!(
+        story,
+        Story::OldAge
+            | Story::Restore
+            | Story::RestoreFails
+            | Story::Revise
+            | Story::Review
+            | Story::Missed
+            | Story::Unreachable
+            | Story::Unsaid
+    );
     let first = if second { Vec::new() } else { vec![("CRASH_POINT", point.clone())] };
     let kills = if second { 2 } else { 1 };
     let plan = Plan { config, first, ..Plan::default() };
@@ -353,6 +379,27 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
                 site.label(pull, "need:reviewer");
             }
             site.until("a second run", async || (site.runs().await >= 2).then_some(())).await;
+            "succeeded"
+        }
+        Story::Missed | Story::Unreachable | Story::Unsaid => {
+            let issue = site.issue("Say hello", None);
+            let nowhere = format!("http://127.0.0.1:9/webhooks/github/{SOURCE}");
+            if story == Story::Unsaid {
+                site.change_hook(&json!({ "active": false })).await;
+                site.set_a_while_ago(issue, "run:dev").await;
+            } else {
+                site.change_hook(&json!({ "config": { "url": nowhere } })).await;
+                site.label(issue, "run:dev");
+                site.until_a_delivery_failed().await;
+            }
+            let here = json!({ "active": true, "config": { "url": site.webhook() } });
+            if story == Story::Missed {
+                site.change_hook(&here).await;
+            }
+            site.platform().kill_and_crash_at(point);
+            site.until_killed(kills).await;
+            site.until("a run", async || (site.runs().await == 1).then_some(())).await;
+            site.change_hook(&here).await;
             "succeeded"
         }
         Story::Refused(request, status) => {

@@ -35,6 +35,7 @@ mod payloads;
 mod policies;
 mod processes;
 mod progress;
+mod recovery;
 mod refusals;
 mod repositories;
 mod retention;

@@ -7,7 +7,7 @@ use domain::{
     decision::{
         Account, Admission, ApprovalRecord, Comment, Decided, Event, Facts, Happening, Installation,
         InstallationChange, OpenDiscussion, Parameter, Pull, Reason, Record, RepositoryChange,
-        RepositoryStanding, ResultRecord, Review, ReviewVerdict, RunRef, Thread, decide,
+        RepositoryStanding, ResultRecord, Review, ReviewVerdict, RunRef, Thread, Told, decide,
     },
     names::CommitSha,
     rights::{Permission, ProjectRole},
@@ -37,6 +37,7 @@ pub(crate) struct Situation {
     role: Option<ProjectRole>,
     bots: BTreeSet<String>,
     own_effect: bool,
+    told: Told,
     repository: RepositoryStanding,
     default_branch: Option<&'static str>,
     record: Record,
@@ -91,6 +92,7 @@ fn situation(when: impl Into<String>, happening: Happening) -> Situation {
         role: None,
         bots: BTreeSet::new(),
         own_effect: false,
+        told: Told::Delivered,
         repository: RepositoryStanding::Enabled,
         default_branch: Some("main"),
         record,
@@ -224,6 +226,10 @@ impl Situation {
     }
     pub(crate) fn own_effect(mut self) -> Self {
         self.own_effect = true;
+        self
+    }
+    pub(crate) fn told(mut self, told: Told) -> Self {
+        self.told = told;
         self
     }
     pub(crate) fn standing(mut self, standing: RepositoryStanding) -> Self {
@@ -399,6 +405,7 @@ impl Situation {
             role: self.role,
             bots: &self.bots,
             own_effect: self.own_effect,
+            told: self.told,
             repository: self.repository,
             default_branch: self.default_branch,
             record: self.record.clone(),

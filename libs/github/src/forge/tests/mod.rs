@@ -1,6 +1,7 @@
 mod app;
 mod code;
 mod contents;
+mod deliveries;
 mod hooks;
 mod issues;
 mod limits;

@@ -10,10 +10,11 @@ use proto::admin::{Finding, finding::Level};
 use crate::{
     App, audit,
     projects::store::{Repository, enabled},
-    retention, setup,
+    recovery, retention, setup,
 };
 
-fn finding(
+/// What was probed, expected and found, and what to do next.
+pub(crate) fn finding(
     level: Level,
     probe: impl Into<String>,
     expected: &str,
@@ -157,6 +158,16 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             }
             for repository in repositories {
                 out.push(webhook(app, &repository).await);
+                match recovery::findings(app, &repository).await {
+                    Ok(found) => out.extend(found),
+                    Err(error) => out.push(finding(
+                        Level::Failure,
+                        format!("missed deliveries of {}", repository.name),
+                        "can be read",
+                        error.to_string(),
+                        "look at Postgres",
+                    )),
+                }
                 out.extend(access::repository(app, &repository).await);
             }
         }

@@ -1,6 +1,6 @@
 //! The CLI's calls: whoever the kernel says is at the other end of the socket.
 
-mod check;
+pub(crate) mod check;
 mod log;
 mod outbox;
 mod process;
@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
     decision::{
-        Admission, Decided, Decision, Facts, Record, Start, decide_cancel, decide_release, decide_retry,
+        Admission, Decided, Decision, Facts, Record, Start, Told, decide_cancel, decide_release, decide_retry,
     },
     ids::{Id, RunId},
     outbox::Order,
@@ -148,6 +148,7 @@ impl AdminCalls {
             role: None,
             bots: &BTreeSet::new(),
             own_effect: false,
+            told: Told::Delivered,
             repository: triggers::standing(&repository),
             default_branch: repository.default_branch.as_deref(),
             record: Record { under_way: other.as_ref().map(Run::reference), ..Record::default() },

@@ -18,6 +18,34 @@ use tonic::{Request, Response, Status};
 
 use crate::{App, serving::internal};
 
+/// How the content of a delivery came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provenance {
+    /// It was sent, and signed.
+    Webhook,
+    /// It was read at the code host's API.
+    Fetched,
+    /// It was made of what an issue's history tells.
+    Reconciled,
+}
+
+impl Provenance {
+    const ALL: [Self; 3] = [Self::Webhook, Self::Fetched, Self::Reconciled];
+
+    /// The stable name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Fetched => "fetched",
+            Self::Reconciled => "reconciled",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provenance| provenance.name() == name)
+    }
+}
+
 /// What the API gateway may call.
 #[derive(Debug)]
 pub(crate) struct Ingest(pub(crate) Arc<App>);

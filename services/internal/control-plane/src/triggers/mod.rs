@@ -10,6 +10,7 @@ mod simulating;
 mod sources;
 mod starting;
 pub(crate) mod store;
+mod told;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use self::{
     asked::{Question, answer, ask, completed},
     deciding::decided,
     sources::{Confirmed, Ignored, Read, confirm, read},
+    told::Came,
 };
 pub(crate) use self::{
     deciding::standing,
@@ -149,13 +151,13 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         delivery: Some(delivery.id),
     };
     let asked = ask(app, question).await?;
+    let came = Came::by(app, &repository, &event, delivery).await?;
     let mut preview: Option<String> = None;
     // Read at most once; it may not be there.
     let mut issue: Option<Option<IssueSnapshot>> = None;
     loop {
         let mut tx = app.db.begin().await?;
-        let (decided, record) =
-            decided(&mut tx, app, &repository, &event, &asked, delivery.received_at).await?;
+        let (decided, record) = decided(&mut tx, app, &repository, &event, &asked, came).await?;
         if let (Decision::Preview { start }, None) = (&decided.decision, &preview) {
             // Its prompt is gathered from the code host, for which no transaction waits.
             drop(tx);
@@ -259,6 +261,7 @@ async fn write_down(
             project: repository.map(|r| r.project),
             repository: repository.map(|r| r.id),
             issue: event.and_then(|e| e.happening.number()),
+            label: event.and_then(|e| e.happening.label()),
             channel: "webhook",
             actor: actor(event),
             subject: &subject,
@@ -324,6 +327,7 @@ pub(crate) async fn record_command(
             project: Some(repository.project),
             repository: Some(repository.id),
             issue: u64::try_from(run.issue_number).ok(),
+            label: None,
             channel: "command_line",
             actor: Some(actor),
             subject,

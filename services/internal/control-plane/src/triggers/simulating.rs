@@ -9,6 +9,7 @@ use super::{
     asked::{Asked, Question, ask, completed},
     deciding,
     sources::read_own,
+    told::Came,
 };
 use crate::{
     App,
@@ -70,7 +71,8 @@ pub(crate) async fn simulate(
     let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE, delivery: None };
     let asked = ask(app, question).await?;
     let mut tx = app.db.begin().await?;
-    let (decided, _) = deciding::decided(&mut tx, app, &repository, &event, &asked, app.clock.now()).await?;
+    let (decided, _) =
+        deciding::decided(&mut tx, app, &repository, &event, &asked, Came::just_now(app)).await?;
     // What was noted on the way is undone with the transaction.
     tx.rollback().await?;
     Ok(Simulated { decided, number: event.happening.number() })

@@ -12,12 +12,11 @@ use proto::admin::{
 };
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use telemetry::clock::SystemClock;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
 use super::{
-    REPOSITORY, SOURCE,
+    REPOSITORY, SOURCE, TestClock, clock,
     exactly_once::{Seen, violations},
     folder, merge, program,
     story::free_address,
@@ -36,6 +35,8 @@ const KEY: &str = "YSBrZXkgb2YgMzIgYnl0ZXMgZm9yIHRoZSB0ZXN0cyE=\n";
 /// One repository, one database, and the platforms that work for it.
 pub(crate) struct Site {
     pub(crate) github: Simulator,
+    /// GitHub's.
+    clock: Arc<TestClock>,
     pub(crate) hook: u64,
     pub(crate) db: PgPool,
     pub(crate) platforms: Vec<Supervised>,
@@ -60,7 +61,8 @@ pub(crate) struct Plan {
 impl Site {
     pub(crate) async fn start(database_url: &str, plan: &Plan) -> Self {
         let folder = folder();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let site_clock = clock();
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&site_clock);
         let ids = Ids::from_os(Arc::clone(&clock));
         let options = webhook_simulator::Options::new(folder.path().join("github"), clock, ids);
         let github = Simulator::start(options).await.expect("the stand-in starts");
@@ -117,7 +119,7 @@ impl Site {
             None => github.add_hook(REPOSITORY, &format!("{webhook}/{SOURCE}"), SITE_SECRET).expect("a hook"),
         };
         let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
-        Self { github, hook, db, platforms, folder }
+        Self { github, clock: site_clock, hook, db, platforms, folder }
     }
 
     pub(crate) fn platform(&self) -> &Supervised {
@@ -169,6 +171,40 @@ impl Site {
             all.then_some(())
         })
         .await;
+    }
+
+    /// The webhook's address.
+    pub(crate) fn webhook(&self) -> String {
+        format!("http://{}/webhooks/github/{SOURCE}", self.platforms[0].api)
+    }
+
+    /// Changes the webhook at GitHub, as its owner does on the settings page.
+    pub(crate) async fn change_hook(&self, changes: &Value) {
+        let token = self.github.add_token("octocat").expect("a token");
+        let url = format!("{}/repos/{REPOSITORY}/hooks/{}", self.github.api_url(), self.hook);
+        let changed = reqwest::Client::new().patch(url).bearer_auth(token).json(changes).send().await;
+        assert!(changed.expect("an answer").status().is_success());
+    }
+
+    /// Waits until GitHub could not hand over a delivery.
+    pub(crate) async fn until_a_delivery_failed(&self) {
+        let failed =
+            |d: &webhook_simulator::Delivery| d.answer.as_ref().is_some_and(|a| a.status_code >= 500);
+        self.until("a delivery that failed", async || {
+            self.github.deliveries(self.hook).iter().any(|d| d.event == "issues" && failed(d)).then_some(())
+        })
+        .await;
+    }
+
+    /// `mona` put a label on two minutes ago, of a repository that was here for an hour.
+    pub(crate) async fn set_a_while_ago(&self, issue: u64, label: &str) {
+        sqlx::query("update repositories set created_at = created_at - interval '1 hour'")
+            .execute(&self.db)
+            .await
+            .expect("changed");
+        self.clock.advance(chrono::TimeDelta::minutes(-2));
+        self.label(issue, label);
+        self.clock.advance(chrono::TimeDelta::minutes(2));
     }
 
     /// GitHub never delivers again by itself; a person presses "Redeliver" on what failed.
