@@ -119,7 +119,7 @@ async fn look(app: &App, repository: &Repository, first: bool) -> sqlx::Result<D
     let looked = match both(app, repository, first).await {
         Ok(looked) => looked,
         Err(BrokenOff::Database(error)) => return Err(error),
-        Err(BrokenOff::Forge(ForgeError::Limited { retry_after })) => {
+        Err(BrokenOff::Forge(ForgeError::Limited { retry_after, .. })) => {
             return Ok(now + TimeDelta::from_std(retry_after).unwrap_or_else(|_| every()));
         }
         Err(BrokenOff::Forge(error)) => {
