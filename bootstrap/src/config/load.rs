@@ -85,8 +85,10 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
         return Err(file(format!("{size} bytes; a configuration has at most {MAX_BYTES}")));
     }
     let text = fs::read_to_string(path).map_err(|e| file(e.to_string()))?;
-    let syntax =
-        |e: &serde_yaml::Error| ConfigError::Syntax { path: shown.clone(), problem: explain(&e.to_string()) };
+    let syntax = |e: &serde_yaml::Error| ConfigError::Syntax {
+        path: shown.clone(),
+        problem: explain(&without_credentials(&e.to_string())),
+    };
     // Once as it stands, for messages with line and column; then with the environment on top.
     let overrides: Vec<_> =
         ENVIRONMENT.iter().filter_map(|(name, place)| Some((*place, environment(name)?))).collect();
@@ -122,6 +124,26 @@ fn put(document: &mut Value, place: &[&str], text: String) {
     if let Some(mapping) = at.as_mapping_mut() {
         mapping.insert(Value::from(*last), Value::from(text));
     }
+}
+
+/// The message without the name and password of an address in it.
+fn without_credentials(message: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), message);
+    while let Some((before, address)) = rest.split_once("://") {
+        let end = address.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(address.len());
+        let (address, after) = address.split_at(end);
+        shown.push_str(before);
+        shown.push_str("://");
+        match address.rsplit_once('@') {
+            Some((_, host)) => {
+                shown.push_str("…@");
+                shown.push_str(host);
+            }
+            None => shown.push_str(address),
+        }
+        rest = after;
+    }
+    shown + rest
 }
 
 /// Adds the nearest known key to an unknown one.
@@ -315,6 +337,13 @@ mod tests {
         fs::write(&path, text).expect("written");
         load(&path, environment)
             .map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let said =
+            without_credentials("invalid: \"https://me:pass/word@host/v1\", not https://example.com or a@b");
+        assert_eq!(said, "invalid: \"https://…@host/v1\", not https://example.com or a@b");
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn assert_searched(places: &[Place], run: &str) {
         ("git", run),
         ("request", run),
         ("door", "callboard_runs"),
-        ("error of the configuration", "github.token_file"),
+        ("error of the configuration", "mistake.yaml"),
     ];
     for (kind, control) in kinds {
         let is_there = |place: &&Place| place.content.windows(control.len()).any(|w| w == control.as_bytes());

@@ -134,6 +134,15 @@ async fn a_minute_without_postgres_loses_nothing() {
         }
     }
 
+    // Nobody presses "Redeliver": what GitHub could not hand over is asked for again.
+    site.until("the label's run", async || (site.runs().await == 1).then_some(())).await;
+    let gap: String = site
+        .until("the gap to be reported", async || {
+            let said = "select text from events where action = 'deliveries.gap_closed'";
+            sqlx::query_scalar(said).fetch_optional(&site.db).await.ok().flatten()
+        })
+        .await;
+    assert!(gap.ends_with(", 2 deliveries recovered"), "the issue and its label: {gap}");
     site.run_of(issue).await;
     site.settled().await;
     let decided: Vec<String> = sqlx::query_scalar(

@@ -139,7 +139,11 @@ async fn settled(
             let again = around(Step::CallRedeliver, app.forge.redeliver(of, missed.host_id)).await;
             match again {
                 Ok(()) => {}
-                Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. })) => {
+                Err(
+                    error @ (ForgeError::Limited { .. }
+                    | ForgeError::BadCredential { .. }
+                    | ForgeError::Outage { .. }),
+                ) => {
                     return Err(error.into());
                 }
                 // It may still be fetched.
@@ -191,7 +195,11 @@ async fn fetch(
             return Ok(true);
         }
         Ok(_) => "the code host told of another delivery under this id".to_owned(),
-        Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. })) => return Err(error.into()),
+        Err(
+            error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
+            | ForgeError::Outage { .. }),
+        ) => return Err(error.into()),
         Err(
             error @ (ForgeError::Denied { .. }
             | ForgeError::Missing { .. }

@@ -119,12 +119,10 @@ async fn look(app: &App, repository: &Repository, first: bool) -> sqlx::Result<D
     let looked = match both(app, repository, first).await {
         Ok(looked) => looked,
         Err(BrokenOff::Database(error)) => return Err(error),
-        Err(BrokenOff::Forge(ForgeError::Limited { retry_after })) => {
-            return Ok(now + TimeDelta::from_std(retry_after).unwrap_or_else(|_| every()));
-        }
         Err(BrokenOff::Forge(error)) => {
             tracing::warn!(repository = %repository.name, %error, "not looked for what was missed; trying again");
-            return Ok(now + TimeDelta::minutes(1));
+            let wait = error.no_try().and_then(|wait| TimeDelta::from_std(wait).ok());
+            return Ok(now + wait.unwrap_or_else(|| TimeDelta::minutes(1)));
         }
     };
     Ok(match looked {

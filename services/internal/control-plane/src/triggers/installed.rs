@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::{
-    decision::{Admission, Decision, Event, Facts, Installation, Record, RepositoryStanding, decide},
+    decision::{Admission, Decision, Event, Facts, Installation, Record, RepositoryStanding, Told, decide},
     stage::Policy,
 };
 
@@ -37,6 +37,7 @@ pub(super) async fn settle(
             role: None,
             bots: &BTreeSet::new(),
             own_effect: false,
+            told: Told::Delivered,
             repository: RepositoryStanding::Enabled,
             default_branch: None,
             record: Record::default(),
