@@ -15,7 +15,7 @@ use crate::{
         repository,
     },
     refusal::Refusal,
-    world::{Hook, Issue, Label, Pull, World},
+    world::{Happening, Hook, Issue, Label, Pull, What, World},
 };
 
 pub(crate) use self::pulls::{NewRemark, NewReview};
@@ -76,6 +76,7 @@ impl World {
             labels: Vec::new(),
             comments: Vec::new(),
             reactions: Vec::new(),
+            history: Vec::new(),
             created_at: now,
             updated_at: now,
             closed_at: None,
@@ -103,8 +104,11 @@ impl World {
             ));
         }
         let mut changes = json!({});
+        let mut happened = Vec::new();
         if let Some(title) = edit.title.filter(|t| *t != issue.title) {
-            changes["title"] = json!({ "from": std::mem::replace(&mut issue.title, title) });
+            let from = std::mem::replace(&mut issue.title, title.clone());
+            changes["title"] = json!({ "from": from });
+            happened.push(What::Renamed { from, to: title });
         }
         if let Some(body) = edit.body.filter(|b| Some(b) != issue.body.as_ref()) {
             changes["body"] = json!({ "from": issue.body.replace(body).unwrap_or_default() });
@@ -123,9 +127,14 @@ impl World {
             let reason =
                 edit.state_reason.unwrap_or_else(|| if open { "reopened" } else { "completed" }.to_owned());
             issue.state_reason = issue.pull.is_none().then_some(reason);
+            let reason = issue.state_reason.clone();
+            happened.push(if open { What::Reopened } else { What::Closed { reason } });
         }
         if edited || moved.is_some() {
             issue.updated_at = now;
+        }
+        for what in happened {
+            self.record(key, number, actor, what)?;
         }
         if edited {
             self.issue_event(key, number, "edited", actor, Some(("changes", changes)))?;
@@ -154,6 +163,8 @@ impl World {
             if !issue.labels.contains(&name) {
                 issue.labels.push(name.clone());
                 issue.updated_at = now;
+                let color = self.color_of(key, &name)?;
+                self.record(key, number, actor, What::Labeled { name: name.clone(), color })?;
                 self.label_event(key, number, "labeled", &name, actor)?;
             }
         }
@@ -175,7 +186,20 @@ impl World {
         };
         let name = issue.labels.remove(at);
         issue.updated_at = now;
+        let color = self.color_of(key, &name)?;
+        self.record(key, number, actor, What::Unlabeled { name: name.clone(), color })?;
         self.label_event(key, number, "unlabeled", &name, actor)
+    }
+
+    fn color_of(&self, key: &str, label: &str) -> Result<String, Refusal> {
+        Ok(self.repository(key)?.label(label).map(|l| l.color.clone()).unwrap_or_default())
+    }
+
+    /// Writes into an issue's history.
+    fn record(&mut self, key: &str, number: u64, actor: &str, what: What) -> Result<(), Refusal> {
+        let happening = Happening { id: self.next_id(), actor: actor.to_owned(), at: self.now(), what };
+        self.issue_mut(key, number)?.history.push(happening);
+        Ok(())
     }
 
     /// Makes a label of the repository; refused when there is one of that name.
@@ -231,7 +255,9 @@ impl World {
     /// Takes an issue away, with all that hangs on it.
     pub(crate) fn delete_issue(&mut self, key: &str, number: u64, actor: &str) -> Result<(), Refusal> {
         self.issue_event(key, number, "deleted", actor, None)?;
-        self.repository_mut(key)?.issues.remove(&number);
+        let repository = self.repository_mut(key)?;
+        repository.issues.remove(&number);
+        repository.deleted.insert(number);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! `/_stand-in/`: what a test in another process, or a person at a prompt, does that on
 //! GitHub is done by hand. From this machine only.
 
+mod apps;
+
 use std::net::SocketAddr;
 
 use axum::{
@@ -31,6 +33,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/attempts", post(redeliver))
         .route("/log", get(log))
+        .merge(apps::routes())
         .merge(fault::routes())
         .layer(axum::middleware::from_fn(local_only))
 }

@@ -32,13 +32,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::Ids};
 
-pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route};
+pub use apps::{Accepted, Level, MintedToken, NewApp as App, ROUTES, Route, USUAL as USUAL_PERMISSIONS};
 pub use delivery::{Answer, Delivery};
 pub use fault::{DeliveryFault, Fault, Script, UnknownFault};
 pub use gate::{Feature, LoggedRequest};
 pub use seed::{Seed, SeedHook, SeedRepository, SeedUser};
 pub use simulator::Simulator;
-pub use world::{Comment, CommitStatus, Label, PullRequest, Reaction, Remark, Review, ReviewState, Side};
+pub use world::{
+    CheckRun, Comment, CommitStatus, Label, PullRequest, Reaction, Remark, Review, ReviewState, Side,
+};
 
 /// How to start a [`Simulator`].
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! The stand-in for GitHub as a program: a server, and commands that talk to it.
 
+mod app_command;
+
 use std::{
     io::Write,
     net::SocketAddr,
@@ -43,6 +45,10 @@ enum Command {
         /// Write a personal access token of the first account to this file (mode 0600)
         #[arg(long)]
         token_file: Option<PathBuf>,
+        /// Install an App on all repositories of the first account, and write its ids to this
+        /// file as JSON and its private key to FILE.pem (mode 0600)
+        #[arg(long, value_name = "FILE")]
+        app_file: Option<PathBuf>,
     },
     /// Make octocat/hello-world where it is missing, and a hook; prints JSON
     Seed {
@@ -127,6 +133,15 @@ enum Command {
     /// Print what is there, as JSON
     #[command(subcommand)]
     Show(Show),
+    /// Register Apps, install and suspend them
+    #[command(subcommand)]
+    App(app_command::AppCommand),
+    /// Let deliveries fail as when nothing listens, or arrive again
+    Reachable {
+        /// true or false
+        #[arg(action = clap::ArgAction::Set)]
+        reachable: bool,
+    },
     /// Send a delivery again, with the same GUID; prints the new delivery's id
     Redeliver {
         /// Id of the delivery, from `show deliveries`
@@ -238,8 +253,8 @@ async fn main() -> ExitCode {
 async fn run(server: &str, command: Command) -> anyhow::Result<()> {
     let control = Control::new(server)?;
     match command {
-        Command::Serve { listen, data, seed, token_file } => {
-            serve(listen, data, seed.as_deref(), token_file.as_deref()).await
+        Command::Serve { listen, data, seed, token_file, app_file } => {
+            serve(listen, data, seed.as_deref(), token_file.as_deref(), app_file.as_deref()).await
         }
         Command::Seed { hook_url, hook_secret_file } => {
             seed(&control, hook_url.as_deref(), hook_secret_file.as_deref()).await
@@ -269,6 +284,10 @@ async fn run(server: &str, command: Command) -> anyhow::Result<()> {
         }
         Command::Fault(what) => fault(&control, what).await,
         Command::Show(what) => show(&control, what).await,
+        Command::App(command) => app_command::run(&control, command).await,
+        Command::Reachable { reachable } => {
+            control.post("reachable", &json!({ "reachable": reachable })).await.map(drop)
+        }
         Command::Redeliver { delivery } => {
             let path = format!("deliveries/{delivery}/attempts");
             print(&control.post(&path, &json!({})).await?["id"])
@@ -281,6 +300,7 @@ async fn serve(
     data: PathBuf,
     seed: Option<&Path>,
     token_file: Option<&Path>,
+    app_file: Option<&Path>,
 ) -> anyhow::Result<()> {
     let seed = match seed {
         Some(file) => {
@@ -298,11 +318,16 @@ async fn serve(
         let first = seed.users.first().context("--token-file needs a seed with a user")?;
         write_secret(file, &simulator.add_token(&first.login)?)?;
     }
+    if let Some(file) = app_file {
+        let first = seed.users.first().context("--app-file needs a seed with a user")?;
+        app_command::install_one(&simulator, &first.login, file)?;
+    }
     print(&json!({
         "api_url": simulator.api_url(),
         "git_url": simulator.git_url(),
         "web_url": simulator.web_url(),
         "token_file": token_file,
+        "app_file": app_file,
     }))?;
     telemetry::shutdown::signalled().await?;
     simulator.shutdown().await;
@@ -320,14 +345,18 @@ fn write_secret(file: &Path, secret: &str) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// A secret from a file, without the line break at its end.
+fn secret_of(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
 async fn seed(control: &Control, hook_url: Option<&str>, secret_file: Option<&Path>) -> anyhow::Result<()> {
     let seed = Seed::default();
     let mut made = control.post("seed", &serde_json::to_value(&seed)?).await?;
     if let (Some(url), Some(file)) = (hook_url, secret_file) {
-        let text =
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let repository = seed.repositories.first().map(|r| r.name.as_str());
-        let new = json!({ "repository": repository, "url": url, "secret": text.trim_end() });
+        let new = json!({ "repository": repository, "url": url, "secret": secret_of(file)? });
         made["hook_id"] = control.post("hooks", &new).await?["id"].clone();
     }
     print(&made)

@@ -1,6 +1,9 @@
 //! Repositories and what is committed to them, for tests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use domain::names::RepositoryName;
@@ -85,6 +88,46 @@ impl Simulator {
     fn set_archived(&self, repository: &str, archived: bool) -> anyhow::Result<()> {
         let name: RepositoryName = repository.parse()?;
         Ok(self.change(|world| world.archive(&name.key(), archived, name.owner()))?)
+    }
+
+    /// Gives a repository to another account, which is added when it is missing; the old name
+    /// leads to it.
+    ///
+    /// # Errors
+    /// When there is no such repository, or the account has one of that name.
+    pub fn transfer_repository(&self, repository: &str, new_owner: &str) -> anyhow::Result<()> {
+        let name: RepositoryName = repository.parse()?;
+        Ok(self.change(|world| world.transfer(&name.key(), new_owner, name.owner()))?)
+    }
+
+    /// Hides a repository from all who have no permission, or shows it to everybody.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub fn set_private(&self, repository: &str, private: bool) -> anyhow::Result<()> {
+        let name: RepositoryName = repository.parse()?;
+        Ok(self.change(|world| world.set_private(&name.key(), private, name.owner()))?)
+    }
+
+    /// Deletes a repository, as its owner.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub fn delete_repository(&self, repository: &str) -> anyhow::Result<()> {
+        let name: RepositoryName = repository.parse()?;
+        Ok(self.change(|world| world.delete_repository(&name.key(), name.owner()))?)
+    }
+
+    /// Switches a repository's issues off, or on again. Pull requests stay.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub fn set_issues_enabled(&self, repository: &str, enabled: bool) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        self.change(|world| {
+            world.repository_mut(&key)?.has_issues = enabled;
+            Ok(())
+        })
     }
 
     /// Commits files on `main`, as its owner's push would, without a delivery. Gives the commit.
@@ -172,10 +215,12 @@ impl World {
             permissions: BTreeMap::new(),
             labels: Vec::new(),
             issues: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             last_number: 0,
             fork_of,
             hooks: Vec::new(),
             statuses: Vec::new(),
+            check_runs: Vec::new(),
             bare,
             refs: Arc::default(),
             name,

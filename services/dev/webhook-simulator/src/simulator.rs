@@ -25,7 +25,7 @@ use crate::{
     pages,
     payload::Urls,
     rest, smart_http,
-    world::{CommitStatus, Label, World},
+    world::{CheckRun, CommitStatus, Label, World},
 };
 
 /// Running requests get this long to end.
@@ -266,6 +266,15 @@ impl Simulator {
         self.read(|world| {
             let all = world.repositories.get(&key).map(|r| r.statuses.as_slice()).unwrap_or_default();
             all.iter().rev().filter(|s| s.sha == sha).cloned().collect()
+        })
+    }
+
+    /// Check runs of a commit, oldest first; none when there is no such repository.
+    pub fn check_runs(&self, repository: &str, sha: &str) -> Vec<CheckRun> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let all = world.repositories.get(&key).map(|r| r.check_runs.as_slice()).unwrap_or_default();
+            all.iter().filter(|r| r.head_sha == sha).cloned().collect()
         })
     }
 

@@ -1,5 +1,7 @@
 //! What exists on the stand-in, and how it is looked up.
 
+mod checks;
+mod history;
 mod pulls;
 
 use std::{
@@ -24,8 +26,12 @@ use crate::{
     refusal::Refusal,
 };
 
-pub(crate) use self::pulls::{Merge, Pull};
+pub use self::checks::CheckRun;
 pub use self::pulls::{PullRequest, Remark, Review, ReviewState, Side};
+pub(crate) use self::{
+    history::{Happening, What},
+    pulls::{Merge, Pull},
+};
 
 /// Everything there is. Only [`crate::Simulator`] holds one, behind its lock.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
+    /// Commits GitHub signed: an App's, who left author and committer out.
+    pub(crate) signed: BTreeSet<String>,
     /// Requests that made content, by who made them.
     pub(crate) content: HashMap<String, VecDeque<DateTime<Utc>>>,
     pub(crate) limits_content: bool,
@@ -94,12 +102,15 @@ pub(crate) struct Repository {
     pub(crate) labels: Vec<Label>,
     /// Issues and pull requests, which share their numbers.
     pub(crate) issues: BTreeMap<u64, Issue>,
+    /// Numbers of issues that were deleted.
+    pub(crate) deleted: BTreeSet<u64>,
     /// The last number given; a deleted issue's is not given again.
     pub(crate) last_number: u64,
     /// The repository this one is a fork of, `owner/name` in lower case.
     pub(crate) fork_of: Option<String>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) statuses: Vec<CommitStatus>,
+    pub(crate) check_runs: Vec<CheckRun>,
     pub(crate) bare: Bare,
     /// Held while refs change, so that each change is reported once.
     pub(crate) refs: Arc<tokio::sync::Mutex<()>>,
@@ -130,6 +141,8 @@ pub(crate) struct Issue {
     pub(crate) labels: Vec<String>,
     pub(crate) comments: Vec<Comment>,
     pub(crate) reactions: Vec<Reaction>,
+    /// Oldest first.
+    pub(crate) history: Vec<Happening>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
     pub(crate) closed_at: Option<DateTime<Utc>>,
@@ -220,6 +233,7 @@ impl World {
             faults: Faults::default(),
             log: Vec::new(),
             spending: HashMap::new(),
+            signed: BTreeSet::new(),
             content: HashMap::new(),
             limits_content: false,
             unreachable: false,
@@ -289,11 +303,14 @@ impl World {
 
     pub(crate) fn issue(&self, key: &str, number: u64) -> Result<(&Repository, &Issue), Refusal> {
         let repository = self.repository(key)?;
-        Ok((repository, repository.issues.get(&number).ok_or_else(Refusal::not_found)?))
+        let found = repository.issues.get(&number);
+        Ok((repository, found.ok_or_else(|| repository.no_issue(number))?))
     }
 
     pub(crate) fn issue_mut(&mut self, key: &str, number: u64) -> Result<&mut Issue, Refusal> {
-        self.repository_mut(key)?.issues.get_mut(&number).ok_or_else(Refusal::not_found)
+        let repository = self.repository_mut(key)?;
+        let refusal = repository.no_issue(number);
+        repository.issues.get_mut(&number).ok_or(refusal)
     }
 
     /// What an account, or nobody in particular, may do with a repository.
@@ -325,6 +342,14 @@ impl Repository {
 
     pub(crate) fn label(&self, name: &str) -> Option<&Label> {
         self.labels.iter().find(|l| l.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Why an issue is not there.
+    fn no_issue(&self, number: u64) -> Refusal {
+        if self.deleted.contains(&number) {
+            return Refusal::new(http::StatusCode::GONE, "This issue was deleted");
+        }
+        Refusal::not_found()
     }
 
     /// True when the number is a pull request's.

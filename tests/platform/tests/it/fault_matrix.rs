@@ -334,7 +334,7 @@ impl Matrix {
             let keep = i64::try_from(write("one")).expect("an id");
             told.comment = write("two");
             self.strike(&told, &[Step::CallSoleComment]);
-            let since = chrono::Utc::now() - TimeDelta::hours(1);
+            let since = domain::clock::Clock::now(&*self.world.clock) - TimeDelta::hours(1);
             let payload = json!({
                 "kind": "sole_comment", "number": told.issue, "mark": mark, "since": since, "keep": keep,
             });

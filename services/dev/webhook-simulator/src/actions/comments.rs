@@ -45,6 +45,7 @@ impl World {
     ) -> Result<(), Refusal> {
         check_text(body)?;
         let now = self.now();
+        self.touch(key, id)?;
         let comment = self.comment_mut(key, id)?;
         comment.updated_at = now;
         let from = std::mem::replace(&mut comment.body, body.to_owned());
@@ -53,6 +54,7 @@ impl World {
     }
 
     pub(crate) fn delete_comment(&mut self, key: &str, id: u64, actor: &str) -> Result<(), Refusal> {
+        self.touch(key, id)?;
         self.comment_event(key, id, "deleted", actor, None)?;
         for issue in self.repository_mut(key)?.issues.values_mut() {
             issue.comments.retain(|c| c.id != id);
@@ -96,6 +98,15 @@ impl World {
     pub(crate) fn may_edit(&self, key: &str, author: &str, login: &str) -> Result<bool, Refusal> {
         let repository = self.repository(key)?;
         Ok(author == login || self.permission(repository, Some(login)) >= Permission::Write)
+    }
+
+    /// Its issue changed with it.
+    fn touch(&mut self, key: &str, id: u64) -> Result<(), Refusal> {
+        let now = self.now();
+        let issues = self.repository_mut(key)?.issues.values_mut();
+        let mut of = issues.filter(|i| i.comments.iter().any(|c| c.id == id));
+        of.next().ok_or_else(Refusal::not_found)?.updated_at = now;
+        Ok(())
     }
 
     fn comment_mut(&mut self, key: &str, id: u64) -> Result<&mut Comment, Refusal> {

@@ -9,7 +9,7 @@ use crate::{
     git::{ZERO, diff::DiffStat},
     payload::{code, code::Push, pull as payload},
     refusal::Refusal,
-    world::{Issue, Merge, Pull, Remark, Repository, Review, ReviewState, Side, World},
+    world::{Issue, Merge, Pull, Remark, Repository, Review, ReviewState, Side, What, World},
 };
 
 /// The repository a pull request is in, and its number.
@@ -160,6 +160,7 @@ impl World {
         let issue = self.issue_mut(key, number)?;
         let pull = issue.pull.as_mut().ok_or_else(Refusal::not_found)?;
         pull.merge = Some(Merge { by: actor.to_owned(), at, sha: sha.to_owned() });
+        self.record(key, number, actor, What::Merged { sha: sha.to_owned() })?;
         self.edit_issue(key, number, Edit { open: Some(false), ..Edit::default() }, actor)
     }
 

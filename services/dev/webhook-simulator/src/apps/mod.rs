@@ -21,6 +21,15 @@ use crate::{
     world::{Hook, Repository, World},
 };
 
+/// What Callboard needs.
+pub const USUAL: [(&str, &str); 5] = [
+    ("checks", "write"),
+    ("contents", "write"),
+    ("issues", "write"),
+    ("metadata", "read"),
+    ("pull_requests", "write"),
+];
+
 /// An App's name on the stand-in, and what it proves itself with.
 #[derive(Clone)]
 pub struct NewApp {

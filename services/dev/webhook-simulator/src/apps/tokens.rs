@@ -43,6 +43,7 @@ pub struct MintedToken {
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) installation: u64,
+    pub(crate) app: u64,
     /// Who acts with it: `slug[bot]`.
     pub(crate) login: String,
     pub(crate) permissions: Permissions,
@@ -130,6 +131,7 @@ impl World {
         let chosen = |id: &u64| found.repositories.as_ref().is_none_or(|of| of.contains(id));
         Some(Ok(Grant {
             installation: found.installation,
+            app: app.id,
             login: app.login(),
             permissions: found.permissions.and(&installation.permissions),
             repositories: covered.filter(chosen).collect(),

@@ -10,11 +10,9 @@ use crate::{
 };
 
 /// Events an App on the stand-in subscribes to. Those about its installations come anyway.
-pub(crate) const EVENTS: [&str; 9] = [
-    "check_run",
+pub(crate) const EVENTS: [&str; 7] = [
     "issue_comment",
     "issues",
-    "label",
     "pull_request",
     "pull_request_review",
     "pull_request_review_comment",
@@ -26,10 +24,9 @@ pub(crate) const EVENTS: [&str; 9] = [
 fn permissions_for(event: &str) -> &'static [&'static str] {
     match event {
         "issues" => &["issues"],
-        "issue_comment" | "label" => &["issues", "pull_requests"],
+        "issue_comment" => &["issues", "pull_requests"],
         "pull_request" | "pull_request_review" | "pull_request_review_comment" => &["pull_requests"],
         "push" => &["contents"],
-        "check_run" => &["checks"],
         _ => &["metadata"],
     }
 }

@@ -2,7 +2,9 @@
 //! repositories and hooks here; issues, pull requests and commits in their own files.
 
 pub(crate) mod apps;
+pub(crate) mod checks;
 pub(crate) mod code;
+pub(crate) mod history;
 pub(crate) mod issue;
 pub(crate) mod pull;
 

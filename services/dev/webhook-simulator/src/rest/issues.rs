@@ -96,7 +96,14 @@ pub(super) async fn list(State(simulator): State<Simulator>, scope: Scope, page:
         let wanted: Vec<&str> = page.query("labels").map(|l| l.split(',').collect()).unwrap_or_default();
         let creator = page.query("creator");
         let since = since(&page);
-        let chosen = repository.issues.values().filter(|i| {
+        let mut chosen: Vec<&Issue> = repository.issues.values().collect();
+        match page.query("sort") {
+            Some("updated") => chosen.sort_by_key(|i| (i.updated_at, i.number)),
+            Some("comments") => chosen.sort_by_key(|i| (i.comments.len(), i.number)),
+            // They are in the order they were made in.
+            Some(_) | None => {}
+        }
+        let chosen = chosen.into_iter().filter(|i| {
             in_state(&page, i)
                 && wanted.iter().all(|w| i.labels.iter().any(|l| l.eq_ignore_ascii_case(w)))
                 && creator.is_none_or(|c| c.eq_ignore_ascii_case(&i.author))

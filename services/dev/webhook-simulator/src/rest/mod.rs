@@ -2,6 +2,7 @@
 
 mod account;
 mod apps;
+mod checks;
 mod comments;
 mod compare;
 mod contents;
@@ -16,6 +17,7 @@ mod request;
 mod reviews;
 mod rights;
 mod statuses;
+mod timeline;
 
 use axum::{
     Router,
@@ -45,6 +47,8 @@ pub(crate) fn routes() -> Router<Simulator> {
         )
         .route("/issues/{number}/labels", get(labels::of_issue).post(labels::add))
         .route("/issues/{number}/labels/{name}", axum::routing::delete(labels::remove))
+        .route("/issues/{number}/timeline", get(timeline::timeline))
+        .route("/issues/{number}/events", get(timeline::events))
         .route("/issues/{number}/reactions", get(issues::reactions).post(issues::react))
         .route("/issues/comments/{comment}/reactions", get(comments::reactions).post(comments::react))
         .route("/labels", get(labels::list).post(labels::create))
@@ -73,6 +77,9 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/pulls/{number}/reviews/{review}/dismissals", put(reviews::dismiss))
         .route("/statuses/{sha}", post(statuses::create))
         .route("/commits/{sha}/statuses", get(statuses::list))
+        .route("/commits/{sha}/check-runs", get(checks::list))
+        .route("/check-runs", post(checks::create))
+        .route("/check-runs/{check_run}", get(checks::get).on(EDIT, checks::update))
         .route("/hooks", get(hooks::list).post(hooks::create))
         .route("/hooks/{hook}", get(hooks::get).on(EDIT, hooks::update))
         .route("/hooks/{hook}/pings", post(hooks::ping))

@@ -57,6 +57,32 @@ impl Simulator {
         Ok(self.change(|world| world.edit_issue(&key, number, edit, actor))?)
     }
 
+    /// Changes the body.
+    ///
+    /// # Errors
+    /// When there is no such issue.
+    pub fn edit_issue_body(
+        &self,
+        repository: &str,
+        number: u64,
+        actor: &str,
+        body: &str,
+    ) -> anyhow::Result<()> {
+        self.edit_issue(repository, number, actor, None, Some(body))
+    }
+
+    /// Takes an issue's history away: what is on it stays, and nobody can tell since when.
+    ///
+    /// # Errors
+    /// When there is no such issue.
+    pub fn forget_history(&self, repository: &str, number: u64) -> anyhow::Result<()> {
+        let key = key(repository)?;
+        self.change(|world| {
+            world.issue_mut(&key, number)?.history.clear();
+            Ok(())
+        })
+    }
+
     /// Deletes an issue; its number is not given again.
     ///
     /// # Errors

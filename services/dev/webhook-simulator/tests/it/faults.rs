@@ -151,7 +151,7 @@ async fn a_list_lags_and_what_it_lists_does_not() {
 async fn deliveries_go_astray() {
     let f = Fixture::new().await;
     let (sender, mut arrived) = tokio::sync::mpsc::unbounded_channel();
-    let receive = async move |headers: axum::http::HeaderMap| {
+    let receive = async move |headers: http::HeaderMap| {
         sender.send(headers["x-github-delivery"].to_str().unwrap().to_owned()).unwrap();
     };
     let router = axum::Router::new().route("/", axum::routing::post(receive));

@@ -26,7 +26,7 @@ pub(crate) async fn receiver() -> (String, mpsc::UnboundedReceiver<Received>) {
     (url, receive)
 }
 
-fn verifies(secret: &str, (headers, body): &Received) -> bool {
+pub(crate) fn verifies(secret: &str, (headers, body): &Received) -> bool {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     let signature = headers["x-hub-signature-256"].to_str().unwrap().strip_prefix("sha256=").unwrap();

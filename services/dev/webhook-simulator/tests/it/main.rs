@@ -2,19 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop right there")]
 
+mod app_hooks;
+mod apps;
+mod checks;
 mod contents;
 mod faults;
 mod forge;
 mod git;
+mod history;
 mod hooks;
 mod octocrab_client;
 mod program;
 mod pulls;
 mod rest;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{clock::Clock, ids::Ids};
 use serde_json::Value;
 use webhook_simulator::{Options, Simulator};
@@ -31,6 +38,26 @@ impl Clock for Stopped {
     }
 }
 
+/// Goes on when told.
+#[derive(Debug)]
+pub(crate) struct Hand(Mutex<DateTime<Utc>>);
+
+impl Hand {
+    pub(crate) fn at_noon() -> Arc<Self> {
+        Arc::new(Self(Mutex::new("2026-03-01T12:00:00Z".parse().unwrap())))
+    }
+
+    pub(crate) fn pass(&self, seconds: i64) {
+        *self.0.lock().unwrap() += TimeDelta::seconds(seconds);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+}
+
 /// A stand-in with `octocat/hello-world`, and octocat's token.
 pub(crate) struct Fixture {
     pub(crate) github: Simulator,
@@ -41,8 +68,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with(Arc::new(Stopped("2026-03-01T12:00:00Z".parse().unwrap()))).await
+    }
+
+    pub(crate) async fn with(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(Stopped("2026-03-01T12:00:00Z".parse().unwrap()));
         let ids = Ids::seeded(clock.clone(), 1);
         let options = Options::new(folder.path().join("github"), clock, ids);
         let github = Simulator::start(options).await.unwrap();

@@ -179,6 +179,7 @@ impl Effect {
             // Found again in a list, and lists lag.
             Self::StatusComment { .. }
             | Self::Comment { .. }
+            | Self::PullRequest { .. }
             | Self::Review { .. }
             | Self::Progress { .. } => list_lag,
             // The answer to a repeated call tells, whenever it is made.
@@ -189,7 +190,6 @@ impl Effect {
             | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::UpdatePullRequest { .. } => Duration::ZERO,
         }
