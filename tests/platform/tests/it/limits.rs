@@ -88,7 +88,8 @@ async fn a_run_that_cannot_be_prepared_begins_when_the_limit_is_over() {
     world.github.fault(Fault::SecondaryLimit(900), COMMENTS, 1);
     let issue = world.scripted_issue("Say hello", &json!([{ "wait_for_file": GO }]));
     world.label(issue, "run:dev");
-    let run = world.run_of(issue).await;
+    // Its comment may wait for the limit as well.
+    let run = world.next_run(issue, &[]).await;
     let queued = world
         .until_run(&run.id, "it waits", |d| {
             !d.attempts.is_empty() && d.run.as_ref().is_some_and(|r| r.state == "queued")

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use webhook_simulator::Fault;
 
-use crate::harness::{GO, REPOSITORY, World};
+use crate::harness::{GO, REPOSITORY, Setup, World};
 
 const STATUS: &str = "POST /repos/{owner}/{repo}/statuses/{sha}";
 
@@ -63,6 +63,26 @@ async fn commits_show_where_their_runs_are() {
         let last = statuses(&world, sha).pop().expect("a status");
         assert_eq!(last, status("success", &format!("callboard/dev: dev for #{issue}: done")));
     }
+    world.end().await;
+}
+
+/// An App has check runs: one on our commit, also when the answer to its call was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_shows_one_check_run() {
+    let world = World::with(Setup { app: true, ..Setup::default() }).await;
+    world.github.fault(Fault::LoseAnswer, "POST /repos/{owner}/{repo}/check-runs", 1);
+    let issue = world.issue("Say hello", "Please.");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
+    let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
+    let checks = world.github.check_runs(REPOSITORY, &pull.head_sha);
+    assert_eq!(checks.len(), 1, "{checks:#?}");
+    let check = &checks[0];
+    assert_eq!((check.name.as_str(), check.conclusion.as_deref()), ("callboard/dev", Some("success")));
+    assert_eq!(check.external_id.as_deref(), Some(run.id.as_str()));
+    assert!(check.details_url.as_ref().is_some_and(|url| url.contains("#issuecomment-")), "{check:#?}");
+    assert_eq!(check.title.as_deref(), Some(format!("dev for #{issue}: done").as_str()));
     world.end().await;
 }
 

@@ -124,10 +124,8 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         issue_stages: Vec::new(),
         default_branch,
     };
-    if may_be_ours(event) {
-        asked.identity = answer(app.forge.identity().await, tries)?.ok();
-    }
     if !matters {
+        asked.identity = identity(app, event, tries).await?;
         return Ok(asked);
     }
     match policies::current(app, repository).await {
@@ -138,6 +136,8 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         },
         Err(Unread::Database(error)) => return Err(error.into()),
     }
+    // Reading the rules may have told already who we are.
+    asked.identity = identity(app, event, tries).await?;
     // Without the rules as they are now nothing starts, whoever asks.
     if let (None, Some(actor), true) = (&asked.unread, &event.actor, needs_permission(event, &asked.policy)) {
         // A review may open a gate.
@@ -168,6 +168,11 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         asked.issue_stages = asked.policy.labels.stages(&labels.unwrap_or_default());
     }
     Ok(asked)
+}
+
+/// Login we act as, where the event could be the echo of an effect of ours.
+async fn identity(app: &App, event: &Event, tries: i32) -> Result<Option<String>, Unsettled> {
+    if may_be_ours(event) { Ok(answer(app.forge.identity().await, tries)?.ok()) } else { Ok(None) }
 }
 
 /// What an account may do; `None` when it cannot be learnt. GitHub does not tell it of Apps:
