@@ -8,12 +8,10 @@ use std::{
 
 use anyhow::Context;
 use clap::Subcommand;
-use domain::clock::Clock;
 use forge::ForgeError;
 use github::app::{LONGEST_NAME, Manifest, convert};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use telemetry::clock::SystemClock;
 use url::Url;
 
 use super::{
@@ -164,7 +162,7 @@ async fn fetch(api_url: &Url, code: &str, into: &Path, format: Format) -> Result
             return Err(CommandError::Failed(anyhow::anyhow!(problem)));
         }
     }
-    let created = convert(api_url, code, SystemClock.now()).await.map_err(|error| match error {
+    let created = convert(api_url, code).await.map_err(|error| match error {
         ForgeError::Missing { .. } => anyhow::anyhow!(
             "GitHub does not take the code: it is good once, and for an hour. Make the App's key and webhook secret anew on its settings page."
         ),

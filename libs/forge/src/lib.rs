@@ -91,7 +91,7 @@ impl ForgeError {
     /// to wait, or does not know us. It counts as no try.
     pub fn no_try(&self) -> Option<Duration> {
         match self {
-            Self::Limited { retry_after } => Some(*retry_after),
+            Self::Limited { retry_after, .. } => Some(*retry_after),
             Self::BadCredential { .. } => Some(Self::CREDENTIAL_WAIT),
             Self::Denied { .. }
             | Self::Missing { .. }

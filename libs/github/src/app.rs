@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use ::forge::{Capability, ForgeError, Result};
-use chrono::{DateTime, Utc};
 use http::header;
 use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
@@ -95,7 +94,7 @@ pub struct Created {
 ///
 /// # Errors
 /// [`ForgeError::Missing`] when the code is not good any more, others as every call has them.
-pub async fn convert(api_url: &Url, code: &str, now: DateTime<Utc>) -> Result<Created> {
+pub async fn convert(api_url: &Url, code: &str) -> Result<Created> {
     let outage = |error: &dyn std::fmt::Display| ForgeError::Outage { message: error.to_string() };
     let endpoint = Endpoint::ConvertManifest;
     let url = endpoint.url(api_url, None, &[code])?;
@@ -116,7 +115,7 @@ pub async fn convert(api_url: &Url, code: &str, now: DateTime<Utc>) -> Result<Cr
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| outage(&error))?;
     let body = body.to_bytes();
     if !parts.status.is_success() {
-        return Err(failure::classify(parts.status, &parts.headers, &body, now, str::to_owned));
+        return Err(failure::classify(parts.status, &parts.headers, &body, str::to_owned));
     }
     // Its words may hold what it could not read.
     serde_json::from_slice(&body)
