@@ -14,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) const MAX_BODY_BYTES: usize = 26_214_400;
 /// From the first to the last byte.
 pub(crate) const READ_WITHIN: Duration = Duration::from_secs(10);
-/// All bodies in memory at one time: six of the greatest, or thousands of usual ones.
-const MAX_HELD_BYTES: usize = 6 * MAX_BODY_BYTES;
+/// All bodies in memory at one time: four of the greatest, or thousands of usual ones. Each is
+/// there twice while it is handed on.
+const MAX_HELD_BYTES: usize = 4 * MAX_BODY_BYTES;
 
 /// Why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +55,11 @@ impl Room {
         if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
             return Err(Unread::TooLarge);
         }
-        tokio::time::timeout(READ_WITHIN, self.collect(body)).await.unwrap_or(Err(Unread::TooSlow))
+        let announced = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+        tokio::time::timeout(READ_WITHIN, self.collect(body, announced)).await.unwrap_or(Err(Unread::TooSlow))
     }
 
-    async fn collect(&self, mut body: Body) -> Result<HeldBody, Unread> {
+    async fn collect(&self, mut body: Body, announced: usize) -> Result<HeldBody, Unread> {
         let mut bytes = Vec::new();
         let mut room: Option<OwnedSemaphorePermit> = None;
         while let Some(frame) = body.frame().await {
@@ -71,6 +73,11 @@ impl Room {
             match &mut room {
                 Some(room) => room.merge(more),
                 None => room = Some(more),
+            }
+            if bytes.is_empty() {
+                // In one piece: one that grows leaves holes as large as itself. Pages that are never
+                // written to take no memory.
+                bytes.reserve_exact(announced);
             }
             bytes.extend_from_slice(&data);
         }

@@ -34,6 +34,11 @@ use crate::{
     settings::InternalListener,
 };
 
+/// Bytes a caller sends before it waits for us: a delivery of 25 MiB would otherwise take 400 turns.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The same for all calls on a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
 /// Our mistake: an opaque id for the caller, the whole chain in one log line. What may pass
 /// is `unavailable`, so that callers try again; for the gateways it means 503.
 pub(crate) fn internal(place: &'static str, error: &(dyn std::error::Error + 'static)) -> Status {
@@ -125,7 +130,9 @@ pub(crate) async fn spawn(
     let routes = Routes::from(
         routes.prepare().into_axum_router().layer(axum::middleware::from_fn_with_state(access, check)),
     );
-    let mut server = Server::builder();
+    let mut server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     if let Some(tls) = internal.tls {
         let identity = TlsIdentity::from_pem(tls.certificate, tls.key.expose_secret());
         server = server

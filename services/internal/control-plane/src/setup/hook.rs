@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use forge::{ForgeError, Hook, NewHook};
 use github::webhook::EVENTS;
-use secrecy::SecretString;
 use serde_json::json;
 
 use super::{
     Asked,
-    progress::{Halt, Progress, done, failed, planned, unanswered, unchanged},
+    progress::{Halt, Progress, done, failed, next_step, planned, refused, unanswered, unchanged},
     record,
     store::{self, Managed, Record},
 };
@@ -75,21 +74,6 @@ pub(super) fn by_hand(app: &App, record: &Record) -> String {
     )
 }
 
-/// The code host's words, without the secret that was sent.
-fn without_secret(app: &App, error: ForgeError, secret: &SecretString) -> ForgeError {
-    let clean = |message: String| app.censor.with(secret.clone()).censor(&message).into_owned();
-    match error {
-        ForgeError::Limited { retry_after, limit } => ForgeError::Limited { retry_after, limit },
-        ForgeError::BadCredential { message } => ForgeError::BadCredential { message: clean(message) },
-        ForgeError::Denied { message } => ForgeError::Denied { message: clean(message) },
-        ForgeError::Missing { message } => ForgeError::Missing { message: clean(message) },
-        ForgeError::Conflict { message } => ForgeError::Conflict { message: clean(message) },
-        ForgeError::Invalid { message } => ForgeError::Invalid { message: clean(message) },
-        ForgeError::Unsupported { message } => ForgeError::Unsupported { message: clean(message) },
-        ForgeError::Outage { message } => ForgeError::Outage { message: clean(message) },
-    }
-}
-
 /// Makes the webhook, or makes it what it should be with the current secret, and records it.
 pub(super) async fn give(app: &App, actor: &str, record: &Record, id: Option<u64>) -> Result<Hook, Halt> {
     let Some(current) = record.current_secret else { return Err(sqlx::Error::RowNotFound.into()) };
@@ -105,9 +89,11 @@ pub(super) async fn give(app: &App, actor: &str, record: &Record, id: Option<u64
             None => app.forge.create_hook(name, &wanted).await,
         }
     };
-    let hook = around(Step::CallHook, call)
-        .await
-        .map_err(|error| unanswered(STEP, &without_secret(app, error, &wanted.secret)))?;
+    let hook = around(Step::CallHook, call).await.map_err(|error| {
+        // A host may repeat what it was sent.
+        let words = app.censor.with(wanted.secret.clone()).censor(&error.to_string()).into_owned();
+        refused(STEP, words, next_step(&error))
+    })?;
     let mut tx = app.db.begin().await?;
     // A file's secret has another row after every start.
     let given = (record.managed == Managed::Command).then_some(current);

@@ -79,13 +79,15 @@ pub(super) fn refused(name: &str, found: impl Into<String>, next: impl Into<Stri
     Halt::Refused(failed(name, found, next))
 }
 
-/// A failure of the code host that the same command gets over, or a person.
-pub(super) fn unanswered(name: &str, error: &ForgeError) -> Halt {
-    let next = match error {
-        ForgeError::Limited { .. }
-        | ForgeError::BadCredential { .. }
-        | ForgeError::Outage { .. }
-        | ForgeError::Conflict { .. } => "run the same again; what is done stays",
+/// What to do about a failure of the code host.
+pub(super) fn next_step(error: &ForgeError) -> &'static str {
+    match error {
+        ForgeError::Limited { .. } | ForgeError::Outage { .. } | ForgeError::Conflict { .. } => {
+            "run the same again; what is done stays"
+        }
+        ForgeError::BadCredential { .. } => {
+            "put a credential in its place that works, then run the same again"
+        }
         ForgeError::Denied { .. } | ForgeError::Missing { .. } => {
             "give the credential the right, then run the same again"
         }
@@ -93,6 +95,10 @@ pub(super) fn unanswered(name: &str, error: &ForgeError) -> Halt {
             "look at public_url in the configuration: the code host has to be able to reach it"
         }
         ForgeError::Unsupported { .. } => "do it by hand on the code host",
-    };
-    refused(name, error.to_string(), next)
+    }
+}
+
+/// A failure of the code host that the same command gets over, or a person.
+pub(super) fn unanswered(name: &str, error: &ForgeError) -> Halt {
+    refused(name, error.to_string(), next_step(error))
 }
