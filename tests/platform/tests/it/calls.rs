@@ -41,6 +41,11 @@ async fn cost(app: bool) -> String {
         vec![("src/file0.txt", "old\n"), ("docs/file2.txt", "old\n"), ("src/deep/er/kept.txt", "kept\n")];
     let world = World::with(Setup { files, app, ..Setup::default() }).await;
     let issue = world.scripted_issue("Write twenty files", &steps());
+    // At its start the platform looks for what it missed, which is no part of a run.
+    let looked = |g: &webhook_simulator::Simulator| {
+        g.request_counts().contains_key("GET /repos/{owner}/{repo}/issues").then_some(())
+    };
+    world.until("the look for what was missed", looked).await;
     let before = world.github.request_log().len();
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;

@@ -106,6 +106,9 @@ async fn look(app: &App, repository: &Repository, first: bool) -> sqlx::Result<D
     if repository.gone {
         return Ok(now + rarely());
     }
+    if repository.no_access.is_some() {
+        return Ok(now + every());
+    }
     let allowance = app.forge.allowance(&repository.name);
     if let Some(until) = allowance.closed_until.filter(|until| *until > now) {
         return Ok(until);
