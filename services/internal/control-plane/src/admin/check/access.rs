@@ -95,7 +95,7 @@ pub(super) async fn repository(app: &App, repository: &Repository) -> Vec<Findin
         } else {
             (Level::Warning, "; everything else works")
         };
-        let broken = format!("it is missing: {}{rest}", setup::breaks(*capability));
+        let broken = format!("{name} is missing: {}{rest}", setup::breaks(*capability));
         let next = grant(app, name, &access).await;
         found.push(finding(level, probe.as_str(), name, broken, &next));
     }
