@@ -311,15 +311,17 @@ impl Client {
             );
             sent = self.send(&signed(now)?, call).await;
         }
-        sent.map_err(|refusal| match refusal {
-            Refusal {
-                status: Some(StatusCode::UNAUTHORIZED), error: ForgeError::Denied { message }, ..
-            } => ForgeError::Denied {
+        let unknown = "Integration not found";
+        sent.map_err(|refusal| match (refusal.status, refusal.error) {
+            (Some(StatusCode::UNAUTHORIZED), ForgeError::Denied { message }) => ForgeError::Denied {
                 message: format!(
-                    "GitHub does not take the App's id and private key for each other: {message}"
+                    "GitHub does not take the App's private key for the App's id ({message}): check both on the App's settings page"
                 ),
             },
-            refusal => refusal.error,
+            (_, ForgeError::Missing { message }) if message == unknown => ForgeError::Denied {
+                message: "GitHub knows no App with this id: check it on the App's settings page".to_owned(),
+            },
+            (_, error) => error,
         })
     }
 
