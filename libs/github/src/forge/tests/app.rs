@@ -305,6 +305,56 @@ async fn suspended_gone_and_narrowed_installations_say_what_to_do() {
     );
 }
 
+#[tokio::test]
+async fn what_is_lacking_is_said_without_a_call_and_a_refusal_costs_no_token() {
+    let lacking = |permissions: Value| {
+        Server::start_for(app_settings(noon()), move |seen| {
+            if is_mint(&seen.target) {
+                return json_reply(201, &json!({ "token": "ghs_x", "expires_at": "2100-01-01T00:00:00Z" }));
+            }
+            match seen.target.ends_with("/installation") {
+                true => json_reply(200, &installation(&permissions)),
+                false => refused(403, "Repository was archived so is read-only."),
+            }
+        })
+    };
+    for (permissions, calls) in [
+        (json!({ "metadata": "read" }), &["GET /installation"][..]),
+        (
+            everything(),
+            &[
+                "GET /installation",
+                "POST /app/installations/7/access_tokens",
+                "POST /git/refs",
+                "GET /installation",
+                "POST /git/refs",
+                "GET /installation",
+            ],
+        ),
+    ] {
+        let server = lacking(permissions).await;
+        for _ in 0..2 {
+            let refused = server.forge.create_branch(&repository(), "x", &SHA.parse().unwrap()).await;
+            assert!(matches!(refused, Err(ForgeError::Denied { .. })), "{refused:?}");
+        }
+        assert_eq!(server.calls(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_person_that_was_revoked_says_where_a_new_one_goes() {
+    let server = Server::start(|_| refused(401, "Bad credentials")).await;
+    for error in [
+        server.forge.repository(&repository()).await.unwrap_err(),
+        server.forge.identity().await.unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "not allowed: GitHub does not take the token (Bad credentials): it has expired or was revoked; put a new one into the file that github.token_file names"
+        );
+    }
+}
+
 /// A repository has another name in a token than the one it is still known by.
 #[tokio::test]
 async fn a_repository_that_was_renamed_is_found() {
