@@ -5,6 +5,7 @@ mod budget;
 mod cache;
 mod endpoint;
 mod jwt;
+mod scope;
 mod settings;
 mod tokens;
 
@@ -22,12 +23,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
 pub(crate) use self::{
     answer::Answer,
+    scope::{PER_PAGE, Scope},
     tokens::{Grant, Installation, Purpose},
 };
 use self::{
@@ -35,6 +36,7 @@ use self::{
     cache::{Cache, Key},
     endpoint::Kind,
     jwt::Signer,
+    scope::By,
     tokens::{App, held},
 };
 pub use self::{
@@ -50,10 +52,7 @@ const SILENT_FOR: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// A page of 100 comments of the greatest length is about 26 MB.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
-/// Items on a page of a list; GitHub gives no more.
-pub(crate) const PER_PAGE: usize = 100;
 const JSON: &str = "application/vnd.github+json";
-const RAW: &str = "application/vnd.github.raw+json";
 
 /// Whose limits a call counts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -281,7 +280,7 @@ impl Client {
     ) -> Result<Answer> {
         let app = match &self.identity {
             Identity::App(app) => app,
-            Identity::Person(_) => return self.send(&self.person()?, call).await.map_err(|r| r.error),
+            Identity::Person(_) => return self.call_as_person(call).await,
         };
         let mut pass = self.token(app, repository, purpose, None).await?;
         let mut sent = self.send(&pass, call).await;
@@ -293,9 +292,21 @@ impl Client {
             Err(Refusal {
                 error: error @ (ForgeError::Denied { .. } | ForgeError::BadCredential { .. }),
                 ..
-            }) => Err(self.explained(repository, purpose, error).await),
+            }) => Err(self.explained(app, repository, purpose, error).await),
             sent => sent.map_err(|refusal| refusal.error),
         }
+    }
+
+    /// A call with a person's token.
+    async fn call_as_person(&self, call: &Call<'_>) -> Result<Answer> {
+        self.send(&self.person()?, call).await.map_err(|refusal| match (refusal.status, refusal.error) {
+            (Some(StatusCode::UNAUTHORIZED), ForgeError::Denied { message }) => ForgeError::Denied {
+                message: format!(
+                    "GitHub does not take the token ({message}): it has expired or was revoked; put a new one into the file that github.token_file names"
+                ),
+            },
+            (_, error) => error,
+        })
     }
 
     /// A call as the App itself. A statement may be refused because our clock is wrong.
@@ -312,13 +323,17 @@ impl Client {
             );
             sent = self.send(&signed(now)?, call).await;
         }
-        sent.map_err(|refusal| match refusal {
-            Refusal { error: ForgeError::BadCredential { message }, .. } => ForgeError::BadCredential {
+        let unknown = "Integration not found";
+        sent.map_err(|refusal| match refusal.error {
+            ForgeError::BadCredential { message } => ForgeError::BadCredential {
                 message: format!(
-                    "GitHub does not take the App's id and private key for each other: {message}"
+                    "GitHub does not take the App's private key for the App's id ({message}): check both on the App's settings page"
                 ),
             },
-            refusal => refusal.error,
+            ForgeError::Missing { message } if message == unknown => ForgeError::BadCredential {
+                message: "GitHub knows no App with this id: check it on the App's settings page".to_owned(),
+            },
+            error => error,
         })
     }
 
@@ -418,108 +433,6 @@ fn relative(url: &Url) -> Result<Uri> {
     let text = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     text.parse()
         .map_err(|_| ForgeError::Invalid { message: "a name that cannot be part of an address".to_owned() })
-}
-
-#[derive(Clone, Copy, Debug)]
-enum By<'a> {
-    Repository(&'a RepositoryName, Purpose),
-    Ourselves,
-    App,
-}
-
-/// Calls with one credential: a repository's or our own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scope<'a> {
-    client: &'a Client,
-    by: By<'a>,
-}
-
-impl Scope<'_> {
-    /// Reads. `parts` stand for what is in braces in the path, without owner and repository.
-    pub(crate) async fn get(
-        &self,
-        endpoint: Endpoint,
-        parts: &[&str],
-        query: &[(&str, &str)],
-    ) -> Result<Answer> {
-        self.call(endpoint, parts, query, JSON, None).await
-    }
-
-    /// The file itself instead of a description of it.
-    pub(crate) async fn get_raw(
-        &self,
-        endpoint: Endpoint,
-        parts: &[&str],
-        query: &[(&str, &str)],
-    ) -> Result<Answer> {
-        self.call(endpoint, parts, query, RAW, None).await
-    }
-
-    /// One page of a list.
-    pub(crate) async fn page(&self, endpoint: Endpoint, parts: &[&str], page: u32) -> Result<Answer> {
-        let (per_page, page) = (PER_PAGE.to_string(), page.to_string());
-        self.get(endpoint, parts, &[("per_page", &per_page), ("page", &page)]).await
-    }
-
-    /// A list from its first page on, at most so many pages.
-    pub(crate) async fn pages<T: DeserializeOwned>(
-        &self,
-        endpoint: Endpoint,
-        parts: &[&str],
-        most: u32,
-    ) -> Result<Vec<T>> {
-        let mut items = Vec::new();
-        for page in 1..=most {
-            let answer = self.page(endpoint, parts, page).await?;
-            let read: Vec<T> = answer.json()?;
-            let full = read.len() >= PER_PAGE;
-            items.extend(read);
-            if !answer.has_next_page(full) {
-                return Ok(items);
-            }
-        }
-        tracing::warn!(
-            list = endpoint.template(),
-            pages = most,
-            "a very long list; what comes later is not read"
-        );
-        Ok(items)
-    }
-
-    /// Writes: the endpoint says how.
-    pub(crate) async fn write(&self, endpoint: Endpoint, parts: &[&str], body: &Value) -> Result<Answer> {
-        self.call(endpoint, parts, &[], JSON, Some(body)).await
-    }
-
-    /// Writes by the address alone.
-    pub(crate) async fn act(&self, endpoint: Endpoint, parts: &[&str]) -> Result<Answer> {
-        self.call(endpoint, parts, &[], JSON, None).await
-    }
-
-    async fn call(
-        &self,
-        endpoint: Endpoint,
-        parts: &[&str],
-        query: &[(&str, &str)],
-        accept: &'static str,
-        body: Option<&Value>,
-    ) -> Result<Answer> {
-        let client = self.client;
-        let repository = match self.by {
-            By::Repository(name, _) => Some(name),
-            By::Ourselves | By::App => None,
-        };
-        let mut url = endpoint.url(&client.base, repository, parts)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let call = Call { endpoint, uri: relative(&url)?, accept, body };
-        match self.by {
-            By::Repository(name, purpose) => client.call_about(name, purpose, &call).await,
-            By::Ourselves => client.send(&client.person()?, &call).await.map_err(|refusal| refusal.error),
-            By::App => client.call_as_app(client.app()?, &call).await,
-        }
-    }
 }
 
 /// The whole chain of causes on one line.

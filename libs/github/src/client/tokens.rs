@@ -274,6 +274,8 @@ impl Client {
         let minted = match fresh {
             Some(installation) => {
                 known.installation = Some(installation.clone());
+                // Said at once: asking again each time would cost a call each time.
+                installation.check_grants(purpose)?;
                 match self.mint(app, repository, &installation, purpose).await {
                     // What we knew of the installation may be old.
                     Err(
@@ -301,13 +303,26 @@ impl Client {
     /// do: the installation is suspended, gone or narrowed.
     pub(super) async fn explained(
         &self,
+        app: &App,
         repository: &RepositoryName,
         purpose: Purpose,
         refused: ForgeError,
     ) -> ForgeError {
-        match self.installation(repository).await {
-            Ok(installation) => installation.lacks(purpose).unwrap_or(refused),
-            Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => why,
+        let known = app.known(repository);
+        let mut known = known.lock().await;
+        let before = known.installation.take();
+        match self.look_up(app, repository, &mut known).await {
+            Ok(now) => {
+                // Tokens of an installation that is as it was are good for other calls.
+                if before.is_none_or(|before| before.id != now.id || before.permissions != now.permissions) {
+                    known.tokens.clear();
+                }
+                now.lacks(purpose).unwrap_or(refused)
+            }
+            Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => {
+                known.tokens.clear();
+                why
+            }
             Err(
                 ForgeError::Limited { .. }
                 | ForgeError::BadCredential { .. }
@@ -371,7 +386,7 @@ impl Client {
             Ok(Token { secret: minted.token, expires_at: minted.expires_at })
         };
         let refused = match mint(Some(repository.name()), json!(permissions)).await {
-            Err(error @ ForgeError::Invalid { .. }) => error,
+            Err(ForgeError::Invalid { message }) if !message.contains("permissions requested") => message,
             minted => return minted,
         };
         // It may have another name now: a token takes the name of today, while what reads is

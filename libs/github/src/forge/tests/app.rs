@@ -213,7 +213,7 @@ async fn a_clock_that_is_minutes_off_is_corrected_once() {
         Server::start_for(app_settings(noon()), |_| refused(401, "A JSON web token could not be decoded"))
             .await;
     let error = server.forge.repository(&repository()).await.unwrap_err();
-    assert!(error.to_string().contains("does not take the App's id and private key"), "{error}");
+    assert!(error.to_string().contains("does not take the App's private key"), "{error}");
     assert!(server.calls().len() <= 2);
 }
 
@@ -303,6 +303,56 @@ async fn suspended_gone_and_narrowed_installations_say_what_to_do() {
     not allowed: Resource not accessible by integration
     "
     );
+}
+
+#[tokio::test]
+async fn what_is_lacking_is_said_without_a_call_and_a_refusal_costs_no_token() {
+    let lacking = |permissions: Value| {
+        Server::start_for(app_settings(noon()), move |seen| {
+            if is_mint(&seen.target) {
+                return json_reply(201, &json!({ "token": "ghs_x", "expires_at": "2100-01-01T00:00:00Z" }));
+            }
+            match seen.target.ends_with("/installation") {
+                true => json_reply(200, &installation(&permissions)),
+                false => refused(403, "Repository was archived so is read-only."),
+            }
+        })
+    };
+    for (permissions, calls) in [
+        (json!({ "metadata": "read" }), &["GET /installation"][..]),
+        (
+            everything(),
+            &[
+                "GET /installation",
+                "POST /app/installations/7/access_tokens",
+                "POST /git/refs",
+                "GET /installation",
+                "POST /git/refs",
+                "GET /installation",
+            ],
+        ),
+    ] {
+        let server = lacking(permissions).await;
+        for _ in 0..2 {
+            let refused = server.forge.create_branch(&repository(), "x", &SHA.parse().unwrap()).await;
+            assert!(matches!(refused, Err(ForgeError::Denied { .. })), "{refused:?}");
+        }
+        assert_eq!(server.calls(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_person_that_was_revoked_says_where_a_new_one_goes() {
+    let server = Server::start(|_| refused(401, "Bad credentials")).await;
+    for error in [
+        server.forge.repository(&repository()).await.unwrap_err(),
+        server.forge.identity().await.unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "not allowed: GitHub does not take the token (Bad credentials): it has expired or was revoked; put a new one into the file that github.token_file names"
+        );
+    }
 }
 
 /// A repository has another name in a token than the one it is still known by.
@@ -396,4 +446,54 @@ async fn what_a_person_may_do() {
     let (missing, _) = access(Some("public_repo"), true, "read").await;
     assert!(missing.contains(&"ReadCode: the scope `repo`".to_owned()), "{missing:?}");
     assert!(missing.contains(&"WriteIssues: the role `triage`".to_owned()), "{missing:?}");
+}
+
+/// Everything that is logged, at every level.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A server that repeats what it was sent, in every way there is.
+#[test]
+fn no_secret_is_logged_or_in_an_error() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let said = tracing::subscriber::with_default(subscriber, || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut said = String::new();
+            for statement_is_refused in [false, true] {
+                let github = Arc::new(Github::default());
+                let truth = Arc::clone(&github);
+                let server = Server::start_for(app_settings(github.clock.clone()), move |seen| {
+                    let echo = |status| refused(status, &format!("What is {}?", bearer(seen)));
+                    if statement_is_refused { echo(401) } else { truth.answer(seen, |_| echo(422)) }
+                })
+                .await;
+                let error = server.forge.create_comment(&repository(), 7, "hello").await.unwrap_err();
+                said = format!("{said}\n{error} {error:?} {:?}", server.forge);
+                let secrets: Vec<String> = server.seen().iter().map(|seen| bearer(seen).to_owned()).collect();
+                assert!(!secrets.is_empty() && secrets.iter().all(|secret| !said.contains(secret)), "{said}");
+            }
+            said
+        })
+    });
+    assert_eq!(said.matches("What is [token]?").count(), 4, "{said}");
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("called GitHub"), "{logged}");
+    for secret in ["ghs_minted", "eyJ", &app_key()[40..80]] {
+        assert!(!logged.contains(secret) && !said.contains(secret), "{secret}");
+    }
 }

@@ -8,6 +8,7 @@ mod checks;
 mod contents;
 mod faults;
 mod forge;
+mod forge_app;
 mod git;
 mod history;
 mod hooks;
