@@ -14,6 +14,7 @@ use forge::{
     Progress, ProgressState, Reaction, Reported, TreeChange,
 };
 use github::{Credential, Endpoint, GithubForge, GithubSettings};
+use serde_json::json;
 use webhook_simulator::{Exchange, Simulator};
 
 use crate::harness::{
@@ -244,11 +245,20 @@ async fn every_call_is_as_github_describes_it() {
     scene.github.install_app(app.id, "octocat", &[REPOSITORY], &PERMISSIONS).expect("an installation");
     let forge =
         scene.forge(Credential::App { id: app.id.to_string(), private_key: app.private_key.clone().into() });
+    forge.identity().await.expect("GitHub answers");
     forge.access(&scene.name).await.expect("GitHub answers");
     forge.git_credential(&scene.name).await.expect("GitHub answers");
     every_usual_call(&forge, &scene).await;
     labels_and_progress(&forge, &scene).await;
     every_call_about_deliveries(&forge, &scene, &HookOf::App).await;
+    let manifest = json!({
+        "name": "callboard-of-the-tests", "url": "https://callboard.example.com", "redirect_url": "https://callboard.example.com/",
+        "hook_attributes": { "url": "https://callboard.example.com/webhooks/github" },
+        "default_permissions": { "metadata": "read" }, "default_events": ["issues"],
+    });
+    let code = scene.github.submit_manifest(&manifest).expect("a code");
+    let api_url = scene.github.api_url().parse().expect("an address");
+    github::app::convert(&api_url, &code).await.expect("GitHub answers");
     exchanges.extend(scene.end().await);
 
     let called: BTreeSet<_> = exchanges.iter().map(|e| (e.method.clone(), shape(&e.template))).collect();

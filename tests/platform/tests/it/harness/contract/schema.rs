@@ -118,8 +118,10 @@ impl Schemas {
     /// Every field an object may have; `None` when it may have any.
     fn fields_of(self, schema: &'static Value) -> Option<BTreeSet<&'static str>> {
         let schema = self.resolve(schema);
-        let is_open = |more: &Value| more.is_object() || *more == true;
-        if schema.get("additionalProperties").is_some_and(is_open) {
+        let is_open = |schema: &Value| {
+            schema.get("additionalProperties").is_some_and(|more| more.is_object() || *more == true)
+        };
+        if is_open(schema) || list(schema, "allOf").iter().any(|part| is_open(self.resolve(part))) {
             return None;
         }
         let own = schema["properties"].as_object().map(|fields| fields.keys().map(String::as_str).collect());
