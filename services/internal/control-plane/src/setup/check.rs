@@ -1,10 +1,7 @@
 //! What `repo add` sets up, looked at.
 
 use chrono::SecondsFormat;
-use domain::{
-    names::{APP_SOURCE, RepositoryName},
-    rights::Permission,
-};
+use domain::names::{APP_SOURCE, RepositoryName};
 use forge::ForgeError;
 use proto::admin::{Finding, finding::Level};
 
@@ -86,18 +83,10 @@ async fn repository(app: &App, record: &Record) -> Finding {
             let next = format!("unarchive it, or run `callboard repo remove {}`", record.repository.name);
             finding(Level::Failure, probe, expected, "it is archived", next)
         }
-        Ok(found) => match found.our_permission {
-            Some(permission) if permission < Permission::Write => finding(
-                Level::Failure,
-                probe,
-                "write permission",
-                permission.to_string(),
-                "give the token contents, issues and pull requests: read and write",
-            ),
-            Some(_) | None => {
-                finding(Level::Ok, probe, expected, format!("default branch {}", found.default_branch), "")
-            }
-        },
+        // What we may do with it is in its permissions.
+        Ok(found) => {
+            finding(Level::Ok, probe, expected, format!("default branch {}", found.default_branch), "")
+        }
         Err(error) => finding(
             Level::Failure,
             probe,
