@@ -41,7 +41,7 @@ const LASTING: [Fault; 6] = [
 /// Stories told at the same time.
 const LANES: usize = 3;
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The request of each kind of effect in the story of an issue, and a text in it.
 fn requests(told: &Told) -> Vec<(Step, String, Option<String>)> {
@@ -456,6 +456,7 @@ async fn whatever_github_answers_there_is_one_of_everything_or_a_sentence() {
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
         text.push_str(&format!("{fault}: {kinds}\n    {outcome}\n"));
     }
+    eprintln!("{text}");
     if only.is_none() {
         filtered().bind(|| insta::assert_snapshot!("fault_matrix", text));
     }
