@@ -456,7 +456,6 @@ async fn whatever_github_answers_there_is_one_of_everything_or_a_sentence() {
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
         text.push_str(&format!("{fault}: {kinds}\n    {outcome}\n"));
     }
-    eprintln!("{text}");
     if only.is_none() {
         filtered().bind(|| insta::assert_snapshot!("fault_matrix", text));
     }
