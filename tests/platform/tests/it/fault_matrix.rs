@@ -41,7 +41,7 @@ const LASTING: [Fault; 6] = [
 /// Stories told at the same time.
 const LANES: usize = 3;
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The request of each kind of effect in the story of an issue, and a text in it.
 fn requests(told: &Told) -> Vec<(Step, String, Option<String>)> {

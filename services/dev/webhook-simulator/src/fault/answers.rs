@@ -92,7 +92,7 @@ fn refusal(status: u16, template: &str) -> Response {
         422 => return Refusal::invalid(resource(template), "body", "invalid").into_response(),
         429 => "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
         500 => "Server Error",
-        _ => status.canonical_reason().unwrap_or("Scripted by a test"),
+        _ => status.canonical_reason().unwrap_or("Server Error"),
     };
     Refusal::new(status, words).into_response()
 }
