@@ -94,6 +94,10 @@ async fn ten_minutes_away(reachable: bool, app: bool) {
     world.clock.advance(TimeDelta::minutes(3));
     world.github.unreachable(!reachable);
     world.up().await;
+    if app {
+        // GitHub may not have listed yet at the first look what it had just tried.
+        world.clock.advance(TimeDelta::minutes(6));
+    }
 
     let runs = [world.run_of(wanted).await, world.run_of(moved).await];
     for run in &runs {
