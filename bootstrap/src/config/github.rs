@@ -70,11 +70,13 @@ impl TryFrom<Keys> for Github {
             (Some(app), None) => GithubCredential::App(app),
             (None, Some(file)) => GithubCredential::Token(file),
             (Some(_), Some(_)) => {
-                return Err("has `app:` and `token_file:`, and the platform is one of them; leave one out");
+                return Err(
+                    "`github:` has `app:` and `token_file:`, and the platform is one of them; leave one out",
+                );
             }
             (None, None) => {
                 return Err(
-                    "says not who the platform is; write `app:` (`callboard github app-manifest` makes one) or `token_file:`",
+                    "`github:` does not say who the platform is; write `app:` (`callboard github app-manifest` makes one) or `token_file:`",
                 );
             }
         };

@@ -208,7 +208,8 @@ pub struct NewCommit {
     pub message: String,
     /// Everything that differs from the parent.
     pub changes: Vec<TreeChange>,
-    /// Author and committer date; the same input then gives the same commit.
+    /// Author and committer date; the same input then gives the same commit. Where the host signs
+    /// for us it sets both itself.
     pub date: DateTime<Utc>,
 }
 

@@ -50,13 +50,16 @@ pub(crate) async fn create(
     }
     let date = commit.date.to_rfc3339_opts(SecondsFormat::Secs, true);
     let who = json!({ "name": "Callboard", "email": "callboard@users.noreply.github.com", "date": date });
-    let body = json!({
+    let mut body = json!({
         "message": commit.message,
         "tree": tree.sha,
         "parents": [commit.parent.as_str()],
-        "author": who,
-        "committer": who,
     });
+    // GitHub signs in an App's name what says nothing of its author, and shows it as verified.
+    if !scope.is_app() {
+        body["author"] = who.clone();
+        body["committer"] = who;
+    }
     let stored: StoredCommit = scope.write(Endpoint::CreateCommit, &[], &body).await?.json()?;
     Ok(stored.sha)
 }

@@ -27,6 +27,11 @@ pub(crate) struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// Is it an App that calls?
+    pub(crate) fn is_app(&self) -> bool {
+        self.client.is_app()
+    }
+
     /// Reads. `parts` stand for what is in braces in the path, without owner and repository.
     pub(crate) async fn get(
         &self,
