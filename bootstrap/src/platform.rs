@@ -9,8 +9,12 @@ use std::{
 };
 
 use anyhow::Context;
-use control_plane::{AgentKind, ControlPlane, InternalListener, ProjectSeed, RepositorySeed, Tls, Upstream};
+use control_plane::{
+    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Tls,
+    Upstream,
+};
 use domain::{
+    censor::Censor,
     clock::Clock,
     ids::{Ids, WorkerId},
 };
@@ -26,7 +30,7 @@ use telemetry::{
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{AgentName, Config, Sandbox, read_secret},
+    config::{AgentName, Config, ConfigError, GithubCredential, Sandbox, read_secret},
     data_dir::DataDir,
 };
 
@@ -235,13 +239,16 @@ pub(crate) fn control_plane_settings(
     database_url: String,
     options: &Options,
 ) -> anyhow::Result<control_plane::Settings> {
-    let token = read_secret("github.token_file", &config.github.token_file)?;
+    let (credential, secret, app_hook) = credential(&config.github.credential)?;
+    let censor = Censor::default();
+    let minted = censor.clone();
     let forge = GithubForge::new(GithubSettings {
         api_url: config.github.api_url.clone(),
-        credential: Credential::PersonalAccessToken(token.clone()),
+        credential,
         clock: Arc::clone(&options.clock),
         list_lag: Duration::from_secs(u64::from(config.github.list_lag_seconds)),
-    })?;
+    })?
+    .telling(move |token| minted.learn(token));
     let address = match &config.listen.internal {
         Some(text) => text.parse().context("listen.internal")?,
         None => Address::Unix(data.control_plane_socket()),
@@ -274,23 +281,46 @@ pub(crate) fn control_plane_settings(
         identities: data.identities(),
         local_worker: None,
         forge: Arc::new(forge),
-        upstream: Upstream {
-            git_url: config.github.git_url.clone(),
-            web_url: config.github.web_url.clone(),
-            token,
-        },
+        upstream: Upstream { git_url: config.github.git_url.clone(), web_url: config.github.web_url.clone() },
+        app_hook,
         public_url: config.public_url.as_ref().map_or_else(
             || format!("http://{}", config.listen.api),
             |url| url.as_str().trim_end_matches('/').to_owned(),
         ),
         projects: projects(config)?,
         agents: agents(config),
-        other_secrets: model_keys(config)?,
+        other_secrets: model_keys(config)?.into_iter().chain([secret]).collect(),
+        censor,
         notes,
         retention: config.retention.clone(),
         limits: config.limits,
         clock: Arc::clone(&options.clock),
         ids: options.ids.clone(),
+    })
+}
+
+/// Who we are, the secret that proves it, and what proves an App's deliveries.
+fn credential(
+    configured: &GithubCredential,
+) -> anyhow::Result<(Credential, SecretString, Option<HookSecrets>)> {
+    Ok(match configured {
+        GithubCredential::Token(file) => {
+            let token = read_secret("github.token_file", file)?;
+            (Credential::PersonalAccessToken(token.clone()), token, None)
+        }
+        GithubCredential::App(app) => {
+            let key = read_secret("github.app.private_key_file", &app.private_key_file)?;
+            let secrets =
+                hook_secrets(&app.webhook_secret_file, app.previous_webhook_secret_file.as_deref())?;
+            (Credential::App { id: app.id.clone(), private_key: key.clone() }, key, Some(secrets))
+        }
+    })
+}
+
+fn hook_secrets(current: &Path, previous: Option<&Path>) -> Result<HookSecrets, ConfigError> {
+    Ok(HookSecrets {
+        current: read_secret("webhook_secret_file", current)?,
+        previous: previous.map(|file| read_secret("previous_webhook_secret_file", file)).transpose()?,
     })
 }
 
@@ -300,14 +330,16 @@ fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
         .iter()
         .map(|project| {
             let repositories = project.repositories.iter().map(|repository| {
-                let previous = repository.previous_webhook_secret_file.as_deref();
+                let hook = |current: &PathBuf| {
+                    let source = &repository.source;
+                    anyhow::Ok(HookSeed {
+                        source: source.clone().unwrap_or_else(|| repository.name.name().to_owned()),
+                        secrets: hook_secrets(current, repository.previous_webhook_secret_file.as_deref())?,
+                    })
+                };
                 Ok(RepositorySeed {
                     name: repository.name.clone(),
-                    source: repository.source.clone().unwrap_or_else(|| repository.name.name().to_owned()),
-                    webhook_secret: read_secret("webhook_secret_file", &repository.webhook_secret_file)?,
-                    previous_webhook_secret: previous
-                        .map(|p| read_secret("previous_webhook_secret_file", p))
-                        .transpose()?,
+                    hook: repository.webhook_secret_file.as_ref().map(hook).transpose()?,
                     default_branch: repository.default_branch.clone(),
                 })
             });

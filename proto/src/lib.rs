@@ -29,3 +29,9 @@ pub mod admin {
 
 /// Most bytes of one gRPC message: a webhook body (25 MiB) and its frame.
 pub const MAX_MESSAGE_BYTES: usize = 28 * 1024 * 1024;
+
+/// Among a stored delivery's headers: our note that it was signed with [`PREVIOUS_SECRET`] while
+/// a secret was rotated. Nothing a sender says gets this name.
+pub const SIGNED_WITH: &str = "Callboard-Signed-With";
+/// The one that is good until the rotation is over.
+pub const PREVIOUS_SECRET: &str = "previous secret";

@@ -16,7 +16,7 @@ use crate::{
     platform::{agents_address, local_executor},
 };
 
-fn words(findings: &[Finding]) -> String {
+pub(super) fn words(findings: &[Finding]) -> String {
     let one = |f: &Finding| {
         let sign = match f.level() {
             Level::Ok => "✓",

@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod connection;
 mod explain;
+mod github;
 mod outbox;
 mod output;
 mod pause;
@@ -71,9 +72,12 @@ enum Command {
     /// Changes on the code host that were given up: list, retry, drop.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
-    /// Repositories: bring their labels up to date.
+    /// Repositories: set up, check, rotate secrets, bring labels up to date.
     #[command(subcommand)]
     Repo(repo::RepoCommand),
+    /// GitHub: make the App that the platform acts as.
+    #[command(subcommand)]
+    Github(github::GithubCommand),
     /// A project's rules: check its files, simulate an event.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -156,9 +160,8 @@ impl Cli {
             Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
             }
-            Command::Repo(command) => {
-                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
-            }
+            Command::Repo(command) => command.run(&Connection::open(config.as_ref())?, self.output).await,
+            Command::Github(command) => command.run(config.as_ref(), self.output).await.and(done),
             Command::Policy(command) => command.run(config.as_ref(), self.output).await,
             Command::Prompts(command) => command.run(config.as_ref(), self.output).await,
         }

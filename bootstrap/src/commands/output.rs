@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
+use domain::censor::Censor;
 use serde::Serialize;
 
 use super::Result;
@@ -37,8 +38,10 @@ pub(crate) fn line(text: &str) -> Result<()> {
     }
 }
 
-/// Words for the person, not part of the result.
+/// Words for the person, not part of the result. Somebody may have written a secret where the name
+/// of its file belongs.
 pub(crate) fn complain(text: &str) {
+    let text = Censor::default().censor(text).into_owned();
     // Nothing can be done when standard error is gone.
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }

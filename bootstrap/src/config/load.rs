@@ -7,10 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use domain::names::APP_SOURCE;
 use secrecy::SecretString;
 use serde_yaml::Value;
 
-use super::{AgentName, Config};
+use super::{AgentName, Config, GithubCredential, Repository};
 
 /// Bytes of a configuration file.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -31,6 +32,10 @@ const ENVIRONMENT: &[(&str, &[&str])] = &[
     ("CALLBOARD_GITHUB_WEB_URL", &["github", "web_url"]),
     ("CALLBOARD_GITHUB_GIT_URL", &["github", "git_url"]),
     ("CALLBOARD_GITHUB_TOKEN_FILE", &["github", "token_file"]),
+    ("CALLBOARD_GITHUB_APP_ID", &["github", "app", "id"]),
+    ("CALLBOARD_GITHUB_APP_PRIVATE_KEY_FILE", &["github", "app", "private_key_file"]),
+    ("CALLBOARD_GITHUB_APP_WEBHOOK_SECRET_FILE", &["github", "app", "webhook_secret_file"]),
+    ("CALLBOARD_GITHUB_APP_PREVIOUS_WEBHOOK_SECRET_FILE", &["github", "app", "previous_webhook_secret_file"]),
     ("CALLBOARD_OBJECTS_DIRECTORY", &["objects", "directory"]),
 ];
 
@@ -146,7 +151,14 @@ fn resolve(config: &mut Config, folder: &Path) {
         }
     };
     fix(&mut config.data_dir);
-    fix(&mut config.github.token_file);
+    match &mut config.github.credential {
+        GithubCredential::Token(file) => fix(file),
+        GithubCredential::App(app) => {
+            fix(&mut app.private_key_file);
+            fix(&mut app.webhook_secret_file);
+            app.previous_webhook_secret_file.iter_mut().for_each(fix);
+        }
+    }
     for path in [
         &mut config.key_file,
         &mut config.identity_file,
@@ -157,7 +169,7 @@ fn resolve(config: &mut Config, folder: &Path) {
         path.iter_mut().for_each(fix);
     }
     for repository in config.projects.iter_mut().flat_map(|p| &mut p.repositories) {
-        fix(&mut repository.webhook_secret_file);
+        repository.webhook_secret_file.iter_mut().for_each(fix);
         repository.previous_webhook_secret_file.iter_mut().for_each(fix);
     }
     config.models.iter_mut().filter_map(|m| m.api_key_file.as_mut()).for_each(fix);
@@ -183,45 +195,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return Err(value(key, "has a user name or password in it; the token goes into token_file"));
         }
     }
-    let repositories: Vec<_> = config.projects.iter().flat_map(|p| &p.repositories).collect();
-    let (mut names, mut sources, mut projects) = (HashSet::new(), HashSet::new(), HashSet::new());
-    for project in &config.projects {
-        if !projects.insert(project.name.as_str()) {
-            return Err(value("projects", format!("`{}` is there twice", project.name)));
-        }
-    }
-    for repository in &repositories {
-        if !names.insert(repository.name.key()) {
-            return Err(value("projects[].repositories", format!("{} is there twice", repository.name)));
-        }
-        match &repository.source {
-            Some(source) => {
-                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-                if source.is_empty() || source.len() > 60 || !source.bytes().all(plain) {
-                    return Err(value(
-                        "projects[].repositories[].source",
-                        format!("`{source}`: use letters, digits, - _ . , at most 60"),
-                    ));
-                }
-                if !sources.insert(source) {
-                    return Err(value(
-                        "projects[].repositories[].source",
-                        format!("`{source}` is there twice; each repository needs its own webhook address"),
-                    ));
-                }
-            }
-            None if repositories.len() > 1 => {
-                return Err(value(
-                    "projects[].repositories[].source",
-                    format!(
-                        "{} has none; with more than one repository each needs its own, the last part of its webhook address",
-                        repository.name
-                    ),
-                ));
-            }
-            None => {}
-        }
-    }
+    check_projects(config)?;
     match config.agents.default {
         AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => Err(value(
             "agents.command.argv",
@@ -243,6 +217,76 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             Ok(())
         }
     }
+}
+
+fn check_projects(config: &Config) -> Result<(), ConfigError> {
+    let is_app = matches!(config.github.credential, GithubCredential::App(_));
+    let repositories: Vec<_> = config.projects.iter().flat_map(|p| &p.repositories).collect();
+    let (mut names, mut sources, mut projects) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for project in &config.projects {
+        if !projects.insert(project.name.as_str()) {
+            return Err(value("projects", format!("`{}` is there twice", project.name)));
+        }
+    }
+    for repository in &repositories {
+        if !names.insert(repository.name.key()) {
+            return Err(value("projects[].repositories", format!("{} is there twice", repository.name)));
+        }
+        check_hook(repository, is_app, repositories.len())?;
+        if let Some(source) = &repository.source
+            && !sources.insert(source)
+        {
+            return Err(value(
+                "projects[].repositories[].source",
+                format!("`{source}` is there twice; each repository needs its own webhook address"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A repository's own webhook, which it needs unless there is an App's.
+fn check_hook(repository: &Repository, is_app: bool, repositories: usize) -> Result<(), ConfigError> {
+    let name = &repository.name;
+    let source = |problem: String| value("projects[].repositories[].source", problem);
+    if repository.webhook_secret_file.is_none() {
+        if !is_app {
+            return Err(value(
+                "projects[].repositories[].webhook_secret_file",
+                format!("{name} has none; only with github.app its deliveries need no webhook of its own"),
+            ));
+        }
+        if repository.source.is_some() || repository.previous_webhook_secret_file.is_some() {
+            return Err(value(
+                "projects[].repositories[].webhook_secret_file",
+                format!(
+                    "{name} has none, and a source or a previous secret; leave those out, or give its own webhook a secret"
+                ),
+            ));
+        }
+        return Ok(());
+    }
+    let Some(text) = &repository.source else {
+        if is_app {
+            return Err(source(format!(
+                "{name} has none; beside the App's webhook its own needs an address, of which this is the last part"
+            )));
+        }
+        if repositories > 1 {
+            return Err(source(format!(
+                "{name} has none; with more than one repository each needs its own, the last part of its webhook address"
+            )));
+        }
+        return Ok(());
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if text.is_empty() || text.len() > 60 || !text.bytes().all(plain) {
+        return Err(source(format!("`{text}`: use letters, digits, - _ . , at most 60")));
+    }
+    if text == APP_SOURCE {
+        return Err(source(format!("`{text}` stands for the App's webhook; choose another name")));
+    }
+    Ok(())
 }
 
 /// Reads a secret's file; the line end that editors add is not part of it.
@@ -289,11 +333,41 @@ mod tests {
     }
 
     #[test]
+    fn the_platform_is_an_app_or_has_a_token() {
+        let agents = "agents: { default: command, command: { argv: [./agent.sh] } }\n";
+        let app = "app: { id: 7, private_key_file: key, webhook_secret_file: secret }";
+        let none = |_: &str| None;
+        let config = with(&format!("github: {{ {app} }}\n{agents}"), &none).expect("valid");
+        let GithubCredential::App(found) = config.github.credential else { panic!("an App") };
+        assert_eq!(found.id, "7");
+        assert!(found.private_key_file.is_absolute() && found.webhook_secret_file.is_absolute());
+        // In the environment it is text, as a client id is in the file.
+        let id = |name: &str| (name == "CALLBOARD_GITHUB_APP_ID").then(|| "Iv23abc".to_owned());
+        let config = with(&format!("github: {{ {app} }}\n{agents}"), &id).expect("valid");
+        assert!(matches!(config.github.credential, GithubCredential::App(app) if app.id == "Iv23abc"));
+
+        let error = |github: &str, repositories: &str| {
+            let projects = format!("projects: [ {{ name: demo, repositories: [ {repositories} ] }} ]\n");
+            with(&format!("github: {{ {github} }}\n{agents}{projects}"), &none).expect_err("a mistake")
+        };
+        let mistakes = [
+            error(&format!("{app}, token_file: token"), "{ name: a/b }"),
+            error("list_lag_seconds: 1", "{ name: a/b }"),
+            error("token_file: token", "{ name: a/b }"),
+            error(app, "{ name: a/b, source: b }"),
+            error(app, "{ name: a/b, webhook_secret_file: s }"),
+            error(app, "{ name: a/b, source: app, webhook_secret_file: s }"),
+        ];
+        insta::assert_snapshot!(mistakes.join("\n"));
+    }
+
+    #[test]
     fn the_environment_wins_and_paths_are_relative_to_the_file() {
         let config =
             with(GOOD, &|name| (name == "CALLBOARD_LISTEN_API").then(|| "127.0.0.1:9999".to_owned()))
                 .expect("valid");
         assert_eq!(config.listen.api.port(), 9999);
-        assert!(config.github.token_file.is_absolute() && config.github.token_file.ends_with("token"));
+        let GithubCredential::Token(file) = config.github.credential else { panic!("a token") };
+        assert!(file.is_absolute() && file.ends_with("token"));
     }
 }

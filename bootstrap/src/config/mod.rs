@@ -1,5 +1,6 @@
 //! `callboard.yaml`: one file, unknown keys are errors, secrets are files.
 
+mod github;
 mod load;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -15,7 +16,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use url::Url;
 
-pub use self::load::{ConfigError, load, read_secret};
+pub use self::{
+    github::{Github, GithubApp, GithubCredential},
+    load::{ConfigError, load, read_secret},
+};
 
 /// The file.
 #[derive(Clone, Debug, Deserialize)]
@@ -101,45 +105,14 @@ impl Default for Listen {
     }
 }
 
-/// The code host.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Github {
-    /// REST.
-    #[serde(default = "default_api_url")]
-    pub api_url: Url,
-    /// What people open.
-    #[serde(default = "default_web_url")]
-    pub web_url: Url,
-    /// Clone source.
-    #[serde(default = "default_web_url")]
-    pub git_url: Url,
-    /// A personal access token.
-    pub token_file: PathBuf,
-    /// Seconds after which a list shows what was made. So long a comment whose fate is unknown
-    /// is not looked for; six times as long a second one is.
-    #[serde(default = "default_list_lag")]
-    pub list_lag_seconds: u32,
-}
-
-fn default_list_lag() -> u32 {
-    10
-}
-
-fn default_api_url() -> Url {
-    Url::parse("https://api.github.com").expect("a constant URL")
-}
-fn default_web_url() -> Url {
-    Url::parse("https://github.com").expect("a constant URL")
-}
-
 /// A tenant.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
     /// Unique name.
     pub name: ProjectName,
-    /// Its repositories.
+    /// Its repositories; more are added by `callboard repo add`.
+    #[serde(default)]
     pub repositories: Vec<Repository>,
     /// Login to role.
     #[serde(default)]
@@ -158,10 +131,10 @@ pub struct Project {
 pub struct Repository {
     /// `owner/name`
     pub name: RepositoryName,
-    /// Last part of the webhook address; required when there is more than one repository.
+    /// Last part of the address of its own webhook; required when there is more than one, or an App.
     pub source: Option<String>,
-    /// Proves deliveries.
-    pub webhook_secret_file: PathBuf,
+    /// Proves the deliveries of its own webhook. Without one they come by the App's.
+    pub webhook_secret_file: Option<PathBuf>,
     /// Still accepted while rotating.
     pub previous_webhook_secret_file: Option<PathBuf>,
     /// Where work starts; absent: asked of the code host.

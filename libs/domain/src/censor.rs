@@ -38,7 +38,7 @@ const SHORTEST_LINE: usize = 16;
 const MOST_LEARNT: usize = 100;
 
 /// Finds what has the shape of a token, and known secrets: plain, in base64 (wherever they stand in what was encoded),
-/// percent-encoded, as JSON writes them, and line by line. Cheap to clone.
+/// in hex, percent-encoded, as JSON writes them, and line by line. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Censor {
     /// One search per call that added secrets, so that adding one builds nothing anew.
@@ -84,7 +84,9 @@ impl Censor {
         }
     }
 
-    fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+    /// The same censor, which also knows these secrets.
+    #[must_use]
+    pub fn knowing(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         let secrets: Vec<SecretString> = secrets.into_iter().collect();
         self.searches.extend(search(&secrets));
         self
@@ -123,6 +125,11 @@ impl Censor {
         }
         found.extend(patterns::tokens(text.as_bytes()).into_iter().map(|(_, range)| range));
         found
+    }
+
+    /// What others wrote, to be kept as they wrote it: censored only when a known secret is in it.
+    pub fn without_known(&self, text: String) -> String {
+        if self.found_in(text.as_bytes()) { self.censor(&text).into_owned() } else { text }
     }
 
     /// True when a known secret is in there.
@@ -178,6 +185,8 @@ fn forms(secret: &str) -> Vec<String> {
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         forms.extend((0..3).map(|bytes_before| base64_inside(&engine, secret, bytes_before)));
     }
+    forms.push(hex::encode(secret));
+    forms.push(hex::encode_upper(secret));
     forms.push(percent_encoded(secret, false));
     forms.push(percent_encoded(secret, true));
     let json = serde_json::Value::from(secret).to_string();
@@ -232,7 +241,19 @@ mod tests {
         assert_eq!(censor.censor("https://x:gh%2Fp_se%2Bcret@h/"), "https://x:[censored]@h/");
         assert_eq!(censor.censor("https://x:gh%2fp_se%2bcret@h/"), "https://x:[censored]@h/");
         assert_eq!(censor.censor(&STANDARD.encode("gh/p_se+cret")), "[censored]");
+        assert_eq!(
+            censor.censor("67682f705f73652b63726574, 67682F705F73652B63726574"),
+            "[censored], [censored]"
+        );
         assert_eq!(censor.censor("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn what_others_wrote_stays_as_it_is_without_a_known_secret() {
+        let censor = censor(&["first-secret"]);
+        let example = "use a token such as ghp_0123456789abcdefghijABCDEFGHIJ012345";
+        assert_eq!(censor.without_known(example.to_owned()), example);
+        assert_eq!(censor.without_known("it is first-secret".to_owned()), "it is [censored]");
     }
 
     #[test]

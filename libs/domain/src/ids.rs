@@ -73,6 +73,8 @@ ids! {
     ApprovalId,
     /// One discussion on an issue.
     DiscussionId,
+    /// One time in which something was missed.
+    GapId,
     /// One stored secret.
     SecretId,
 }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod names;
 pub mod neutralise;
 pub mod outbox;
+pub mod recovery;
 pub mod retention;
 pub mod retry;
 pub mod review;

@@ -25,6 +25,10 @@ pub const PROVIDER: RetryPolicy =
 pub const PREPARING: RetryPolicy =
     RetryPolicy { tries: 60, first_wait: Duration::from_secs(2), longest_wait: Duration::from_secs(300) };
 
+/// The code host asked to wait: as often as it does, and no longer than it says.
+pub const LIMITED: RetryPolicy =
+    RetryPolicy { tries: u32::MAX, first_wait: Duration::from_secs(1), longest_wait: Duration::from_secs(1) };
+
 /// A change that is nice to have; the ones that matter wait behind it.
 pub const NICETY: RetryPolicy =
     RetryPolicy { tries: 3, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(5) };

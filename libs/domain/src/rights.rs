@@ -106,11 +106,13 @@ pub enum Action {
     ManageWorkers,
     /// List, retry and drop changes on the code host.
     ManageOutbox,
+    /// Set repositories up and rotate their webhooks' secrets.
+    ManageRepositories,
 }
 
 impl Action {
     /// Every action, for tables in tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::View,
         Self::Start,
         Self::Cancel,
@@ -119,6 +121,7 @@ impl Action {
         Self::Pause,
         Self::ManageWorkers,
         Self::ManageOutbox,
+        Self::ManageRepositories,
     ];
 
     /// Least permission on the repository, and least project role, either of which is enough.
@@ -130,7 +133,7 @@ impl Action {
             Self::Cancel => (Some(Permission::Triage), Some(ProjectRole::Operator)),
             Self::Release | Self::Approve => (Some(Permission::Maintain), Some(ProjectRole::Approver)),
             // A pause may reach beyond one project.
-            Self::Pause | Self::ManageWorkers | Self::ManageOutbox => (None, None),
+            Self::Pause | Self::ManageWorkers | Self::ManageOutbox | Self::ManageRepositories => (None, None),
         }
     }
 }
@@ -234,6 +237,7 @@ mod tests {
         Pause: no no no no no no no
         ManageWorkers: no no no no no no no
         ManageOutbox: no no no no no no no
+        ManageRepositories: no no no no no no no
         ");
     }
 

@@ -33,8 +33,9 @@ pub struct NewHook {
     pub url: String,
     /// Names of the events.
     pub events: Vec<String>,
-    /// What deliveries are signed with; `None` leaves the one there is.
-    pub secret: Option<SecretString>,
+    /// What deliveries are signed with. It cannot be read back, and a change that leaves it out
+    /// takes it away.
+    pub secret: SecretString,
 }
 
 /// Whose deliveries.

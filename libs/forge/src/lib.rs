@@ -23,7 +23,7 @@ pub use self::{
     access::{Access, Allowance, Capability, Identity, Level, Limit},
     hooks::{FetchedDelivery, Hook, HookOf, NewHook, SentDelivery},
     labels::LabelEvent,
-    progress::{Progress, ProgressState},
+    progress::{Progress, ProgressState, Reported},
 };
 
 /// Why a call did not do what it should.
@@ -37,7 +37,14 @@ pub enum ForgeError {
         /// Which of its limits.
         limit: Limit,
     },
-    /// The credential is not good, or not good for this.
+    /// The credential itself is refused (401): it expired or was revoked. Nothing was done, and
+    /// nothing of ours will be before it is good again.
+    #[error("the code host refuses our credential: {message}")]
+    BadCredential {
+        /// The host's words.
+        message: String,
+    },
+    /// The credential is good, but not for this.
     #[error("not allowed: {message}")]
     Denied {
         /// The host's words.
@@ -73,6 +80,42 @@ pub enum ForgeError {
         /// What was seen.
         message: String,
     },
+}
+
+impl ForgeError {
+    /// How often a call is tried again that failed because of the credential. A person replaces it,
+    /// or the host was wrong for a moment.
+    pub const CREDENTIAL_WAIT: Duration = Duration::from_secs(60);
+
+    /// How long nothing is to be tried of which it is sure that nothing was done: the host asks us
+    /// to wait, or does not know us. It counts as no try.
+    pub fn no_try(&self) -> Option<Duration> {
+        match self {
+            Self::Limited { retry_after, .. } => Some(*retry_after),
+            Self::BadCredential { .. } => Some(Self::CREDENTIAL_WAIT),
+            Self::Denied { .. }
+            | Self::Missing { .. }
+            | Self::Conflict { .. }
+            | Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::Outage { .. } => None,
+        }
+    }
+
+    /// What a person can do about it; empty where there is nothing to be done.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Limited { .. } | Self::Outage { .. } => "",
+            Self::BadCredential { .. } => {
+                "Put a credential in its place that works; what waits goes on by itself."
+            }
+            Self::Denied { .. } => "Our credential may not do this; `callboard check` names what it lacks.",
+            Self::Missing { .. } => "It was deleted, or our credential may not see it any more.",
+            Self::Conflict { .. } => "Something else is in its place.",
+            Self::Invalid { .. } => "A rule of the repository may forbid it.",
+            Self::Unsupported { .. } => "It is switched off there, or was deleted.",
+        }
+    }
 }
 
 /// Result of a call.
@@ -474,6 +517,7 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
     /// Every time a label was put on an issue or pull request, oldest first.
     async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>>;
 
-    /// Shows progress on a commit; the same again changes nothing.
-    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<()>;
+    /// Shows progress on a commit; the same again changes nothing. Tells the id under which the
+    /// host keeps it, where a later report needs it.
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>>;
 }

@@ -20,6 +20,17 @@ pub enum ProgressState {
     ActionRequired,
 }
 
+/// What is known of an earlier report of the same commit, name and run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// There is none.
+    Never,
+    /// It is the host's object of that id.
+    As(u64),
+    /// A call of unknown outcome may have made one: it is looked for first.
+    Perhaps,
+}
+
 /// Progress on a commit: a check run where we are an App, otherwise a commit status. There is one
 /// per commit, name and run; a later one replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,4 +49,6 @@ pub struct Progress {
     pub summary: String,
     /// Where to read on.
     pub url: Option<String>,
+    /// What it may replace.
+    pub earlier: Reported,
 }

@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::SecondsFormat;
-use domain::names::CommitSha;
+use domain::names::{CommitSha, RepositoryName};
 use forge::{Commit, FileMode, ForgeError, NewCommit, Result, TreeChange};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::client::{Endpoint, Scope};
+use crate::{
+    client::{Endpoint, Scope},
+    forge::{Listing, Trees},
+};
 
 /// Text goes into the tree's call itself up to here; what is more goes by blob, so that no
 /// single call grows without bounds.
@@ -21,28 +24,28 @@ struct Object {
 }
 
 #[derive(Deserialize)]
-struct ParentCommit {
-    tree: Object,
-}
-
-#[derive(Deserialize)]
 struct StoredCommit {
     sha: CommitSha,
 }
 
 /// Stores the commit. The same input gives the same commit on a server that does not sign.
-pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result<CommitSha> {
-    let parent: ParentCommit =
-        repository.get(Endpoint::Commit, &[commit.parent.as_str()], &[]).await?.json()?;
-    refuse_folders(repository, &parent.tree.sha, &commit.changes).await?;
+pub(crate) async fn create(
+    scope: &Scope<'_>,
+    repository: &RepositoryName,
+    trees: &Trees,
+    commit: &NewCommit,
+) -> Result<CommitSha> {
+    let base = trees.of(scope, repository, &commit.parent).await?;
+    let whole = trees.listing(scope, repository, &base).await?;
+    refuse_folders(scope, &base, &whole, &commit.changes).await?;
     let mut entries = Vec::with_capacity(commit.changes.len());
     let mut inline_left = INLINE_BYTES;
     for change in &commit.changes {
-        entries.push(entry(repository, change, &mut inline_left).await?);
+        entries.push(entry(scope, change, &mut inline_left).await?);
     }
-    let tree = json!({ "base_tree": parent.tree.sha, "tree": entries });
-    let tree: Object = repository.write(Endpoint::CreateTree, &[], &tree).await?.json()?;
-    if tree.sha == parent.tree.sha {
+    let tree = json!({ "base_tree": base, "tree": entries });
+    let tree: Object = scope.write(Endpoint::CreateTree, &[], &tree).await?.json()?;
+    if tree.sha == base {
         return Err(ForgeError::Invalid { message: "nothing changed".to_owned() });
     }
     let date = commit.date.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -54,7 +57,7 @@ pub(crate) async fn create(repository: &Scope<'_>, commit: &NewCommit) -> Result
         "author": who,
         "committer": who,
     });
-    let stored: StoredCommit = repository.write(Endpoint::CreateCommit, &[], &body).await?.json()?;
+    let stored: StoredCommit = scope.write(Endpoint::CreateCommit, &[], &body).await?.json()?;
     Ok(stored.sha)
 }
 
@@ -75,27 +78,27 @@ pub(crate) async fn read(repository: &Scope<'_>, sha: &CommitSha) -> Result<Comm
 
 /// A change names a file. On top of `base_tree` an entry that names a folder would replace
 /// everything below it, past every check that looked at paths; so each path is looked up.
-async fn refuse_folders(repository: &Scope<'_>, tree: &str, changes: &[TreeChange]) -> Result<()> {
+async fn refuse_folders(
+    repository: &Scope<'_>,
+    tree: &str,
+    whole: &Listing,
+    changes: &[TreeChange],
+) -> Result<()> {
     let deleted: HashSet<&str> =
         changes.iter().filter(|c| c.content.is_none()).map(|c| c.path.as_str()).collect();
     let refuse = |path: &str| ForgeError::Invalid {
         message: format!("`{path}` is a folder in the repository; its files have to be named one by one"),
     };
-    let whole: Listing = repository.get(Endpoint::Tree, &[tree], &[("recursive", "1")]).await?.json()?;
     if !whole.truncated {
         for change in changes {
-            let below = format!("{}/", change.path);
-            let kept = whole.tree.iter().any(|e| {
-                e.kind != "tree" && e.path.starts_with(&below) && !deleted.contains(e.path.as_str())
-            });
-            if kept {
+            if whole.below(&change.path).any(|path| !deleted.contains(path)) {
                 return Err(refuse(&change.path));
             }
         }
         return Ok(());
     }
     // Too many files for one answer: only the folders on the way are listed.
-    let mut listed: HashMap<String, Listing> = HashMap::new();
+    let mut listed: HashMap<String, Folder> = HashMap::new();
     for change in changes {
         let mut at = tree.to_owned();
         let mut parts = change.path.split('/').peekable();
@@ -118,10 +121,8 @@ async fn refuse_folders(repository: &Scope<'_>, tree: &str, changes: &[TreeChang
 }
 
 #[derive(Deserialize)]
-struct Listing {
+struct Folder {
     tree: Vec<ListedEntry>,
-    #[serde(default)]
-    truncated: bool,
 }
 
 #[derive(Deserialize)]

@@ -45,7 +45,8 @@ pub(crate) fn classify(
     let no_such_ref = refusal.says(&["reference does not exist"]);
     let message = refusal.words;
     match status.as_u16() {
-        401 | 403 | 451 => ForgeError::Denied { message: format!("{message}{}", needed(headers)) },
+        401 => ForgeError::BadCredential { message },
+        403 | 451 => ForgeError::Denied { message: format!("{message}{}", needed(headers)) },
         404 => ForgeError::Missing { message },
         405 | 410 | 501 => ForgeError::Unsupported { message },
         409 => ForgeError::Conflict { message },
@@ -182,7 +183,7 @@ mod tests {
             [
                 "307 not found",
                 "400 refused as invalid",
-                "401 not allowed",
+                "401 the code host refuses our credential",
                 "403 not allowed",
                 "404 not found",
                 "405 not offered by this server",

@@ -3,12 +3,17 @@
 mod access;
 mod branches;
 mod contents;
+mod deliveries;
+mod hooks;
 mod issues;
+mod labels;
+mod progress;
 mod pulls;
 mod repositories;
 mod reviews;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trees;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,14 +23,16 @@ use domain::{
     rights::Permission,
 };
 use forge::{
-    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, ForgeError, Hook, HookOf, Issue,
-    LabelDefinition, LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest,
-    PullRequestDetails, Reaction, Repository, Result, Review, SentDelivery,
+    Access, Allowance, Comment, Commit, FetchedDelivery, Forge, Hook, HookOf, Issue, LabelDefinition,
+    LabelEvent, NewCommit, NewHook, NewPullRequest, NewReview, Progress, PullRequest, PullRequestDetails,
+    Reaction, Repository, Result, Review, SentDelivery,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::access::grants;
+pub(crate) use self::trees::{Listing, Trees};
 use crate::{
     client::{Client, Endpoint, GithubSettings, Purpose, Scope, SetupError},
     commit,
@@ -37,6 +44,7 @@ pub struct GithubForge {
     client: Client,
     list_lag: Duration,
     identity: OnceCell<String>,
+    trees: Trees,
 }
 
 impl GithubForge {
@@ -46,7 +54,12 @@ impl GithubForge {
     /// [`SetupError`] when the settings cannot work.
     pub fn new(settings: GithubSettings) -> std::result::Result<Self, SetupError> {
         let list_lag = settings.list_lag;
-        Ok(Self { client: Client::new(settings)?, list_lag, identity: OnceCell::new() })
+        Ok(Self {
+            client: Client::new(settings)?,
+            list_lag,
+            identity: OnceCell::new(),
+            trees: Trees::default(),
+        })
     }
 
     /// Tells of every token that is minted, before it is used: it is a secret nobody configured.
@@ -137,7 +150,11 @@ impl Forge for GithubForge {
     }
 
     async fn branch_head(&self, repository: &RepositoryName, branch: &str) -> Result<Option<CommitSha>> {
-        branches::head(self.at(repository, Purpose::Read), branch).await
+        let head = branches::head(self.at(repository, Purpose::Read), branch).await?;
+        Ok(head.map(|head| {
+            self.trees.note(repository, &head.commit, &head.tree);
+            head.commit
+        }))
     }
 
     async fn changed_paths(
@@ -150,7 +167,7 @@ impl Forge for GithubForge {
     }
 
     async fn create_commit(&self, repository: &RepositoryName, commit: &NewCommit) -> Result<CommitSha> {
-        commit::create(&self.at(repository, Purpose::Publish), commit).await
+        commit::create(&self.at(repository, Purpose::Publish), repository, &self.trees, commit).await
     }
 
     async fn commit(&self, repository: &RepositoryName, sha: &CommitSha) -> Result<Commit> {
@@ -220,7 +237,11 @@ impl Forge for GithubForge {
     }
 
     async fn file(&self, repository: &RepositoryName, path: &str, at: &CommitSha) -> Result<Option<Vec<u8>>> {
-        contents::file(self.at(repository, Purpose::Read), path, at).await
+        let scope = self.at(repository, Purpose::Read);
+        if self.trees.lacks(&scope, repository, at, path).await? {
+            return Ok(None);
+        }
+        contents::file(scope, path, at).await
     }
 
     async fn files_below(
@@ -229,7 +250,11 @@ impl Forge for GithubForge {
         folder: &str,
         at: &CommitSha,
     ) -> Result<Vec<String>> {
-        contents::below(self.at(repository, Purpose::Read), folder, at).await
+        let scope = self.at(repository, Purpose::Read);
+        match self.trees.files_below(&scope, repository, at, folder).await? {
+            Some(files) => Ok(files),
+            None => contents::below(scope, folder, at).await,
+        }
     }
 
     async fn labels(&self, repository: &RepositoryName) -> Result<Vec<LabelDefinition>> {
@@ -260,47 +285,48 @@ impl Forge for GithubForge {
         self.client.credential(repository, Purpose::Clone).await
     }
 
-    async fn hooks(&self, _repository: &RepositoryName) -> Result<Vec<Hook>> {
-        Err(not_yet())
+    async fn hooks(&self, repository: &RepositoryName) -> Result<Vec<Hook>> {
+        hooks::list(self.at(repository, Purpose::Hooks)).await
     }
 
-    async fn create_hook(&self, _repository: &RepositoryName, _hook: &NewHook) -> Result<Hook> {
-        Err(not_yet())
+    async fn create_hook(&self, repository: &RepositoryName, hook: &NewHook) -> Result<Hook> {
+        hooks::create(self.at(repository, Purpose::Hooks), hook).await
     }
 
-    async fn update_hook(&self, _repository: &RepositoryName, _id: u64, _hook: &NewHook) -> Result<Hook> {
-        Err(not_yet())
+    async fn update_hook(&self, repository: &RepositoryName, id: u64, hook: &NewHook) -> Result<Hook> {
+        hooks::update(self.at(repository, Purpose::Hooks), id, hook).await
     }
 
-    async fn ping_hook(&self, _repository: &RepositoryName, _id: u64) -> Result<()> {
-        Err(not_yet())
+    async fn ping_hook(&self, repository: &RepositoryName, id: u64) -> Result<()> {
+        hooks::ping(self.at(repository, Purpose::Hooks), id).await
     }
 
-    async fn deliveries(&self, _of: &HookOf, _since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
-        Err(not_yet())
+    async fn deliveries(&self, of: &HookOf, since: DateTime<Utc>) -> Result<Vec<SentDelivery>> {
+        deliveries::list(&self.client, of, since).await
     }
 
-    async fn redeliver(&self, _of: &HookOf, _delivery: u64) -> Result<()> {
-        Err(not_yet())
+    async fn redeliver(&self, of: &HookOf, delivery: u64) -> Result<()> {
+        deliveries::redeliver(&self.client, of, delivery).await
     }
 
-    async fn fetch_delivery(&self, _of: &HookOf, _delivery: u64) -> Result<FetchedDelivery> {
-        Err(not_yet())
+    async fn fetch_delivery(&self, of: &HookOf, delivery: u64) -> Result<FetchedDelivery> {
+        deliveries::fetch(&self.client, of, delivery).await
     }
 
-    async fn changed_since(&self, _repository: &RepositoryName, _since: DateTime<Utc>) -> Result<Vec<Issue>> {
-        Err(not_yet())
+    async fn changed_since(&self, repository: &RepositoryName, since: DateTime<Utc>) -> Result<Vec<Issue>> {
+        labels::changed_since(self.at(repository, Purpose::Read), since).await
     }
 
-    async fn label_events(&self, _repository: &RepositoryName, _number: u64) -> Result<Vec<LabelEvent>> {
-        Err(not_yet())
+    async fn label_events(&self, repository: &RepositoryName, number: u64) -> Result<Vec<LabelEvent>> {
+        labels::label_events(self.at(repository, Purpose::Read), number).await
     }
 
-    async fn report_progress(&self, _repository: &RepositoryName, _progress: &Progress) -> Result<()> {
-        Err(not_yet())
+    async fn report_progress(&self, repository: &RepositoryName, progress: &Progress) -> Result<Option<u64>> {
+        let scope = self.at(repository, Purpose::Progress);
+        if self.client.is_app() {
+            progress::check_run(scope, progress).await
+        } else {
+            progress::status(scope, progress).await
+        }
     }
-}
-
-fn not_yet() -> ForgeError {
-    ForgeError::Unsupported { message: "not built yet".to_owned() }
 }

@@ -1,6 +1,7 @@
 //! GitHub, and servers that speak its API: the [`forge::Forge`] over REST, and what its
 //! webhooks say. The only crate that knows octocrab.
 
+pub mod app;
 mod client;
 mod commit;
 mod failure;

@@ -50,6 +50,14 @@ pub struct RenderedPrompt {
     pub digest: String,
 }
 
+impl RenderedPrompt {
+    /// With its digest.
+    pub fn of(text: String) -> Self {
+        let digest = hex::encode(Sha256::digest(&text));
+        Self { text, digest }
+    }
+}
+
 /// Which prompt is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -173,8 +181,7 @@ impl Library {
         }
         let ctx = PromptContext { language: request.language, ..ctx.clone() }.fitted();
         let text = self.fill(request, ctx)?;
-        let digest = hex::encode(Sha256::digest(&text));
-        Ok(RenderedPrompt { text, digest })
+        Ok(RenderedPrompt::of(text))
     }
 
     /// The prompt of a context that is fit for it.

@@ -120,6 +120,8 @@ steps! {
     CallUpdatePullRequest = "call_update_pull_request",
     /// A review is posted at the code host.
     CallReview = "call_review",
+    /// Progress is shown on a commit at the code host.
+    CallProgress = "call_progress",
     /// A person cancels a run.
     RunCancelled = "run_cancelled",
     /// A person retries a run.
@@ -146,10 +148,46 @@ steps! {
     WorkResumed = "work_resumed",
     /// A project's rules are read from its default branch.
     PolicyRead = "policy_read",
+    /// It is noted how a repository stands at the code host, where a call or a question told.
+    AccessNoted = "access_noted",
     /// A label of a repository is made or changed at the code host, for `repo sync-labels`.
     CallLabel = "call_label",
     /// It is recorded that a repository's labels were brought up to date.
     LabelsSynced = "labels_synced",
+    /// It is recorded which webhook's deliveries are looked through.
+    RecoveryHookNoted = "recovery_hook_noted",
+    /// What the code host sent is compared with what is here; what is missing is written down.
+    DeliveriesLooked = "deliveries_looked",
+    /// The code host is asked to send a delivery again.
+    CallRedeliver = "call_redeliver",
+    /// It is recorded that it was asked.
+    RedeliveryAsked = "redelivery_asked",
+    /// A missed delivery that was fetched is stored.
+    DeliveryFetched = "delivery_fetched",
+    /// A missed delivery came, or is given up.
+    MissedSettled = "missed_settled",
+    /// An event is made of an issue's history, and stored.
+    LabelReconciled = "label_reconciled",
+    /// It is recorded up to when issues were looked through for labels without a decision.
+    LabelsLooked = "labels_looked",
+    /// A gap is over, and reported.
+    GapClosed = "gap_closed",
+    /// A repository is added by command, with a webhook secret of its own.
+    RepositoryAdded = "repository_added",
+    /// A repository's webhook is made or changed at the code host.
+    CallHook = "call_hook",
+    /// It is recorded which webhook has which secret.
+    HookRecorded = "hook_recorded",
+    /// A test delivery is asked for at the code host.
+    CallPing = "call_ping",
+    /// A new webhook secret holds, and the previous one still does.
+    SecretRotated = "secret_rotated",
+    /// The previous webhook secret is deleted.
+    RotationFinished = "rotation_finished",
+    /// A person reads a webhook secret, to set it by hand.
+    SecretShown = "secret_shown",
+    /// A repository that was added by command is switched off.
+    RepositoryRemoved = "repository_removed",
 }
 
 impl std::fmt::Display for Step {

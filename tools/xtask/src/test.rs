@@ -58,6 +58,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     install::provide(&needs, options.yes, steps)?;
     let deny = steps.run("tool: cargo-deny", || tools::cargo_deny(&root))?;
     let payloads = steps.run("tool: webhook payloads", || tools::payloads(&root))?;
+    let openapi = steps.run("tool: GitHub's OpenAPI description", || tools::openapi(&root))?;
     let codex = steps.run("tool: Codex CLI", || tools::codex(&root))?;
 
     steps.run("format", || cargo_to_end(&root, &["fmt", "--all", "--check"]))?;
@@ -83,6 +84,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         tests.args(["test", "--workspace", "--no-fail-fast"]);
         tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
         tests.env("CALLBOARD_TEST_PAYLOADS", &payloads).env("CALLBOARD_TEST_CODEX", &codex);
+        tests.env("CALLBOARD_TEST_OPENAPI", &openapi);
         if options.long {
             tests.env("PROPTEST_CASES", LONG_CASES);
         }

@@ -14,6 +14,8 @@ use crate::environment;
 const CARGO_DENY: &str = "0.20.2";
 /// 329 webhook payloads as GitHub sends them.
 const PAYLOADS: (&str, &str) = ("@octokit/webhooks-examples", "7.6.1");
+/// GitHub's own description of its API.
+const OPENAPI: (&str, &str) = ("@octokit/openapi", "23.0.2");
 /// The Codex CLI; npm picks the binary of this machine's architecture.
 const CODEX: (&str, &str) = ("@openai/codex", "0.169.0");
 
@@ -52,6 +54,21 @@ pub(crate) fn cargo_deny(root: &Path) -> Result<PathBuf> {
 pub(crate) fn payloads(root: &Path) -> Result<PathBuf> {
     let inside = Path::new("node_modules").join(PAYLOADS.0).join("api.github.com/index.json");
     provide(&folder(root)?, &format!("webhooks-examples-{}", PAYLOADS.1), &inside, |into| npm(into, PAYLOADS))
+}
+
+/// GitHub's OpenAPI description, the one file out of a package of 400 MB.
+///
+/// # Errors
+/// What npm said.
+pub(crate) fn openapi(root: &Path) -> Result<PathBuf> {
+    let file = Path::new("api.github.com.json");
+    provide(&folder(root)?, &format!("openapi-{}", OPENAPI.1), file, |into| {
+        npm(into, OPENAPI)?;
+        let packages = into.join("node_modules");
+        fs::rename(packages.join(OPENAPI.0).join("generated").join(file), into.join(file))
+            .with_context(|| format!("{} {} has no {}", OPENAPI.0, OPENAPI.1, file.display()))?;
+        fs::remove_dir_all(&packages).with_context(|| format!("{} cannot be removed", packages.display()))
+    })
 }
 
 /// The Codex binary; it runs without node.

@@ -1,5 +1,7 @@
 //! What happened, as far as decisions care.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +102,44 @@ pub enum RepositoryChange {
     Archived,
     /// It takes changes again.
     Unarchived,
+    /// Only who was let in sees it any more.
+    MadePrivate,
+    /// Everybody sees it.
+    MadePublic,
     /// It is gone.
     Deleted,
+}
+
+/// What happened to an installation of the App; the event has its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// What happened.
+    pub change: InstallationChange,
+    /// The account it is in, where the event says so.
+    pub account: Option<String>,
+    /// Repositories the event names: those the App reaches, or those that came or went.
+    pub repositories: Vec<RepositoryName>,
+    /// What the App may do there, by the host's names: "contents" to "write".
+    pub permissions: BTreeMap<String, String>,
+}
+
+/// What happened to an installation of the App.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallationChange {
+    /// The App was installed.
+    Created,
+    /// It was removed.
+    Deleted,
+    /// It may do nothing until it is unsuspended.
+    Suspended,
+    /// It may work again.
+    Unsuspended,
+    /// Permissions it asked for were granted.
+    PermissionsAccepted,
+    /// It reaches more repositories.
+    RepositoriesAdded,
+    /// It reaches fewer repositories.
+    RepositoriesRemoved,
 }
 
 /// What happened.
@@ -176,8 +214,8 @@ pub enum Happening {
     },
     /// The App was installed, suspended, narrowed or removed.
     Installation {
-        /// "created", "suspend", "removed" and others.
-        action: String,
+        /// What, and where.
+        installation: Installation,
     },
     /// Something happened to the repository itself.
     Repository {

@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub bots: &'a BTreeSet<String>,
     /// True when the event is the echo of an effect of ours.
     pub own_effect: bool,
+    /// How the event came to be known.
+    pub told: Told,
     /// How the repository stands.
     pub repository: RepositoryStanding,
     /// The repository's default branch, where it is known.
@@ -33,6 +35,23 @@ pub struct Facts<'a> {
     pub record: Record,
     /// How much was started already, and how much may be.
     pub admission: Admission,
+}
+
+/// How an event came to be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// By a delivery, sent or fetched: what it says is of that time.
+    #[default]
+    Delivered,
+    /// By a delivery or a history, and it was decided on before by the other.
+    Twice,
+    /// By the issue's history, for a label that no delivery told of: the text is the one of now,
+    /// and it did not change since, or whoever wrote it may write here.
+    History,
+    /// The same, and the text may have been changed since by somebody without write permission.
+    HistoryEdited,
+    /// By nothing: the label stands, and the history does not tell who set it.
+    Nobody,
 }
 
 /// How a repository stands.
@@ -46,6 +65,9 @@ pub enum RepositoryStanding {
     Archived,
     /// It was transferred or deleted at the code host.
     Gone,
+    /// The code host does not let us at it: the App is suspended or not installed there, or the
+    /// token cannot see it.
+    NoAccess,
 }
 
 /// What our records say about an issue (or a pull request, and the issue it is linked to).

@@ -38,6 +38,7 @@ fn a_hostile_label_starts_nothing() {
         role: None,
         bots: &bots,
         own_effect: false,
+        told: Told::Delivered,
         repository: RepositoryStanding::Enabled,
         default_branch: None,
         record: Record::default(),

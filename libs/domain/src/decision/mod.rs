@@ -12,10 +12,13 @@ mod rules;
 use serde::{Deserialize, Serialize};
 
 pub use about_runs::{decide_cancel, decide_retry};
-pub use event::{Account, Comment, Event, Happening, Pull, RepositoryChange, Review, ReviewVerdict, Thread};
+pub use event::{
+    Account, Comment, Event, Happening, Installation, InstallationChange, Pull, RepositoryChange, Review,
+    ReviewVerdict, Thread,
+};
 pub use facts::{
     Admission, ApprovalRecord, Facts, OpenDiscussion, Parameter, Record, RepositoryStanding, ResultRecord,
-    RunRef,
+    RunRef, Told,
 };
 pub use limits::Limits;
 pub use release::decide_release;
@@ -168,12 +171,22 @@ reasons! {
     UnknownCommand = "unknown_command",
     /// A change of ours came back as an event.
     OwnEffect = "own_effect",
+    /// The history told of the label before its delivery came, or the other way round.
+    DecidedBefore = "decided_before",
+    /// The label was missed, and the text was changed after it was set.
+    EditedSince = "edited_since",
+    /// The label stands, and nobody knows who set it.
+    SetterUnknown = "setter_unknown",
     /// The repository is no longer in the configuration.
     RepositoryDisabled = "repository_disabled",
     /// The repository is archived.
     RepositoryArchived = "repository_archived",
     /// The repository was transferred or deleted.
     RepositoryGone = "repository_gone",
+    /// The code host does not let us at the repository.
+    RepositoryNoAccess = "repository_no_access",
+    /// The repository has a webhook of its own, which brings the same event.
+    OwnHook = "own_hook",
 }
 
 /// A run to be started.
@@ -284,6 +297,12 @@ pub enum Decision {
         /// What happened.
         change: RepositoryChange,
     },
+    /// Take note of what happened to an installation of the App, and of the repositories it
+    /// reaches now.
+    NoteInstallation {
+        /// What happened.
+        change: InstallationChange,
+    },
     /// Read the project's files anew.
     RefreshPolicy,
     /// Publish a run's held changeset.
@@ -377,6 +396,7 @@ impl Decided {
             Decision::NoteParameter { .. } => "note_parameter",
             Decision::Answer { .. } => "answer",
             Decision::NoteRepository { .. } => "note_repository",
+            Decision::NoteInstallation { .. } => "note_installation",
             Decision::RefreshPolicy => "refresh_policy",
             Decision::Release => "release",
             Decision::Ignore => "ignore",

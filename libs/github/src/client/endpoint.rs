@@ -65,6 +65,8 @@ endpoints! {
     AppDelivery = Fresh GET "/app/hook/deliveries/{delivery_id}"
     RedeliverToApp = Change POST "/app/hook/deliveries/{delivery_id}/attempts"
 
+    ConvertManifest = Change POST "/app-manifests/{code}/conversions"
+
     Repository = Kept GET "/repos/{owner}/{repo}"
     Permission = Fresh GET "/repos/{owner}/{repo}/collaborators/{username}/permission"
     Labels = Fresh GET "/repos/{owner}/{repo}/labels"
@@ -79,7 +81,7 @@ endpoints! {
     Delivery = Fresh GET "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}"
     Redeliver = Change POST "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}/attempts"
 
-    Issues = Fresh GET "/repos/{owner}/{repo}/issues"
+    Issues = Kept GET "/repos/{owner}/{repo}/issues"
     Issue = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}"
     Timeline = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}/timeline"
     Comments = Fresh GET "/repos/{owner}/{repo}/issues/{issue_number}/comments"
@@ -93,7 +95,6 @@ endpoints! {
     ReactToComment = Change POST "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions"
 
     Branch = Fresh GET "/repos/{owner}/{repo}/branches/{branch}"
-    Ref = Fresh GET "/repos/{owner}/{repo}/git/ref/{ref}"
     CreateRef = Change POST "/repos/{owner}/{repo}/git/refs"
     UpdateRef = Change PATCH "/repos/{owner}/{repo}/git/refs/{ref}"
     Commit = Kept GET "/repos/{owner}/{repo}/git/commits/{commit_sha}"
@@ -116,7 +117,6 @@ endpoints! {
     CheckRuns = Fresh GET "/repos/{owner}/{repo}/commits/{ref}/check-runs"
     CreateCheckRun = Content POST "/repos/{owner}/{repo}/check-runs"
     UpdateCheckRun = Content PATCH "/repos/{owner}/{repo}/check-runs/{check_run_id}"
-    Statuses = Fresh GET "/repos/{owner}/{repo}/commits/{ref}/statuses"
     CreateStatus = Content POST "/repos/{owner}/{repo}/statuses/{sha}"
 }
 
@@ -181,8 +181,8 @@ mod tests {
             "/repos/octocat/hello-world/labels/a%2Fb%20c%3F%23%25%C3%A4%5C"
         );
         assert_eq!(
-            at(Endpoint::Ref, &["heads/callboard/7 dev"]),
-            "/repos/octocat/hello-world/git/ref/heads/callboard/7%20dev"
+            at(Endpoint::UpdateRef, &["heads/callboard/7 dev"]),
+            "/repos/octocat/hello-world/git/refs/heads/callboard/7%20dev"
         );
         assert_eq!(at(Endpoint::MintToken, &["7"]), "/app/installations/7/access_tokens");
         for enterprise in ["https://ghe.example/api/v3", "https://ghe.example/api/v3/"] {

@@ -319,7 +319,11 @@ impl Client {
                 }
                 now.lacks(purpose).unwrap_or(refused)
             }
-            Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => {
+            Err(
+                why @ (ForgeError::Denied { .. }
+                | ForgeError::Missing { .. }
+                | ForgeError::BadCredential { .. }),
+            ) => {
                 known.tokens.clear();
                 why
             }

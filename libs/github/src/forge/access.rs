@@ -13,7 +13,7 @@ pub(super) async fn read(client: &Client, repository: &RepositoryName) -> Result
 }
 
 /// What an App's installation takes for each.
-fn grants(capability: Capability) -> &'static [Grant] {
+pub(crate) fn grants(capability: Capability) -> &'static [Grant] {
     match capability {
         Capability::ReadCode => &[("metadata", "read"), ("contents", "read")],
         Capability::WriteCode => &[("contents", "write")],

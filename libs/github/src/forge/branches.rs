@@ -11,8 +11,31 @@ use crate::client::{Endpoint, Scope};
 const MAX_COMPARED_FILES: usize = 300;
 
 #[derive(Deserialize)]
-struct RefBody {
-    object: ObjectBody,
+struct BranchBody {
+    name: String,
+    commit: HeadBody,
+}
+
+#[derive(Deserialize)]
+struct HeadBody {
+    sha: CommitSha,
+    commit: HeadCommitBody,
+}
+
+#[derive(Deserialize)]
+struct HeadCommitBody {
+    tree: TreeBody,
+}
+
+#[derive(Deserialize)]
+struct TreeBody {
+    sha: String,
+}
+
+/// Where a branch is.
+pub(super) struct Head {
+    pub(super) commit: CommitSha,
+    pub(super) tree: String,
 }
 
 #[derive(Deserialize)]
@@ -44,12 +67,15 @@ fn reference(branch: &str) -> String {
     format!("heads/{branch}")
 }
 
-pub(super) async fn head(repository: Scope<'_>, branch: &str) -> Result<Option<CommitSha>> {
-    match repository.get(Endpoint::Ref, &[&reference(branch)], &[]).await {
-        Ok(answer) => Ok(Some(answer.json::<RefBody>()?.object.sha)),
-        Err(ForgeError::Missing { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+pub(super) async fn head(repository: Scope<'_>, branch: &str) -> Result<Option<Head>> {
+    let body: BranchBody = match repository.get(Endpoint::Branch, &[branch], &[]).await {
+        Ok(answer) => answer.json()?,
+        Err(ForgeError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // A branch that was renamed is answered under its new name.
+    let head = Head { commit: body.commit.sha, tree: body.commit.commit.tree.sha };
+    Ok(Some(head).filter(|_| body.name == branch))
 }
 
 pub(super) async fn create(repository: Scope<'_>, branch: &str, at: &CommitSha) -> Result<()> {

@@ -11,8 +11,9 @@ use crate::client::{Endpoint, PER_PAGE, Scope};
 /// An issue with more comments than ten pages gives its newest ten pages.
 const COMMENT_PAGES: u32 = 10;
 
+/// An issue, or the issue side of a pull request.
 #[derive(Deserialize)]
-struct IssueBody {
+pub(super) struct IssueBody {
     number: u64,
     title: String,
     body: Option<String>,

@@ -1,8 +1,10 @@
 //! The parts of payloads, as GitHub writes them, and what they are in our words.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use domain::{
-    decision::{Comment, Happening, Pull, Review, ReviewVerdict, Thread},
+    decision::{Comment, Happening, Installation, InstallationChange, Pull, Review, ReviewVerdict, Thread},
     names::{CommitSha, RepositoryName},
 };
 use serde::Deserialize;
@@ -221,5 +223,38 @@ impl Transferred {
     pub(super) fn from(self) -> Option<String> {
         let owner = self.owner?.from;
         Some(owner.user.or(owner.organization)?.login)
+    }
+}
+
+/// An event about the App's installation, or the repositories it reaches.
+#[derive(Deserialize)]
+pub(super) struct AboutInstallation {
+    installation: Option<InstallationDetails>,
+    #[serde(default)]
+    repositories: Vec<RepositoryBody>,
+    #[serde(default)]
+    repositories_added: Vec<RepositoryBody>,
+    #[serde(default)]
+    repositories_removed: Vec<RepositoryBody>,
+}
+
+#[derive(Deserialize)]
+struct InstallationDetails {
+    account: Option<UserBody>,
+    #[serde(default)]
+    permissions: BTreeMap<String, String>,
+}
+
+impl AboutInstallation {
+    pub(super) fn of(self, change: InstallationChange) -> Installation {
+        let named = self.repositories.into_iter().chain(self.repositories_added);
+        let (account, permissions) =
+            self.installation.map(|details| (details.account, details.permissions)).unwrap_or_default();
+        Installation {
+            change,
+            account: account.map(|account| account.login),
+            repositories: named.chain(self.repositories_removed).filter_map(|r| r.full_name).collect(),
+            permissions,
+        }
     }
 }

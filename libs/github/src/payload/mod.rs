@@ -1,16 +1,18 @@
 //! What a webhook's body says, as far as decisions care.
 
 mod bodies;
+mod made;
 #[cfg(test)]
 mod tests;
 
-use domain::decision::{Account, Event, Happening, RepositoryChange};
+use domain::decision::{Account, Event, Happening, InstallationChange, RepositoryChange};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use self::bodies::{
-    CommentBody, IssueBody, LabelBody, PullRequestBody, PushBody, Renamed, RepositoryBody, ReviewBody,
-    Transferred,
+    AboutInstallation, CommentBody, IssueBody, LabelBody, PullRequestBody, PushBody, Renamed, RepositoryBody,
+    ReviewBody, Transferred,
 };
+pub use self::made::{StandingLabel, changed_at};
 
 /// A body that is not what its event has.
 #[derive(Debug, thiserror::Error)]
@@ -120,9 +122,7 @@ fn happening(event: &str, action: &str, body: &[u8]) -> serde_json::Result<Happe
         "pull_request" => about_pull(action, body),
         "pull_request_review" => about_review(action, body),
         "push" => read(body).map(PushBody::happening),
-        "installation" | "installation_repositories" => {
-            Ok(Happening::Installation { action: action.to_owned() })
-        }
+        "installation" | "installation_repositories" => about_installation(event, action, body),
         "repository" => about_repository(action, body),
         // An edited comment is no command: it was read when it was written. A remark of a review
         // comes with the review.
@@ -179,6 +179,20 @@ fn about_review(action: &str, body: &[u8]) -> serde_json::Result<Happening> {
     })
 }
 
+fn about_installation(event: &str, action: &str, body: &[u8]) -> serde_json::Result<Happening> {
+    let change = match (event, action) {
+        ("installation", "created") => InstallationChange::Created,
+        ("installation", "deleted") => InstallationChange::Deleted,
+        ("installation", "suspend") => InstallationChange::Suspended,
+        ("installation", "unsuspend") => InstallationChange::Unsuspended,
+        ("installation", "new_permissions_accepted") => InstallationChange::PermissionsAccepted,
+        ("installation_repositories", "added") => InstallationChange::RepositoriesAdded,
+        ("installation_repositories", "removed") => InstallationChange::RepositoriesRemoved,
+        _ => return Ok(Happening::Other),
+    };
+    Ok(Happening::Installation { installation: read::<AboutInstallation>(body)?.of(change) })
+}
+
 fn about_repository(action: &str, body: &[u8]) -> serde_json::Result<Happening> {
     let change = match action {
         "renamed" => RepositoryChange::Renamed { from: read::<Changed<Renamed>>(body)?.changes.from() },
@@ -187,6 +201,8 @@ fn about_repository(action: &str, body: &[u8]) -> serde_json::Result<Happening> 
         }
         "archived" => RepositoryChange::Archived,
         "unarchived" => RepositoryChange::Unarchived,
+        "privatized" => RepositoryChange::MadePrivate,
+        "publicized" => RepositoryChange::MadePublic,
         "deleted" => RepositoryChange::Deleted,
         _ => return Ok(Happening::Other),
     };

@@ -243,17 +243,47 @@ fn repositories_and_installations() {
     assert_eq!(change("archived", json!({})), Some(RepositoryChange::Archived));
     assert_eq!(change("unarchived", json!({})), Some(RepositoryChange::Unarchived));
     assert_eq!(change("deleted", json!({})), Some(RepositoryChange::Deleted));
-    assert_eq!(change("privatized", json!({})), None);
+    assert_eq!(change("privatized", json!({})), Some(RepositoryChange::MadePrivate));
+    assert_eq!(change("edited", json!({})), None);
     assert!(
         parse("repository", br#"{"action":"renamed","changes":{}}"#).is_err(),
         "it does not say from what"
     );
+}
 
-    for (event, action) in [("installation", "suspend"), ("installation_repositories", "removed")] {
-        let event = read(event, &json!({ "action": action, "installation": { "id": 42 } }));
-        assert_eq!(event.happening, Happening::Installation { action: action.into() });
-        assert_eq!((event.installation, event.repository), (Some(42), None));
+#[test]
+fn installations_tell_where_and_what_they_reach() {
+    let about = |event: &str, action: &str| {
+        let event = read(
+            event,
+            &json!({
+                "action": action,
+                "installation": { "id": 42, "account": { "login": "octocat" }, "permissions": { "issues": "write" } },
+                "repositories_removed": [{ "id": 7, "full_name": "octocat/hello-world", "private": true }],
+            }),
+        );
+        assert_eq!((event.installation, &event.repository), (Some(42), &None));
+        event.happening
+    };
+    let installation = |change| domain::decision::Installation {
+        change,
+        account: Some("octocat".into()),
+        repositories: vec!["octocat/hello-world".parse().expect("a name")],
+        permissions: [("issues".to_owned(), "write".to_owned())].into(),
+    };
+    for (event, action, change) in [
+        ("installation", "created", InstallationChange::Created),
+        ("installation", "deleted", InstallationChange::Deleted),
+        ("installation", "suspend", InstallationChange::Suspended),
+        ("installation", "unsuspend", InstallationChange::Unsuspended),
+        ("installation", "new_permissions_accepted", InstallationChange::PermissionsAccepted),
+        ("installation_repositories", "added", InstallationChange::RepositoriesAdded),
+        ("installation_repositories", "removed", InstallationChange::RepositoriesRemoved),
+    ] {
+        let found = about(event, action);
+        assert_eq!(found, Happening::Installation { installation: installation(change) }, "{event} {action}");
     }
+    assert_eq!(about("installation", "renamed"), Happening::Other);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An agent that means harm: tries every way out of the sandbox it can think of and writes
 //! down what came of it. Tests read its findings; nothing is used.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 mod files;
@@ -36,6 +37,20 @@ impl From<Given> for Targets {
             Given::Named { ports, paths } => Self { ports, paths },
         }
     }
+}
+
+/// A secret as it is, in base64, in hex, and as part of an address.
+pub(crate) fn disguised(secret: &str) -> String {
+    let in_address: String = secret
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("{secret} {} {} {in_address}", BASE64_STANDARD.encode(secret), hex::encode(secret))
 }
 
 /// What came of an attempt.

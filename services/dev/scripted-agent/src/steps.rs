@@ -46,6 +46,9 @@ pub(crate) enum Step {
     PrintFile(PathBuf),
     /// `{"print_variable":"CALLBOARD_MODEL"}`: what the environment says.
     PrintVariable(String),
+    /// `{"leak":{"variable":"OPENAI_API_KEY","path":"a"}}`: says what the environment says in
+    /// every way it can: prints it, writes it into a file, and puts it into the summary.
+    Leak { variable: String, path: PathBuf },
     /// `{"summary":"Markdown"}`
     Summary(String),
     /// `{"findings":{"summary":"…","findings":[…]}}`: what a review found, as it stands there.
@@ -179,6 +182,13 @@ impl Player {
             },
             Step::PrintVariable(name) => {
                 println!("{name}={}", std::env::var(&name).unwrap_or_default());
+            }
+            Step::Leak { variable, path } => {
+                let secret = std::env::var(&variable).unwrap_or_default();
+                let text = hostile::disguised(&secret);
+                println!("{text}");
+                fs::write(self.at(&path)?, &secret)?;
+                self.summarise(&text)?;
             }
             Step::Summary(text) => self.summarise(&text)?,
             Step::Findings(findings) => {
@@ -331,6 +341,22 @@ mod tests {
         let mut restored = Player::new(repo, Surroundings { restored: true, ..Surroundings::default() });
         let steps = [Step::UnlessRestored(vec![Step::Exit(3)]), Step::WhenRestored(vec![Step::Exit(4)])];
         assert_eq!(restored.play_all(steps.into()).expect("played"), Some(4));
+    }
+
+    #[test]
+    fn a_leak_goes_wherever_it_can() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let summary = folder.path().join("summary.md");
+        let surroundings = Surroundings { summary_file: Some(summary.clone()), ..Surroundings::default() };
+        let mut player = Player::new(folder.path().to_owned(), surroundings);
+        let leak = Step::Leak { variable: "CARGO_PKG_NAME".into(), path: "leak".into() };
+        assert_eq!(player.play(leak).expect("played"), None);
+        let read = |path: &str| fs::read_to_string(folder.path().join(path)).expect("there");
+        assert_eq!(read("leak"), "scripted-agent");
+        assert_eq!(
+            read("summary.md"),
+            "scripted-agent c2NyaXB0ZWQtYWdlbnQ= 73637269707465642d6167656e74 scripted-agent"
+        );
     }
 
     #[test]

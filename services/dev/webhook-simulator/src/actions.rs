@@ -255,7 +255,9 @@ impl World {
     /// Takes an issue away, with all that hangs on it.
     pub(crate) fn delete_issue(&mut self, key: &str, number: u64, actor: &str) -> Result<(), Refusal> {
         self.issue_event(key, number, "deleted", actor, None)?;
-        self.repository_mut(key)?.issues.remove(&number);
+        let repository = self.repository_mut(key)?;
+        repository.issues.remove(&number);
+        repository.deleted.insert(number);
         Ok(())
     }
 

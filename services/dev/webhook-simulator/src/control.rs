@@ -17,7 +17,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Seed, Simulator, gate, payload::issue as payload, refusal::Refusal};
+use crate::{Seed, Simulator, fault, gate, payload::issue as payload, refusal::Refusal};
 
 pub(crate) fn routes() -> Router<Simulator> {
     Router::new()
@@ -34,6 +34,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/deliveries/{id}/attempts", post(redeliver))
         .route("/log", get(log))
         .merge(apps::routes())
+        .merge(fault::routes())
         .layer(axum::middleware::from_fn(local_only))
 }
 

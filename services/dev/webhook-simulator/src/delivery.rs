@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    Simulator, payload,
+    Simulator, fault, payload,
     refusal::Refusal,
     world::{Hook, World},
 };
@@ -209,11 +209,12 @@ impl World {
             answer: None,
         };
         self.deliveries.insert(id, delivery);
-        self.outgoing.push(id);
+        self.send_off(id, event);
         Ok(id)
     }
 
     fn settle(&mut self, id: u64, answer: Answer) {
+        self.release_held();
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
         let hook = delivery.hook;
         let last = (answer.status_code, answer.status.clone());
@@ -234,6 +235,9 @@ fn signature(secret: &SecretString, body: &[u8]) -> String {
 
 /// Sends one delivery and records how it ended. It is not tried again, as on GitHub.
 pub(crate) async fn send(simulator: Simulator, client: reqwest::Client, id: u64) {
+    if let Some(answer) = fault::let_out(&simulator, id).await {
+        return simulator.change(|world| world.settle(id, answer));
+    }
     let prepared = simulator.read(|world| {
         let delivery = world.deliveries.get(&id)?;
         let (headers, body) = (delivery.request_headers.clone(), delivery.body.clone());
@@ -278,7 +282,7 @@ pub(crate) async fn send(simulator: Simulator, client: reqwest::Client, id: u64)
     simulator.change(|world| world.settle(id, answer));
 }
 
-fn nobody_there(duration: f64) -> Answer {
+pub(crate) fn nobody_there(duration: f64) -> Answer {
     unanswered(502, "failed to connect to host", duration)
 }
 

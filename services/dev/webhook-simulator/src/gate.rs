@@ -16,7 +16,7 @@ use crate::{
     Simulator,
     apps::Route,
     caller::Caller,
-    fault::{self, Fault},
+    fault,
     limits::{self, Rate},
     refusal::Refusal,
     world::World,
@@ -105,13 +105,14 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         let cost = u32::from(template != "/rate_limit");
         let mut rate = simulator.change(|world| world.spend(&caller, cost));
         let mut response = match admit(&simulator, &caller, &method, &template, rate) {
-            Ok(()) => answer(&simulator, &method, &template, request, next).await,
+            Ok(()) => fault::answer(&simulator, &template, request, next).await,
             Err(refused) => *refused,
         };
         if response.status() == StatusCode::NOT_MODIFIED && caller.budget().is_some() {
             rate = simulator.change(|world| world.refund(&caller));
         }
         add_headers(&simulator, &mut response, &caller, &method, &template, rate);
+        fault::last_word(&mut response);
         response
     } else {
         next.run(request).await
@@ -135,24 +136,6 @@ pub(crate) async fn pass(State(simulator): State<Simulator>, mut request: Reques
         world.log.push(logged);
     });
     response
-}
-
-/// The handler's answer, unless something goes wrong as a test says.
-async fn answer(
-    simulator: &Simulator,
-    method: &Method,
-    template: &str,
-    request: Request,
-    next: Next,
-) -> Response {
-    match simulator.change(|world| world.next_fault(method.as_str(), template)) {
-        None => next.run(request).await,
-        Some(Fault::Refuse(status)) => fault::refusal(status),
-        Some(Fault::LoseAnswer) => {
-            drop(next.run(request).await);
-            fault::broken_off()
-        }
-    }
 }
 
 /// What is decided about an API request before its handler.

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use domain::ids::Ids;
 use serde_json::{Value, json};
 use telemetry::clock::SystemClock;
-use webhook_simulator::{Options, Seed, Simulator};
+use webhook_simulator::{DeliveryFault, Fault, Options, Script, Seed, Simulator};
 
 /// A stand-in for GitHub: REST API, git over HTTP, signed webhooks.
 #[derive(Debug, Parser)]
@@ -127,6 +127,9 @@ enum Command {
         #[arg(long = "as", default_value = "octocat", value_name = "LOGIN")]
         actor: String,
     },
+    /// Make requests and deliveries go wrong
+    #[command(subcommand)]
+    Fault(FaultCommand),
     /// Print what is there, as JSON
     #[command(subcommand)]
     Show(Show),
@@ -144,6 +147,42 @@ enum Command {
         /// Id of the delivery, from `show deliveries`
         delivery: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum FaultCommand {
+    /// The next requests of a kind go wrong
+    Request {
+        /// How, such as refuse=502, lose-answer, secondary-limit=60 or list-lag=500
+        fault: Fault,
+        /// Which, as `POST /repos/{owner}/{repo}/pulls`, `POST *` or `*`
+        #[arg(long, default_value = "*")]
+        at: String,
+        /// Only those with this text in their path or body
+        #[arg(long)]
+        holding: Option<String>,
+        /// Only from the so-manieth on
+        #[arg(long, default_value_t = 1)]
+        from: u32,
+        /// How many
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+    },
+    /// The next deliveries go wrong
+    Delivery {
+        /// How: drop, duplicate, hold-back or delay=MILLISECONDS
+        fault: DeliveryFault,
+        /// Event, such as issues; `*` is every one but pings
+        #[arg(long, default_value = "*")]
+        event: String,
+        /// How many
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+    },
+    /// Print what was scripted and how often it struck, as JSON
+    List,
+    /// Let nothing go wrong any more
+    Clear,
 }
 
 #[derive(Debug, Subcommand)]
@@ -243,6 +282,7 @@ async fn run(server: &str, command: Command) -> anyhow::Result<()> {
             let new = json!({ "repository": repository, "number": number, "actor": actor });
             print(&control.post("merges", &new).await?["sha"])
         }
+        Command::Fault(what) => fault(&control, what).await,
         Command::Show(what) => show(&control, what).await,
         Command::App(command) => app_command::run(&control, command).await,
         Command::Reachable { reachable } => {
@@ -322,6 +362,24 @@ async fn seed(control: &Control, hook_url: Option<&str>, secret_file: Option<&Pa
     print(&made)
 }
 
+async fn fault(control: &Control, what: FaultCommand) -> anyhow::Result<()> {
+    match what {
+        FaultCommand::Request { fault, at, holding, from, times } => {
+            let mut script = Script::new(fault, &at).from(from).times(times);
+            if let Some(text) = holding {
+                script = script.holding(&text);
+            }
+            control.post("faults", &serde_json::to_value(script)?).await.map(drop)
+        }
+        FaultCommand::Delivery { fault, event, times } => {
+            let new = json!({ "fault": fault, "event": event, "times": times });
+            control.post("faults/deliveries", &new).await.map(drop)
+        }
+        FaultCommand::List => print(&control.get("faults", &[]).await?),
+        FaultCommand::Clear => control.delete("faults").await,
+    }
+}
+
 async fn show(control: &Control, what: Show) -> anyhow::Result<()> {
     let numbered =
         |repository: String, number: u64| vec![("repository", repository), ("number", number.to_string())];
@@ -374,6 +432,10 @@ impl Control {
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let text = self.send(self.client.post(format!("{}/{path}", self.base)).json(body)).await?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(self.client.delete(format!("{}/{path}", self.base))).await.map(drop)
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {

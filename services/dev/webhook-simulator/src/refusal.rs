@@ -86,8 +86,11 @@ impl IntoResponse for Refusal {
         let mut body = json!({
             "message": self.message,
             "documentation_url": "https://docs.github.com/rest",
-            "status": self.status.as_str(),
         });
+        // The description has it for every other error.
+        if self.status != StatusCode::UNPROCESSABLE_ENTITY {
+            body["status"] = json!(self.status.as_str());
+        }
         if !self.errors.is_empty() {
             body["errors"] = Value::Array(self.errors);
         }

@@ -1,6 +1,9 @@
 //! Repositories and what is committed to them, for tests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use domain::names::RepositoryName;
@@ -212,6 +215,7 @@ impl World {
             permissions: BTreeMap::new(),
             labels: Vec::new(),
             issues: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             last_number: 0,
             fork_of,
             hooks: Vec::new(),

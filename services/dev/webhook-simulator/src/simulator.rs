@@ -8,7 +8,7 @@ mod refs;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     Options, control,
     delivery::{self, Delivery},
-    fault::{Fault, Scripted},
+    echo, exchange,
     gate::{self, Feature, LoggedRequest},
     pages,
     payload::Urls,
@@ -54,6 +54,9 @@ struct Shared {
     version: watch::Sender<u64>,
     client: reqwest::Client,
     shutdown: Shutdown,
+    record: exchange::Record,
+    /// Do refusals repeat what was sent?
+    repeats_credentials: AtomicBool,
 }
 
 impl Simulator {
@@ -79,6 +82,8 @@ impl Simulator {
             world: Mutex::new(World::new(clock, ids, urls.clone())),
             version: watch::Sender::new(0),
             shutdown: Shutdown::new(),
+            record: exchange::Record::default(),
+            repeats_credentials: AtomicBool::new(false),
             urls,
             data,
             client,
@@ -97,6 +102,8 @@ impl Simulator {
             .fallback(gate::unknown)
             .method_not_allowed_fallback(gate::unknown)
             .layer(axum::middleware::from_fn_with_state(self.clone(), gate::pass))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), echo::repeat))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), exchange::keep))
             .with_state(self.clone());
         let token = self.shared.shutdown.token();
         let listener = listener.tap_io(|stream| {
@@ -139,6 +146,14 @@ impl Simulator {
 
     pub(crate) fn git_http_backend(&self) -> &std::path::Path {
         &self.shared.git_http_backend
+    }
+
+    pub(crate) fn repeats_credentials(&self) -> &AtomicBool {
+        &self.shared.repeats_credentials
+    }
+
+    pub(crate) fn recorded(&self) -> &exchange::Record {
+        &self.shared.record
     }
 
     /// Folder of the bare repositories.
@@ -252,6 +267,15 @@ impl Simulator {
         Ok(self.change(|w| w.add_hook(&key, url, Some(secret.to_owned().into()), events, true, owner))?)
     }
 
+    /// The hooks of a repository, as the API shows them.
+    pub fn hooks(&self, repository: &str) -> Vec<serde_json::Value> {
+        let Ok(key) = key(repository) else { return Vec::new() };
+        self.read(|world| {
+            let Some(repository) = world.repositories.get(&key) else { return Vec::new() };
+            repository.hooks.iter().map(|hook| crate::payload::hook(world, repository, hook)).collect()
+        })
+    }
+
     /// Statuses of a commit, newest first.
     pub fn statuses(&self, repository: &str, sha: &str) -> Vec<CommitStatus> {
         let Ok(key) = key(repository) else { return Vec::new() };
@@ -303,12 +327,6 @@ impl Simulator {
     /// From now on the server does not offer this.
     pub fn switch_off(&self, feature: Feature) {
         self.change(|world| world.switched_off.insert(feature));
-    }
-
-    /// The next requests of this kind go wrong, `times` of them. They are named as in
-    /// [`Self::request_counts`]: `POST /repos/{owner}/{repo}/pulls`.
-    pub fn fault(&self, fault: Fault, request: &str, times: u32) {
-        self.change(|world| world.faults.push(Scripted::new(fault, request, times)));
     }
 }
 

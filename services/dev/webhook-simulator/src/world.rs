@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     apps::Apps,
     delivery::Delivery,
-    fault::Scripted,
+    fault::Faults,
     gate::{Feature, LoggedRequest},
     git::Bare,
     limits::Spending,
@@ -53,9 +53,11 @@ pub(crate) struct World {
     /// Deliveries made by the change under way, sent once the lock is free.
     pub(crate) outgoing: Vec<u64>,
     pub(crate) switched_off: BTreeSet<Feature>,
-    pub(crate) faults: Vec<Scripted>,
+    pub(crate) faults: Faults,
     pub(crate) log: Vec<LoggedRequest>,
     pub(crate) spending: HashMap<String, Spending>,
+    /// Commits GitHub signed: an App's, who left author and committer out.
+    pub(crate) signed: BTreeSet<String>,
     /// Requests that made content, by who made them.
     pub(crate) content: HashMap<String, VecDeque<DateTime<Utc>>>,
     pub(crate) limits_content: bool,
@@ -100,6 +102,8 @@ pub(crate) struct Repository {
     pub(crate) labels: Vec<Label>,
     /// Issues and pull requests, which share their numbers.
     pub(crate) issues: BTreeMap<u64, Issue>,
+    /// Numbers of issues that were deleted.
+    pub(crate) deleted: BTreeSet<u64>,
     /// The last number given; a deleted issue's is not given again.
     pub(crate) last_number: u64,
     /// The repository this one is a fork of, `owner/name` in lower case.
@@ -226,9 +230,10 @@ impl World {
             deliveries: BTreeMap::new(),
             outgoing: Vec::new(),
             switched_off: BTreeSet::new(),
-            faults: Vec::new(),
+            faults: Faults::default(),
             log: Vec::new(),
             spending: HashMap::new(),
+            signed: BTreeSet::new(),
             content: HashMap::new(),
             limits_content: false,
             unreachable: false,
@@ -298,11 +303,14 @@ impl World {
 
     pub(crate) fn issue(&self, key: &str, number: u64) -> Result<(&Repository, &Issue), Refusal> {
         let repository = self.repository(key)?;
-        Ok((repository, repository.issues.get(&number).ok_or_else(Refusal::not_found)?))
+        let found = repository.issues.get(&number);
+        Ok((repository, found.ok_or_else(|| repository.no_issue(number))?))
     }
 
     pub(crate) fn issue_mut(&mut self, key: &str, number: u64) -> Result<&mut Issue, Refusal> {
-        self.repository_mut(key)?.issues.get_mut(&number).ok_or_else(Refusal::not_found)
+        let repository = self.repository_mut(key)?;
+        let refusal = repository.no_issue(number);
+        repository.issues.get_mut(&number).ok_or(refusal)
     }
 
     /// What an account, or nobody in particular, may do with a repository.
@@ -334,6 +342,14 @@ impl Repository {
 
     pub(crate) fn label(&self, name: &str) -> Option<&Label> {
         self.labels.iter().find(|l| l.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Why an issue is not there.
+    fn no_issue(&self, number: u64) -> Refusal {
+        if self.deleted.contains(&number) {
+            return Refusal::new(http::StatusCode::GONE, "This issue was deleted");
+        }
+        Refusal::not_found()
     }
 
     /// True when the number is a pull request's.

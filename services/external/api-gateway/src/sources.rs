@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::{body::Bytes, http::HeaderMap};
+use domain::names::APP_SOURCE;
 use github::webhook::{Secrets, Unverified, VerifiedDelivery, verify};
 use proto::v1::{Source, SourcesRequest};
 use tokio::time::Instant;
@@ -47,12 +48,13 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// The source a call is for: the one it names, or the only one there is.
+    /// The source a call is for: the one it names; without a name the App's, or the only one
+    /// there is.
     fn select(&self, name: Option<&str>) -> Option<(&str, &Secrets)> {
         let found = match name {
             Some(name) => self.sources.get_key_value(name),
             None if self.sources.len() == 1 => self.sources.iter().next(),
-            None => None,
+            None => self.sources.get_key_value(APP_SOURCE),
         };
         found.map(|(name, secrets)| (name.as_str(), secrets))
     }
@@ -118,7 +120,7 @@ impl Sources {
                 let sources = snapshot.sources.len();
                 tracing::debug!(
                     sources,
-                    "use /webhooks/github/{{source}}: the address without a source is for exactly one"
+                    "use /webhooks/github/{{source}}: the address without a source is the App's, or for exactly one"
                 );
             }
             return Err(verify(headers, body, &self.nobodys).err().unwrap_or(Unverified::BadSignature));

@@ -163,14 +163,17 @@ fn request(
     received_at_us: i64,
     trace_id: &str,
 ) -> StoreDeliveryRequest {
-    let headers =
+    let mut headers: std::collections::HashMap<String, String> =
         delivery.kept_headers().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    if delivery.used_previous_secret() {
+        headers.insert(proto::SIGNED_WITH.to_owned(), proto::PREVIOUS_SECRET.to_owned());
+    }
     StoreDeliveryRequest {
         source,
         guid: delivery.guid().to_owned(),
         event: delivery.event().to_owned(),
         headers,
-        body: delivery.into_body().into(),
+        body: delivery.into_body(),
         received_at_us,
         trace_id: trace_id.to_owned(),
     }

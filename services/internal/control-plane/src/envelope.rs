@@ -46,7 +46,7 @@ fn aes(key: &[u8]) -> LessSafeKey {
 }
 
 /// Nonces and data keys come from the operating system, never from seeded randomness.
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the operating system gives randomness");
     bytes

@@ -15,17 +15,20 @@ mod deliveries;
 mod discussions;
 mod envelope;
 mod git_upstream;
+mod installations;
 mod objects;
 mod pauses;
 mod platform_keys;
 mod policies;
 mod projects;
 mod publishing;
+mod recovery;
 mod retention;
 mod run_tokens;
 mod runs;
 mod serving;
 mod settings;
+mod setup;
 mod singleton;
 mod steps;
 mod transcripts;
@@ -52,7 +55,10 @@ use telemetry::{shutdown::Shutdown, signing::SigningKey};
 use crate::steps::Step;
 pub use crate::{
     access::METHODS,
-    settings::{AgentKind, Agents, InternalListener, ProjectSeed, RepositorySeed, Settings, Tls, Upstream},
+    settings::{
+        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Settings,
+        Tls, Upstream,
+    },
 };
 
 /// Everything below `migrations/`, applied at start.
@@ -74,10 +80,14 @@ pub(crate) struct App {
     pub(crate) policies: policies::Policies,
     /// What accounts may do, as the code host said a moment ago.
     pub(crate) permissions: triggers::Permissions,
+    /// Names of default branches, as the code host told them a moment ago.
+    pub(crate) default_branches: projects::DefaultBranches,
     /// How much may be started.
     pub(crate) limits: Limits,
     pub(crate) agents: Agents,
     pub(crate) upstream: Upstream,
+    /// Proves the App's deliveries; `None`: the platform is no App.
+    pub(crate) app_hook: Option<HookSecrets>,
     pub(crate) public_url: String,
     pub(crate) git: git_upstream::GitUpstream,
     /// Everything that must never be stored or posted.
@@ -135,8 +145,9 @@ impl ControlPlane {
             objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,
             policies: policies::Policies::default(),
             permissions: triggers::Permissions::default(),
+            default_branches: projects::DefaultBranches::default(),
             limits: settings.limits,
-            censor: Censor::new(secrets),
+            censor: settings.censor.knowing(secrets),
             db,
             clock: settings.clock,
             ids: settings.ids,
@@ -147,6 +158,7 @@ impl ControlPlane {
             retention: settings.retention,
             agents: settings.agents,
             upstream: settings.upstream,
+            app_hook: settings.app_hook,
             public_url: settings.public_url,
             wake,
             notes: settings.notes,
@@ -155,12 +167,14 @@ impl ControlPlane {
             .await
             .context("cannot apply the projects of the configuration")?;
         if let Some(local) = &settings.local_worker {
-            workers::enroll_local(&app, local).await?;
+            workers::enroll_local(&app, local, &settings.projects).await?;
         }
         triggers::spawn(&app, shutdown);
         runs::spawn(&app, shutdown);
         publishing::spawn(&app, shutdown);
+        installations::spawn(&app, shutdown);
         audit::spawn(&app, shutdown);
+        recovery::spawn(&app, shutdown);
         retention::spawn(&app, shutdown);
         transcripts::spawn(&app, shutdown);
         let access = access::Access::new(Arc::clone(&app), &settings.identities)?;
@@ -186,8 +200,8 @@ impl ControlPlane {
         seen.fetch_optional(&self.app.db).await.is_ok_and(Option::unwrap_or_default)
     }
 
-    /// What is still to be done: undecided deliveries, runs under way, pending effects, events
-    /// without a number.
+    /// What is still to be done: undecided and missed deliveries, runs under way, pending effects,
+    /// events without a number.
     /// Tests fail when they leave some behind.
     ///
     /// # Errors
@@ -198,6 +212,7 @@ impl ControlPlane {
                union all select 'run ' || run_id || ' ' || state from runs where state in ('queued', 'active')
                union all select 'effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'pending'
                union all select 'dead effect ' || kind || ' ' || coalesce(last_error, '') from effects where state = 'dead'
+               union all select 'missed delivery ' || guid from missed_deliveries where recovered_at is null and given_up_at is null
                union all select 'unsealed event ' || action from events where sequence is null"#
         )
         .fetch_all(&self.app.db)

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use domain::{
+    censor::Censor,
     clock::Clock,
     decision::Limits,
     ids::Ids,
@@ -35,16 +36,21 @@ pub struct Settings {
     pub local_worker: Option<Arc<Identity>>,
     /// The code host.
     pub forge: Arc<dyn Forge>,
-    /// Where its git lives and with what credential.
+    /// Where its git and its pages live.
     pub upstream: Upstream,
+    /// Proves the deliveries of the App that the platform is; `None`: it is none.
+    pub app_hook: Option<HookSecrets>,
     /// Where people and the code host reach the platform, without a slash at the end.
     pub public_url: String,
     /// Projects of the configuration file.
     pub projects: Vec<ProjectSeed>,
     /// What an attempt runs.
     pub agents: Agents,
-    /// Secrets of other parts (model keys) that must not be stored or posted either.
+    /// Other secrets (the credential at the code host, model keys) that must not be stored or
+    /// posted either.
     pub other_secrets: Vec<SecretString>,
+    /// Knows the tokens that `forge` mints; the other secrets are added to it.
+    pub censor: Censor,
     /// Repeated by `check` and in comments: "sandbox: none is configured …".
     pub notes: Vec<String>,
     /// How long what is kept.
@@ -59,14 +65,12 @@ pub struct Settings {
 
 impl Settings {
     pub(crate) fn secrets(&self) -> Vec<SecretString> {
-        let hooks =
-            self.projects.iter().flat_map(|p| &p.repositories).flat_map(|r| {
-                std::iter::once(r.webhook_secret.clone()).chain(r.previous_webhook_secret.clone())
-            });
-        std::iter::once(self.upstream.token.clone())
-            .chain(hooks)
-            .chain(self.other_secrets.iter().cloned())
-            .collect()
+        let repositories = self.projects.iter().flat_map(|project| &project.repositories);
+        let hooks = repositories.filter_map(|repository| Some(&repository.hook.as_ref()?.secrets));
+        let hooks = hooks
+            .chain(&self.app_hook)
+            .flat_map(|secrets| std::iter::once(secrets.current.clone()).chain(secrets.previous.clone()));
+        hooks.chain(self.other_secrets.iter().cloned()).collect()
     }
 }
 
@@ -88,15 +92,22 @@ pub struct Tls {
     pub key: SecretBox<Vec<u8>>,
 }
 
-/// The code host's git, and the credential that reads it.
+/// Where the code host's git and pages are.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// Clone source, `https://github.com`.
     pub git_url: Url,
     /// What people open in a browser, `https://github.com`.
     pub web_url: Url,
-    /// Personal access token; never leaves this process.
-    pub token: SecretString,
+}
+
+/// What proves the deliveries of a webhook.
+#[derive(Clone, Debug)]
+pub struct HookSecrets {
+    /// The one in use.
+    pub current: SecretString,
+    /// Still accepted while rotating.
+    pub previous: Option<SecretString>,
 }
 
 /// What an attempt runs.
@@ -151,12 +162,17 @@ pub struct ProjectSeed {
 pub struct RepositorySeed {
     /// `owner/name`
     pub name: RepositoryName,
-    /// Last part of the webhook address.
-    pub source: String,
-    /// Proves deliveries.
-    pub webhook_secret: SecretString,
-    /// Still accepted while rotating.
-    pub previous_webhook_secret: Option<SecretString>,
+    /// Its own webhook; `None`: its deliveries come by the App's.
+    pub hook: Option<HookSeed>,
     /// Where work starts; asked of the code host when absent.
     pub default_branch: Option<String>,
+}
+
+/// A repository's own webhook.
+#[derive(Debug)]
+pub struct HookSeed {
+    /// Last part of its address.
+    pub source: String,
+    /// Prove its deliveries.
+    pub secrets: HookSecrets,
 }

@@ -27,6 +27,10 @@ pub(crate) enum Singleton {
     Retention,
     /// Makes one object of each finished transcript.
     Compactor,
+    /// Makes up for what was missed.
+    Recovery,
+    /// Asks about repositories that are out of reach.
+    Access,
 }
 
 impl Singleton {
@@ -36,6 +40,8 @@ impl Singleton {
             Self::Sealer => "sealer",
             Self::Retention => "retention",
             Self::Compactor => "compactor",
+            Self::Recovery => "recovery",
+            Self::Access => "access",
         }
     }
 
@@ -46,6 +52,8 @@ impl Singleton {
                 Self::Sealer => 1,
                 Self::Retention => 2,
                 Self::Compactor => 0x10,
+                Self::Recovery => 0x21,
+                Self::Access => 0x20,
             }
     }
 }

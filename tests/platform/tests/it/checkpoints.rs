@@ -177,7 +177,7 @@ async fn a_planned_stop_takes_a_last_checkpoint() {
 async fn a_retry_goes_on_from_the_run_it_retries() {
     let config = json!({ "agents": { "checkpoint_seconds": 1 } });
     let files = vec![("src/greeting.sh", "echo Hello, world!\necho How are you?\n")];
-    let world = World::with(Setup { config, files }).await;
+    let world = World::with(Setup { config, files, ..Setup::default() }).await;
     let issue = world.scripted_issue("Edit", &edits());
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;

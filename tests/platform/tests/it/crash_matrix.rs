@@ -5,12 +5,14 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use proto::admin::{EffectActionRequest, SyncLabelsRequest};
+use proto::admin::{
+    AddRepositoryRequest, EffectActionRequest, RepositoryRequest, RotateSecretRequest, SyncLabelsRequest,
+};
 use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
 
-use crate::harness::{Plan, REPOSITORY, Server, Site};
+use crate::harness::{Plan, REPOSITORY, SOURCE, Server, Site};
 
 const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
 const COMMIT: &str = "POST /repos/{owner}/{repo}/git/commits";
@@ -63,6 +65,16 @@ enum Story {
     Command,
     /// A person has the repository's labels brought up to date.
     SyncLabels,
+    /// A delivery of a label finds nobody; then the code host can reach the platform again.
+    Missed,
+    /// A delivery of a label finds nobody, and the code host cannot reach the platform.
+    Unreachable,
+    /// No delivery is ever made of a label.
+    Unsaid,
+    /// The repository was out of reach, and is not any more.
+    AccessBack,
+    /// A person adds another repository, rotates its secret, and removes it.
+    SetUp,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -100,7 +112,9 @@ fn story_of(step: Step) -> Story {
         | Step::CallReact
         | Step::CallCommit
         | Step::CallBranch
-        | Step::CallPullRequest => Story::Label,
+        | Step::CallPullRequest
+        | Step::CallProgress
+        | Step::RecoveryHookNoted => Story::Label,
         Step::CallMoveBranch | Step::CallUpdatePullRequest => Story::Revise,
         Step::CallReview => Story::Review,
         Step::MonthDropped | Step::ObjectDeleted => Story::OldAge,
@@ -122,11 +136,58 @@ fn story_of(step: Step) -> Story {
         Step::RunNotPrepared => Story::Refused("GET /repos/{owner}/{repo}/issues/{number}/comments", 502),
         Step::EffectPutOff | Step::CallSoleComment => Story::Refused(COMMENT, 502),
         Step::EffectGivenUp => Story::Refused("POST /repos/{owner}/{repo}/issues/{number}/reactions", 422),
+        Step::DeliveriesLooked
+        | Step::CallRedeliver
+        | Step::RedeliveryAsked
+        | Step::MissedSettled
+        | Step::GapClosed => Story::Missed,
+        Step::DeliveryFetched => Story::Unreachable,
+        Step::LabelReconciled | Step::LabelsLooked => Story::Unsaid,
         Step::CallReactToComment => Story::Command,
         Step::CallLabel | Step::LabelsSynced => Story::SyncLabels,
+        Step::AccessNoted => Story::AccessBack,
+        Step::RepositoryAdded
+        | Step::CallHook
+        | Step::HookRecorded
+        | Step::CallPing
+        | Step::SecretRotated
+        | Step::RotationFinished
+        | Step::SecretShown
+        | Step::RepositoryRemoved => Story::SetUp,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
+}
+
+/// Sets a second repository up, rotates its secret and removes it; each command is given again
+/// until it comes to its end.
+async fn set_up_another(site: &Site) -> Result<(), String> {
+    const ANOTHER: &str = "octocat/another";
+    site.github.create_repository(ANOTHER, true, &[("README.md", "# Another\n")]).await.expect("made");
+    let repository = ANOTHER.to_owned();
+    let add = AddRepositoryRequest { repository: repository.clone(), ..AddRepositoryRequest::default() };
+    site.steps("repo add", async |mut c| c.add_repository(add.clone()).await).await;
+    let named = RepositoryRequest { repository: repository.clone() };
+    let secret = async || {
+        let shown = site.command("its secret", async |mut c| c.webhook_secret(named.clone()).await).await;
+        shown.map(|answer| answer.into_inner().secret)
+    };
+    let first = secret().await?;
+    let rotate = |finish| RotateSecretRequest { repository: repository.clone(), finish };
+    site.steps("rotate-secret", async |mut c| c.rotate_secret(rotate(false)).await).await;
+    let second = secret().await?;
+    site.steps("--finish", async |mut c| c.rotate_secret(rotate(true)).await).await;
+    if first == second || secret().await? != second {
+        return Err("the secret was not changed exactly once".to_owned());
+    }
+    // The webhook has it: a test delivery is verified with it.
+    site.steps("repo add again", async |mut c| c.add_repository(add.clone()).await).await;
+    site.steps("repo remove", async |mut c| c.remove_repository(named.clone()).await).await;
+    let hooks = site.github.hooks(ANOTHER);
+    if hooks.len() != 1 {
+        return Err(format!("{} webhooks", hooks.len()));
+    }
+    Ok(())
 }
 
 /// Tells the story on a platform that kills itself at the point; returns what went wrong.
@@ -153,14 +214,28 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Revise
         | Story::Review
         | Story::Command
-        | Story::SyncLabels => {
+        | Story::SyncLabels
+        | Story::Missed
+        | Story::Unreachable
+        | Story::Unsaid
+        | Story::AccessBack
+        | Story::SetUp => {
             json!({})
         }
     };
     let point = format!("{step}:{moment}");
     // Something happens while the platform is up, and the next process crashes.
-    let second =
-        matches!(story, Story::OldAge | Story::Restore | Story::RestoreFails | Story::Revise | Story::Review);
+    let second = matches!(
+        story,
+        Story::OldAge
+            | Story::Restore
+            | Story::RestoreFails
+            | Story::Revise
+            | Story::Review
+            | Story::Missed
+            | Story::Unreachable
+            | Story::Unsaid
+    );
     let first = if second { Vec::new() } else { vec![("CRASH_POINT", point.clone())] };
     let kills = if second { 2 } else { 1 };
     let plan = Plan { config, first, ..Plan::default() };
@@ -306,6 +381,27 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.until("a second run", async || (site.runs().await >= 2).then_some(())).await;
             "succeeded"
         }
+        Story::Missed | Story::Unreachable | Story::Unsaid => {
+            let issue = site.issue("Say hello", None);
+            let nowhere = format!("http://127.0.0.1:9/webhooks/github/{SOURCE}");
+            if story == Story::Unsaid {
+                site.change_hook(&json!({ "active": false })).await;
+                site.set_a_while_ago(issue, "run:dev").await;
+            } else {
+                site.change_hook(&json!({ "config": { "url": nowhere } })).await;
+                site.label(issue, "run:dev");
+                site.until_a_delivery_failed().await;
+            }
+            let here = json!({ "active": true, "config": { "url": site.webhook() } });
+            if story == Story::Missed {
+                site.change_hook(&here).await;
+            }
+            site.platform().kill_and_crash_at(point);
+            site.until_killed(kills).await;
+            site.until("a run", async || (site.runs().await == 1).then_some(())).await;
+            site.change_hook(&here).await;
+            "succeeded"
+        }
         Story::Refused(request, status) => {
             site.github.fault(Fault::Refuse(status), request, 1);
             let issue = site.issue("Say hello", None);
@@ -325,6 +421,32 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.run_of(issue).await;
             let request = SyncLabelsRequest::default();
             drop(site.command("sync-labels", async |mut c| c.sync_labels(request.clone()).await).await);
+            "succeeded"
+        }
+        Story::AccessBack => {
+            let away = "update repositories set no_access_why = 'gone for a while', no_access_since = now() - interval '1 hour'";
+            sqlx::query(away).execute(&site.db).await.expect("out of reach");
+            site.until_killed(kills).await;
+            site.ready().await;
+            let back = "select count(*) = 0 from repositories where no_access_since is not null";
+            site.until("access to be back", async || {
+                sqlx::query_scalar::<_, bool>(back)
+                    .fetch_one(&site.db)
+                    .await
+                    .expect("an answer")
+                    .then_some(())
+            })
+            .await;
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            "succeeded"
+        }
+        Story::SetUp => {
+            let issue = site.issue("Say hello", None);
+            site.label(issue, "run:dev");
+            site.run_of(issue).await;
+            set_up_another(&site).await?;
             "succeeded"
         }
         Story::OutboxRetry | Story::OutboxDrop => {

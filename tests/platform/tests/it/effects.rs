@@ -143,6 +143,29 @@ async fn a_second_comment_of_ours_is_deleted_and_nobody_elses() {
     world.end().await;
 }
 
+/// The pull request was opened, the answer got lost, and the list does not show it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_request_that_is_not_listed_yet_is_waited_for() {
+    let world = lagging().await;
+    world.github.fault(Fault::LoseAnswer, PULL, 1);
+    world.github.fault(Fault::ListLag(5_000), "GET *", u32::MAX);
+    let issue = world.issue("Say hello", "Please.");
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    until_outbox(&world, "the pull request to wait", Wanted::Pending, |effects| {
+        effects.iter().any(|e| e.kind == "pull_request" && !e.last_error.is_empty())
+    })
+    .await;
+    world.clock.advance(TimeDelta::seconds(11));
+    assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
+    assert_eq!(
+        (world.github.pull_requests(REPOSITORY).len(), count(&world, PULL)),
+        (1, 1),
+        "found, not opened again"
+    );
+    world.end().await;
+}
+
 /// A publisher is paused in the middle of a call; another one takes over and is done before it
 /// comes back. What the first one wrote is deleted.
 #[tokio::test(flavor = "multi_thread")]

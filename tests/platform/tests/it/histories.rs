@@ -1,7 +1,6 @@
 //! Seeded random histories: labels, commands, edits, closes, reviews, cancels, retries,
-//! redeliveries, kills and Postgres crashes
-//! in any order, on two platforms with one database. Whatever happened, the end is as if it
-//! had happened once.
+//! redeliveries, kills, Postgres crashes, and whatever GitHub does wrong, in any order, on two
+//! platforms with one database. Whatever happened, the end is as if it had happened once.
 //!
 //! `HISTORY_SEED=17` tells one history again.
 
@@ -14,6 +13,8 @@ use futures::StreamExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use telemetry::steps::Step;
+
+use webhook_simulator::{DeliveryFault, Fault};
 
 use crate::harness::{Plan, REPOSITORY, Server, Site};
 
@@ -61,6 +62,38 @@ enum Act {
     CrashPostgres,
     /// Postgres is stopped and started.
     RestartPostgres,
+    /// The next requests of a kind go wrong at GitHub.
+    Fault(Fault, &'static str, u32),
+    /// The next deliveries do not come as they should.
+    Astray(DeliveryFault, u32),
+}
+
+/// What passes by itself. Waits are short: these are real clocks.
+const FAULTS: [Fault; 10] = [
+    Fault::Refuse(500),
+    Fault::Refuse(503),
+    Fault::AppliedThen(502),
+    Fault::LoseAnswer,
+    Fault::CutBody,
+    Fault::NotJson,
+    Fault::SecondaryLimit(1),
+    Fault::PrimaryLimit(1),
+    Fault::TooMany(1),
+    Fault::Slow(300),
+];
+
+/// Where it happens.
+const REQUESTS: [&str; 6] =
+    ["POST *", "POST /repos/{owner}/{repo}/issues/{number}/comments", "PATCH *", "DELETE *", "GET *", "*"];
+
+const ASTRAY: [DeliveryFault; 4] =
+    [DeliveryFault::Drop, DeliveryFault::Duplicate, DeliveryFault::HoldBack, DeliveryFault::Delay(400)];
+
+/// In one history of six lists show what was made only after a while.
+const LAG_MS: u64 = 600;
+
+fn lags(seed: u64) -> bool {
+    seed.is_multiple_of(6)
 }
 
 /// What happens, and how many milliseconds after the thing before.
@@ -80,7 +113,7 @@ fn history(seed: u64) -> Vec<(u64, Act)> {
         let pause = rng.random_range(0..400);
         let any = rng.random_range(0..1000);
         let platform = rng.random_range(0..2);
-        let act = match rng.random_range(0..25) {
+        let act = match rng.random_range(0..33) {
             0..=5 => Act::Ask(
                 *[Script::Note, Script::Note, Script::Nothing, Script::Fail, Script::Protected, Script::Hang]
                     .choose(&mut rng)
@@ -112,7 +145,13 @@ fn history(seed: u64) -> Vec<(u64, Act)> {
             21 => Act::Edit(any),
             22 => Act::Close(any),
             23 => Act::RequestChanges(any),
-            _ => Act::RestartPostgres,
+            24 => Act::RestartPostgres,
+            25..=29 => {
+                let fault = *FAULTS.choose(&mut rng).expect("some");
+                let request = *REQUESTS.choose(&mut rng).expect("some");
+                Act::Fault(fault, request, rng.random_range(1..3))
+            }
+            _ => Act::Astray(*ASTRAY.choose(&mut rng).expect("some"), rng.random_range(1..3)),
         };
         acts.push((pause, act));
     }
@@ -136,9 +175,13 @@ async fn ask(site: &Site, script: Script) -> u64 {
 
 /// Plays a history and returns what is wrong at its end.
 async fn play(server: &Server, seed: u64, always: &'static [(&'static str, &'static str)]) -> Vec<String> {
-    let plan = Plan { platforms: 2, always, ..Plan::default() };
+    let config = if lags(seed) { json!({ "github": { "list_lag_seconds": 1 } }) } else { json!({}) };
+    let plan = Plan { platforms: 2, config, always, ..Plan::default() };
     let site = Site::start(&server.database(), &plan).await;
     site.ready().await;
+    if lags(seed) {
+        site.github.fault(Fault::ListLag(LAG_MS), "GET *", u32::MAX);
+    }
     let mut issues = Vec::new();
     for (pause, act) in history(seed) {
         // Not to wait for anything: the time between things is a part of the history.
@@ -205,8 +248,12 @@ async fn play(server: &Server, seed: u64, always: &'static [(&'static str, &'sta
                 server.stop();
                 server.start_again();
             }),
+            Act::Fault(fault, request, times) => site.github.fault(fault, request, times),
+            Act::Astray(fault, times) => site.github.fault_delivery(fault, "*", times),
         }
     }
+    // What was held back comes after all.
+    site.github.heal_deliveries();
     // Agents that hang are ended by a person.
     site.until("everything but what hangs", async || {
         site.redeliver_what_failed();

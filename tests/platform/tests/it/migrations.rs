@@ -97,6 +97,24 @@ const ROWS: &[(i64, &str)] = &[
         "update runs set review_base_sha = 'a'; update attempts set session_from = attempt_id;",
     ),
     (20_261_122_000_004, "update runs set asked_url = 'https://github.com/o/r/issues/7#issuecomment-1';"),
+    (
+        20_261_123_000_001,
+        "update deliveries set provenance = 'fetched'; update decisions set label = 'run:dev';
+         insert into recovery_hooks values ('00000000-0000-7000-8000-000000000003', 1, now(), now(), 'on');
+         insert into recovery_labels values ('00000000-0000-7000-8000-000000000003', now());
+         insert into gaps values ('00000000-0000-7000-8000-000000000011', '00000000-0000-7000-8000-000000000003', now(), now(), 1, null);
+         insert into missed_deliveries values ('hello', 'g', '00000000-0000-7000-8000-000000000011', 1, 'issues', now());",
+    ),
+    (
+        20_261_123_000_003,
+        "insert into installations (installation_id, account, suspended_at, permissions, updated_at) values (7, 'o', now(), '{\"issues\": \"write\"}', now());
+         update repositories set installation_id = 7, own_hook = false, no_access_why = 'suspended', no_access_since = now(), access_asked_at = now();",
+    ),
+    (
+        20_261_123_000_006,
+        "update repositories set hook_id = 1, hook_secret_id = current_secret_id, secret_rotated_at = now();",
+    ),
+    (20_261_123_000_070, "update effects set priority = 0; update deliveries set put_off_because = 'x';"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ fn setup() -> Setup {
         (".callboard/prompts/en/translate.work.md.j2", TRANSLATE),
         (".callboard/prompts/en/summarise.work.md.j2", "Sum up:\n{{ isue.title }}\n"),
     ];
-    Setup { config, files }
+    Setup { config, files, ..Setup::default() }
 }
 
 async fn runs(world: &World) -> Vec<Run> {

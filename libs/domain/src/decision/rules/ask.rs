@@ -94,6 +94,12 @@ pub(in crate::decision) fn standing(repository: RepositoryStanding, trace: &mut 
             "The repository was transferred or deleted.",
             "Put its new name under `projects:`.",
         ),
+        RepositoryStanding::NoAccess => (
+            "the code host does not let the platform at it",
+            Reason::RepositoryNoAccess,
+            "The code host does not let the platform at this repository.",
+            "`callboard check` says why and what to do; then set the label again.",
+        ),
     };
     trace.stop("The repository takes runs", found, Decided::new(Decision::Ignore, reason, rule, remedy))
 }

@@ -7,7 +7,7 @@ use super::{
     starts::{self, Wanted},
 };
 use crate::{
-    decision::{Decided, Decision, Pull, Reason, Thread},
+    decision::{Decided, Decision, Pull, Reason, Thread, Told},
     rights::Permission,
     run::RunKind,
     stage::{Meaning, StageKind},
@@ -19,6 +19,7 @@ pub(super) fn labeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<
     let meaning =
         case.trace
             .found("The label means something here", format!("`{shown}`"), meaning, || nothing(&shown))?;
+    told(case, on, label)?;
     let how = How::Label(label.to_owned());
     match meaning {
         Meaning::Run(stage) => {
@@ -47,6 +48,34 @@ pub(super) fn labeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<
         }
         Meaning::State(_) | Meaning::Need(_) => kept(case, on, label, true),
     }
+}
+
+/// Was the label told of before, and does anybody know who set it?
+fn told(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<()> {
+    let shown = for_people(label);
+    let found = match case.facts.told {
+        Told::Delivered => return Ok(()),
+        Told::Twice => {
+            let rule = format!(
+                "It was decided already that `{shown}` was set: the issue's history and a delivery tell of the same."
+            );
+            let decided = Decided::ignore(Reason::DecidedBefore, rule);
+            return case.trace.stop("It was not decided before", "it was", decided);
+        }
+        Told::Nobody => {
+            let rule = format!(
+                "`{shown}` stands here, and the history does not tell who set it, so nothing starts."
+            );
+            let remedy = format!("Somebody with write permission can put `{shown}` on again.");
+            let decision =
+                Decision::Reject { on: Some(on.number), label: Some(label.to_owned()), need: Vec::new() };
+            let decided = Decided::new(decision, Reason::SetterUnknown, rule, remedy);
+            return case.trace.stop("It is known who set the label", "the history does not tell", decided);
+        }
+        Told::History | Told::HistoryEdited => "by the history; no delivery came",
+    };
+    case.trace.note("It is known who set the label", found);
+    Ok(())
 }
 
 pub(super) fn unlabeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<Decided> {

@@ -2,7 +2,7 @@
 
 use super::{Case, Verdict, ask, for_people};
 use crate::{
-    decision::{Decided, Decision, Reason, RepositoryChange, Thread},
+    decision::{Decided, Decision, Installation, InstallationChange, Reason, RepositoryChange, Thread},
     names::CommitSha,
 };
 
@@ -50,9 +50,49 @@ pub(super) fn pushed(
     Ok(Decided::new(Decision::RefreshPolicy, Reason::PolicyChanged, rule, ""))
 }
 
-pub(super) fn installation(case: &mut Case<'_>, action: &str) -> Verdict<Decided> {
-    case.trace.note("Installations are taken note of", format!("`{}`", for_people(action)));
-    Ok(Decided::ignore(Reason::RepositoryNoted, format!("The App's installation: `{}`.", for_people(action))))
+/// What the App reaches is asked of the code host then; the event says only that it changed.
+pub(super) fn installation(case: &mut Case<'_>, installation: &Installation) -> Verdict<Decided> {
+    let account = installation.account.as_deref().map(for_people);
+    let account = account.map_or_else(|| "an account".to_owned(), |account| format!("`{account}`"));
+    let number = case.event.installation;
+    let found = number.map_or_else(|| "it is not told which".to_owned(), |number| format!("{number}"));
+    case.trace.rule("It is told which installation", found, number.is_some(), || {
+        Decided::ignore(Reason::NoRepository, "The delivery names no installation.")
+    })?;
+    let change = installation.change;
+    let (rule, remedy) = match change {
+        InstallationChange::Created => (format!("The App was installed in {account}."), String::new()),
+        InstallationChange::Deleted => (
+            format!(
+                "The App was removed from {account}: nothing starts in its repositories, and what is under way waits."
+            ),
+            format!("Install the App in {account} again; what waits goes on then."),
+        ),
+        InstallationChange::Suspended => (
+            format!(
+                "The App was suspended in {account}: nothing starts in its repositories, and what is under way waits."
+            ),
+            format!("Unsuspend it on the page of the installation in {account}; what waits goes on then."),
+        ),
+        InstallationChange::Unsuspended => {
+            (format!("The App may work in {account} again: what waited goes on."), String::new())
+        }
+        InstallationChange::PermissionsAccepted => {
+            (format!("The App's permissions in {account} were changed."), String::new())
+        }
+        InstallationChange::RepositoriesAdded => {
+            (format!("The App reaches more repositories of {account}."), String::new())
+        }
+        InstallationChange::RepositoriesRemoved => (
+            format!(
+                "The App reaches fewer repositories of {account}: in those that are left out nothing starts, and what is under way waits."
+            ),
+            "Where that was not meant, add them on the page of the installation; what waits goes on then."
+                .to_owned(),
+        ),
+    };
+    case.trace.note("What happens to installations is taken note of", rule.as_str());
+    Ok(Decided::new(Decision::NoteInstallation { change }, Reason::RepositoryNoted, rule, remedy))
 }
 
 pub(super) fn repository(case: &mut Case<'_>, change: &RepositoryChange) -> Verdict<Decided> {
@@ -65,10 +105,13 @@ pub(super) fn repository(case: &mut Case<'_>, change: &RepositoryChange) -> Verd
         }
         RepositoryChange::Transferred { from: None } => "The repository was transferred.".to_owned(),
         RepositoryChange::Archived => {
-            "The repository was archived: nothing starts until it is taken out again.".to_owned()
+            "The repository was archived: nothing starts until it is taken out again, and what is under way waits."
+                .to_owned()
         }
         RepositoryChange::Unarchived => "The repository was taken out of the archive.".to_owned(),
-        RepositoryChange::Deleted => "The repository was deleted.".to_owned(),
+        RepositoryChange::MadePrivate => "The repository was made private.".to_owned(),
+        RepositoryChange::MadePublic => "The repository was made public.".to_owned(),
+        RepositoryChange::Deleted => "The repository was deleted: its runs are over.".to_owned(),
     };
     case.trace.note("What happens to the repository is taken note of", rule.as_str());
     let decision = Decision::NoteRepository { change: change.clone() };

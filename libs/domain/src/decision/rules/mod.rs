@@ -45,7 +45,7 @@ pub fn decide(event: &Event, facts: &Facts<'_>) -> Decided {
         Happening::Deleted { on } => lifecycle::issue_ended(&mut case, on, "deleted"),
         Happening::TransferredAway { on } => lifecycle::issue_ended(&mut case, on, "transferred"),
         Happening::Pushed { branch, head } => lifecycle::pushed(&mut case, branch.as_deref(), head.as_ref()),
-        Happening::Installation { action } => lifecycle::installation(&mut case, action),
+        Happening::Installation { installation } => lifecycle::installation(&mut case, installation),
         Happening::Repository { change } => lifecycle::repository(&mut case, change),
         Happening::Other => Ok(Decided::ignore(Reason::EventNotUsed, "Nothing follows from this event.")),
     };

@@ -6,7 +6,7 @@ use super::{
     entry, for_people, listed,
 };
 use crate::{
-    decision::{Admission, Decided, Decision, Reason, RunRef, Start, Trace},
+    decision::{Admission, Decided, Decision, Reason, RunRef, Start, Told, Trace},
     names::nearest,
     run::RunKind,
     stage::{Off, Policy, SecondTrigger, Stage, StageKind},
@@ -36,6 +36,7 @@ pub(super) fn start(case: &mut Case<'_>, ask: &Ask<'_>, wanted: &Wanted<'_>) -> 
         ask.reject(Reason::IssueClosed, format!("The {thread} is closed."), remedy)
     })?;
     ask.may_start(case, wanted.stage, stage.start)?;
+    as_it_was(case, ask)?;
     if matches!(ask.how, How::Label(_)) && wanted.kind != RunKind::Discussion {
         entry::alone(case, ask)?;
     }
@@ -67,6 +68,24 @@ pub(super) fn start(case: &mut Case<'_>, ask: &Ask<'_>, wanted: &Wanted<'_>) -> 
     let preview = wanted.reason == Reason::PreviewLabel;
     let decision = if preview { Decision::Preview { start } } else { Decision::Start(start) };
     Ok(Decided::new(decision, wanted.reason, rule, ""))
+}
+
+/// A run works on what stood there when it was asked for. Where only the history told of the label,
+/// the text of that time cannot be had any more.
+fn as_it_was(case: &mut Case<'_>, ask: &Ask<'_>) -> Verdict<()> {
+    let (found, holds) = match case.facts.told {
+        Told::Delivered | Told::Twice | Told::Nobody => return Ok(()),
+        Told::History => ("it did not change since, or its author may write here", true),
+        Told::HistoryEdited => ("it was changed since, and its author has no write permission", false),
+    };
+    case.trace.rule("The text is the one that was there when it was asked for", found, holds, || {
+        let thread = if ask.on.pull.is_some() { "pull request" } else { "issue" };
+        ask.reject(
+            Reason::EditedSince,
+            format!("No delivery told of this label, and the {thread} was changed after it was set, so what was asked for is not known any more."),
+            format!("Read it once more and {}.", ask.again()),
+        )
+    })
 }
 
 /// The stage of a kind that no `run:` label starts, by its name.

@@ -9,7 +9,7 @@ use domain::{
     decision::{
         Account, Admission, ApprovalRecord, Comment, Decision, Event, Facts, Happening, OpenDiscussion,
         Parameter, Pull, Record, RepositoryStanding, ResultRecord, Review, ReviewVerdict, RunRef, Thread,
-        decide,
+        Told, decide,
     },
     names::CommitSha,
     rights::Permission,
@@ -411,6 +411,7 @@ impl Model {
             role: None,
             bots: &bots,
             own_effect,
+            told: Told::Delivered,
             repository: RepositoryStanding::Enabled,
             default_branch: Some("main"),
             record: self.record(number),

@@ -1,7 +1,7 @@
 //! Every label but `run:<stage>` and the parameters.
 
 use domain::{
-    decision::{Reason, RepositoryStanding},
+    decision::{Reason, RepositoryStanding, Told},
     rights::Permission,
     run::RunKind,
 };
@@ -18,6 +18,7 @@ pub(super) fn sections() -> Vec<Section> {
         Section { heading: "`mode:discussion`", rows: discussion() },
         Section { heading: "`state:*` and `need:*`", rows: kept() },
         Section { heading: "Labels that start nothing", rows: nothing() },
+        Section { heading: "Labels that no delivery told of", rows: missed() },
     ]
 }
 
@@ -300,5 +301,49 @@ fn nothing() -> Vec<Row> {
         ),
         unlabeled("run:dev:revise").then("always", "nothing", Reason::LabelNotATrigger),
         unlabeled("need:reviewer").then("always", "nothing", Reason::LabelNotATrigger),
+    ]
+}
+
+fn missed() -> Vec<Row> {
+    let dev = |told| labeled("run:dev").told(told);
+    let no = "says no; takes `run:dev` off";
+    vec![
+        dev(Told::History).then(
+            "the issue's history tells who set it",
+            "starts `dev` for #7; takes `run:dev` off",
+            Reason::TriggerLabel,
+        ),
+        dev(Told::History).has(Permission::Read).then(
+            "the history tells that somebody with read permission set it",
+            no,
+            Reason::NoWritePermission,
+        ),
+        dev(Told::History).by_bot().then(
+            "the history tells that a bot set it",
+            "nothing; takes `run:dev` off",
+            Reason::BotActor,
+        ),
+        dev(Told::History).own_effect().then(
+            "the history tells of a change of the platform's own",
+            "nothing",
+            Reason::OwnEffect,
+        ),
+        dev(Told::HistoryEdited).then(
+            "the history tells who set it, and the text may have been changed since",
+            no,
+            Reason::EditedSince,
+        ),
+        dev(Told::HistoryEdited).has(Permission::Read).then(
+            "the history tells that somebody with read permission set it, and the text may have been changed since",
+            no,
+            Reason::NoWritePermission,
+        ),
+        labeled_pull("need:reviewer").told(Told::HistoryEdited).then(
+            "the history tells who set it, and the text may have been changed since",
+            "says no; takes `need:reviewer` off",
+            Reason::EditedSince,
+        ),
+        dev(Told::Nobody).then("the history does not tell who set it", no, Reason::SetterUnknown),
+        dev(Told::Twice).then("it was decided on before", "nothing", Reason::DecidedBefore),
     ]
 }

@@ -1,7 +1,7 @@
 //! What happens to pull requests, issues, branches and repositories.
 
 use domain::{
-    decision::{Reason, RepositoryChange, RepositoryStanding},
+    decision::{InstallationChange, Reason, RepositoryChange, RepositoryStanding},
     rights::Permission,
     run::RunKind,
 };
@@ -19,7 +19,8 @@ pub(super) fn sections() -> Vec<Section> {
         Section { heading: "Pull requests", rows: pull_requests() },
         Section { heading: "Issues that end", rows: issues() },
         Section { heading: "Pushes", rows: pushes() },
-        Section { heading: "Repositories and installations", rows: repositories() },
+        Section { heading: "Repositories", rows: repositories() },
+        Section { heading: "Installations of the App", rows: installations() },
     ]
 }
 
@@ -141,6 +142,21 @@ fn pushes() -> Vec<Row> {
     ]
 }
 
+fn installations() -> Vec<Row> {
+    let asks = "takes note, and asks what the App reaches now";
+    [
+        ("the App is installed", InstallationChange::Created),
+        ("the App is removed", InstallationChange::Deleted),
+        ("the App is suspended", InstallationChange::Suspended),
+        ("the App is unsuspended", InstallationChange::Unsuspended),
+        ("the App's permissions are changed", InstallationChange::PermissionsAccepted),
+        ("the App is given more repositories", InstallationChange::RepositoriesAdded),
+        ("the App is left fewer repositories", InstallationChange::RepositoriesRemoved),
+    ]
+    .map(|(when, change)| installation(when, "octocat", change).then("always", asks, Reason::RepositoryNoted))
+    .into()
+}
+
 fn repositories() -> Vec<Row> {
     let renamed = RepositoryChange::Renamed { from: "old-name".to_owned() };
     let transferred = RepositoryChange::Transferred { from: Some("old-owner".to_owned()) };
@@ -168,8 +184,16 @@ fn repositories() -> Vec<Row> {
             "takes note",
             Reason::RepositoryNoted,
         ),
-        installation("created").then("always", "nothing", Reason::RepositoryNoted),
-        installation("suspend").then("always", "nothing", Reason::RepositoryNoted),
+        repository("the repository is made private", RepositoryChange::MadePrivate).then(
+            "always",
+            "takes note",
+            Reason::RepositoryNoted,
+        ),
+        repository("the repository is made public", RepositoryChange::MadePublic).then(
+            "always",
+            "takes note",
+            Reason::RepositoryNoted,
+        ),
         other().then("always", "nothing", Reason::EventNotUsed),
     ]
 }

@@ -12,7 +12,7 @@ mod words;
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use domain::decision::{Decision, Reason};
+use domain::decision::{Decision, InstallationChange, Reason};
 
 use crate::documents::keep;
 use situation::Row;
@@ -131,7 +131,7 @@ fn hostile_names_stay_names() {
             situation::commented(&format!("/callboard {name}")),
             situation::commented(&format!("/callboard run {name}")),
             situation::pushed(Some(name), None),
-            situation::installation(name),
+            situation::installation("created", name, InstallationChange::Created),
             situation::repository("renamed", change),
         ];
         for situation in situations {
@@ -166,6 +166,7 @@ fn the_table_is_large_enough_and_says_nothing_twice() {
     let elsewhere = [
         Reason::CommandLine,
         Reason::SourceMismatch,
+        Reason::OwnHook,
         Reason::NoRepository,
         Reason::UnreadablePayload,
         Reason::RunIsFinal,

@@ -1,13 +1,13 @@
 //! An event and everything that is known about it, in a few words each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeZone, Utc};
 use domain::{
     decision::{
-        Account, Admission, ApprovalRecord, Comment, Decided, Event, Facts, Happening, OpenDiscussion,
-        Parameter, Pull, Reason, Record, RepositoryChange, RepositoryStanding, ResultRecord, Review,
-        ReviewVerdict, RunRef, Thread, decide,
+        Account, Admission, ApprovalRecord, Comment, Decided, Event, Facts, Happening, Installation,
+        InstallationChange, OpenDiscussion, Parameter, Pull, Reason, Record, RepositoryChange,
+        RepositoryStanding, ResultRecord, Review, ReviewVerdict, RunRef, Thread, Told, decide,
     },
     names::CommitSha,
     rights::{Permission, ProjectRole},
@@ -37,6 +37,7 @@ pub(crate) struct Situation {
     role: Option<ProjectRole>,
     bots: BTreeSet<String>,
     own_effect: bool,
+    told: Told,
     repository: RepositoryStanding,
     default_branch: Option<&'static str>,
     record: Record,
@@ -91,6 +92,7 @@ fn situation(when: impl Into<String>, happening: Happening) -> Situation {
         role: None,
         bots: BTreeSet::new(),
         own_effect: false,
+        told: Told::Delivered,
         repository: RepositoryStanding::Enabled,
         default_branch: Some("main"),
         record,
@@ -167,11 +169,11 @@ pub(crate) fn pushed(branch: Option<&str>, head: Option<CommitSha>) -> Situation
     let what = branch.map_or_else(|| "a tag".to_owned(), |branch| format!("`{branch}`"));
     situation(format!("a push to {what}"), Happening::Pushed { branch: branch.map(str::to_owned), head })
 }
-pub(crate) fn installation(action: &str) -> Situation {
-    situation(
-        format!("the App's installation: {action}"),
-        Happening::Installation { action: action.to_owned() },
-    )
+/// Something happened to the App's installation in `account`.
+pub(crate) fn installation(when: &str, account: &str, change: InstallationChange) -> Situation {
+    let (account, repositories) = (Some(account.to_owned()), Vec::new());
+    let installation = Installation { change, account, repositories, permissions: BTreeMap::new() };
+    situation(when, Happening::Installation { installation })
 }
 pub(crate) fn repository(when: &str, change: RepositoryChange) -> Situation {
     situation(when, Happening::Repository { change })
@@ -224,6 +226,10 @@ impl Situation {
     }
     pub(crate) fn own_effect(mut self) -> Self {
         self.own_effect = true;
+        self
+    }
+    pub(crate) fn told(mut self, told: Told) -> Self {
+        self.told = told;
         self
     }
     pub(crate) fn standing(mut self, standing: RepositoryStanding) -> Self {
@@ -382,7 +388,7 @@ impl Situation {
             repository: "octocat/hello-world".parse().ok(),
             repository_id: None,
             default_branch: None,
-            installation: None,
+            installation: matches!(self.happening, Happening::Installation { .. }).then_some(42),
             actor: self.actor.clone(),
             happening: self.happening.clone(),
         }
@@ -399,6 +405,7 @@ impl Situation {
             role: self.role,
             bots: &self.bots,
             own_effect: self.own_effect,
+            told: self.told,
             repository: self.repository,
             default_branch: self.default_branch,
             record: self.record.clone(),

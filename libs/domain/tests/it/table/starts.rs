@@ -72,6 +72,11 @@ fn who_and_where() -> Vec<Row> {
             "nothing",
             Reason::RepositoryArchived,
         ),
+        dev().standing(RepositoryStanding::NoAccess).then(
+            "the code host does not let the platform at the repository",
+            "nothing",
+            Reason::RepositoryNoAccess,
+        ),
         dev().standing(RepositoryStanding::Gone).then(
             "the repository was transferred or deleted",
             "nothing",

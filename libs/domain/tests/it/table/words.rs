@@ -32,6 +32,7 @@ pub(crate) fn words(decision: &Decision) -> String {
         Decision::Answer { question: Question::Status, .. } => "answers with the status".to_owned(),
         Decision::Answer { question: Question::Explain, .. } => "answers with what was decided".to_owned(),
         Decision::NoteRepository { .. } => "takes note".to_owned(),
+        Decision::NoteInstallation { .. } => "takes note, and asks what the App reaches now".to_owned(),
         Decision::RefreshPolicy => "reads the project's files anew".to_owned(),
         Decision::Release => "publishes what is held".to_owned(),
         Decision::Ignore => "nothing".to_owned(),

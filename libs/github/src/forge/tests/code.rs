@@ -4,27 +4,73 @@ use forge::{FileMode, TreeChange};
 
 use super::*;
 
+fn branch(name: &str, sha: &str, tree: &str) -> Reply {
+    json_reply(200, &json!({ "name": name, "commit": { "sha": sha, "commit": { "tree": { "sha": tree } } } }))
+}
+
 #[tokio::test]
 async fn branches_with_slashes() {
-    let server =
-        Server::start(|seen| match (&seen.method, seen.target.ends_with("/heads/callboard/7-dev")) {
-            (&Method::GET, true) => json_reply(
-                200,
-                &json!({ "ref": "refs/heads/callboard/7-dev", "object": { "type": "commit", "sha": SHA } }),
-            ),
+    let server = Server::start(|seen| {
+        let name = seen.target.rsplit_once("/branches/").map(|(_, name)| name);
+        match (&seen.method, name) {
+            (&Method::GET, Some("callboard%2F7-dev")) => branch("callboard/7-dev", SHA, "t"),
+            // GitHub leads from the old name to the new one.
+            (&Method::GET, Some("was")) => branch("is", SHA, "t"),
             (&Method::POST, _) => json_reply(201, &json!({ "ref": "refs/heads/x" })),
-            _ => refused(404, "Not Found"),
-        });
+            _ => refused(404, "Branch not found"),
+        }
+    });
     let server = server.await;
     let head = server.forge.branch_head(&repository(), "callboard/7-dev").await.unwrap();
     assert_eq!(head.map(|sha| sha.to_string()).as_deref(), Some(SHA));
-    assert_eq!(server.forge.branch_head(&repository(), "none").await.unwrap(), None);
+    for none in ["none", "was"] {
+        assert_eq!(server.forge.branch_head(&repository(), none).await.unwrap(), None);
+    }
     server.forge.create_branch(&repository(), "callboard/7-dev", &SHA.parse().unwrap()).await.unwrap();
     assert_eq!(
         server.calls(),
-        ["GET /git/ref/heads/callboard/7-dev", "GET /git/ref/heads/none", "POST /git/refs"]
+        ["GET /branches/callboard%2F7-dev", "GET /branches/none", "GET /branches/was", "POST /git/refs"]
     );
-    assert_eq!(server.seen()[2].body, json!({ "ref": "refs/heads/callboard/7-dev", "sha": SHA }));
+    assert_eq!(server.seen()[3].body, json!({ "ref": "refs/heads/callboard/7-dev", "sha": SHA }));
+}
+
+/// The head of a branch tells its tree, and the tree is listed once, for everything that wants to
+/// know what is in it.
+#[tokio::test]
+async fn what_a_commit_has_is_asked_once() {
+    let server = Server::start(|seen| match (seen.method.as_str(), seen.target.contains("/branches/")) {
+        ("GET", true) => branch("main", SHA, "basetree"),
+        ("GET", false) if seen.target.contains("/contents/") => refused(404, "Not Found"),
+        ("GET", false) => {
+            let entry =
+                |path: &str, mode: &str| json!({ "path": path, "mode": mode, "type": "blob", "sha": SHA });
+            let tree = [
+                entry("README.md", "100644"),
+                entry(".callboard/prompts/dev.md", "100644"),
+                entry(".callboard/prompts/link", "120000"),
+            ];
+            json_reply(200, &json!({ "tree": tree, "truncated": false }))
+        }
+        _ => json_reply(201, &json!({ "sha": OTHER_SHA })),
+    });
+    let server = server.await;
+    let at = server.forge.branch_head(&repository(), "main").await.unwrap().expect("a head");
+    assert_eq!(server.forge.file(&repository(), ".callboard/stages.yaml", &at).await.unwrap(), None);
+    let prompts = server.forge.files_below(&repository(), ".callboard/prompts", &at).await.unwrap();
+    assert_eq!(prompts, [".callboard/prompts/dev.md"]);
+    server
+        .forge
+        .create_commit(&repository(), &NewCommit { changes: Vec::new(), ..new_commit() })
+        .await
+        .unwrap();
+    assert_eq!(
+        server.calls(),
+        ["GET /branches/main", "GET /git/trees/basetree?recursive=1", "POST /git/trees", "POST /git/commits"]
+    );
+    // What is of another repository is not known here.
+    let other = "octocat/other".parse().unwrap();
+    assert_eq!(server.forge.file(&other, ".callboard/stages.yaml", &at).await.unwrap(), None);
+    assert!(server.seen().last().is_some_and(|seen| seen.target.contains("/contents/")));
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 mod app;
 mod code;
 mod contents;
+mod deliveries;
+mod hooks;
 mod issues;
 mod limits;
+mod progress;
 mod pulls;
 
 use std::sync::{Arc, LazyLock, Mutex};
@@ -204,7 +207,7 @@ async fn the_token_is_in_no_error_and_no_debug_text() {
 async fn each_kind_of_failure_comes_through_and_nothing_is_retried() {
     type IsKind = fn(&ForgeError) -> bool;
     let kinds: [(u16, IsKind); 8] = [
-        (401, |e| matches!(e, ForgeError::Denied { .. })),
+        (401, |e| matches!(e, ForgeError::BadCredential { .. })),
         (404, |e| matches!(e, ForgeError::Missing { .. })),
         (405, |e| matches!(e, ForgeError::Unsupported { .. })),
         (409, |e| matches!(e, ForgeError::Conflict { .. })),

@@ -56,6 +56,22 @@ pub(crate) struct Apps {
     /// By SHA-256, so that no token can be printed.
     pub(crate) tokens: HashMap<[u8; 32], InstallationToken>,
     pub(crate) minted: Vec<MintedToken>,
+    /// Apps made from a manifest whose secrets were not asked for yet, by their code.
+    pub(crate) codes: HashMap<String, FromManifest>,
+}
+
+/// An App made from a manifest.
+pub(crate) struct FromManifest {
+    pub(crate) id: u64,
+    pub(crate) client_secret: String,
+    pub(crate) webhook_secret: String,
+    pub(crate) private_key: String,
+}
+
+impl std::fmt::Debug for FromManifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FromManifest").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -35,6 +35,18 @@ pub(super) async fn app(State(simulator): State<Simulator>, Extension(caller): E
     simulator.read(|world| Ok(ok(shown::app(world, world.app(id)?))))
 }
 
+/// The App that a code was given for, with its secrets, once.
+pub(super) async fn convert_manifest(State(simulator): State<Simulator>, Path(code): Path<String>) -> Answer {
+    let made = simulator.change(|world| world.apps.codes.remove(&code)).ok_or_else(Refusal::not_found)?;
+    simulator.read(|world| {
+        let mut app = shown::app(world, world.app(made.id)?);
+        app["client_secret"] = json!(made.client_secret);
+        app["webhook_secret"] = json!(made.webhook_secret);
+        app["pem"] = json!(made.private_key);
+        Ok(created(app))
+    })
+}
+
 pub(super) async fn installations(
     State(simulator): State<Simulator>,
     Extension(caller): Extension<Caller>,

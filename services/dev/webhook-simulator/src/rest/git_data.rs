@@ -4,7 +4,7 @@ use axum::extract::State;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::request::{Answer, Fields, Page, Scope, created, ok};
 use crate::{
@@ -161,6 +161,14 @@ pub(super) async fn tree(State(simulator): State<Simulator>, scope: Scope, page:
     Ok(ok(code::tree(simulator.urls(), &scope.name, &sha, &entries)))
 }
 
+fn show(simulator: &Simulator, scope: &Scope, commit: &Commit) -> Value {
+    let mut value = code::git_commit(simulator.urls(), &scope.name, commit);
+    if simulator.read(|world| world.signed.contains(&commit.sha)) {
+        value["verification"] = code::verified();
+    }
+    value
+}
+
 pub(super) async fn create_commit(
     State(simulator): State<Simulator>,
     scope: Scope,
@@ -177,6 +185,7 @@ pub(super) async fn create_commit(
     if kinds.iter().skip(1).any(|kind| kind.as_deref() != Some("commit")) {
         return Err(Refusal::unprocessable("Parent SHA does not exist or is not a commit object"));
     }
+    let signs = scope.grant().is_some() && new.author.is_none() && new.committer.is_none();
     let now = simulator.read(World::now).fixed_offset();
     let sign = |person: Person| Signature {
         name: person.name,
@@ -193,10 +202,13 @@ pub(super) async fn create_commit(
     let content = NewCommit { tree: new.tree, parents: new.parents, message: new.message, author, committer };
     let written = scope.bare.write_commit(&content).await?;
     let sha = written.ok_or_else(|| Refusal::unprocessable("Invalid author or committer"))?;
-    Ok(created(code::git_commit(simulator.urls(), &scope.name, &Commit { sha, content })))
+    if signs {
+        simulator.change(|world| world.signed.insert(sha.clone()));
+    }
+    Ok(created(show(&simulator, &scope, &Commit { sha, content })))
 }
 
 pub(super) async fn commit(State(simulator): State<Simulator>, scope: Scope) -> Answer {
     let commit = scope.bare.commit(scope.part("sha")).await?.ok_or_else(Refusal::not_found)?;
-    Ok(ok(code::git_commit(simulator.urls(), &scope.name, &commit)))
+    Ok(ok(show(&simulator, &scope, &commit)))
 }

@@ -32,8 +32,7 @@ pub(super) struct NewHook {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Changes {
-    #[serde(default)]
-    config: Config,
+    config: Option<Config>,
     events: Option<Vec<String>>,
     #[serde(default)]
     add_events: Vec<String>,
@@ -97,11 +96,10 @@ pub(super) async fn update(
         let now = world.now();
         let hooks = &mut world.repository_mut(&scope.key)?.hooks;
         let hook = hooks.iter_mut().find(|h| h.id == id).ok_or_else(Refusal::not_found)?;
-        if let Some(url) = changes.config.url {
-            hook.url = url;
-        }
-        if let Some(secret) = changes.config.secret {
-            hook.secret = Some(secret);
+        if let Some(config) = changes.config {
+            hook.url = config.url.unwrap_or_else(|| hook.url.clone());
+            // One that is left out is taken away.
+            hook.secret = config.secret;
         }
         if let Some(events) = changes.events {
             hook.events = events;

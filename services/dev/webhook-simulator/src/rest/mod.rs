@@ -91,6 +91,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/rate_limit", get(account::rate_limit))
         .route("/meta", get(account::meta))
         .route("/app", get(apps::app))
+        .route("/app-manifests/{code}/conversions", post(apps::convert_manifest))
         .route("/app/installations", get(apps::installations))
         .route("/app/installations/{installation}", get(apps::installation))
         .route("/app/installations/{installation}/access_tokens", post(apps::mint))

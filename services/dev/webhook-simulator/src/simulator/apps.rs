@@ -1,7 +1,12 @@
 //! Apps, and where they are installed.
 
+use anyhow::Context;
+
 use super::{Simulator, key};
-use crate::apps::{Key, MintedToken, NewApp, Permissions};
+use crate::{
+    apps::{FromManifest, Key, MintedToken, NewApp, Permissions},
+    world::World,
+};
 
 impl Simulator {
     /// Registers an App. All Apps of a process have the same key, because making one takes time.
@@ -20,6 +25,41 @@ impl Simulator {
     pub fn create_app_with_fresh_key(&self, slug: &str, url: &str, secret: &str) -> anyhow::Result<NewApp> {
         let key = Key::generate()?;
         Ok(self.change(|world| world.create_app(slug, url, secret, &key)))
+    }
+
+    /// Creates an App as a person does who submits a manifest, and gives the code that GitHub sends
+    /// the browser back with.
+    ///
+    /// # Errors
+    /// When the manifest is not one, or no key can be made.
+    pub fn submit_manifest(&self, manifest: &serde_json::Value) -> anyhow::Result<String> {
+        let key = Key::shared()?;
+        let text = |pointer: &str| {
+            let found = manifest.pointer(pointer).and_then(serde_json::Value::as_str);
+            found.map(str::to_owned).with_context(|| format!("the manifest has no {pointer}"))
+        };
+        let (name, hook) = (text("/name")?, text("/hook_attributes/url")?);
+        text("/url")?;
+        text("/redirect_url")?;
+        let permissions = manifest["default_permissions"].as_object().context("no permissions")?;
+        let permissions: Vec<(&str, &str)> =
+            permissions.iter().filter_map(|(name, level)| Some((name.as_str(), level.as_str()?))).collect();
+        Permissions::of(&permissions)?;
+        let events = manifest["default_events"].as_array().context("no events")?;
+        let events: Vec<String> = events.iter().filter_map(|e| e.as_str().map(str::to_owned)).collect();
+        self.change(|world| {
+            let random = |world: &World| hex::encode(world.ids.bytes::<20>());
+            let (code, client_secret, webhook_secret) = (random(world), random(world), random(world));
+            let slug = name.to_lowercase().replace(' ', "-");
+            let app = world.create_app(&slug, &hook, &webhook_secret, &key);
+            if let Some(made) = world.apps.registered.get_mut(&app.id) {
+                made.hook.events = events;
+            }
+            let private_key = app.private_key;
+            let made = FromManifest { id: app.id, client_secret, webhook_secret, private_key };
+            world.apps.codes.insert(code.clone(), made);
+            Ok(code)
+        })
     }
 
     /// Where an App's deliveries go, and what they are signed with. An empty address: nowhere.

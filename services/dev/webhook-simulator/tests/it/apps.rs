@@ -262,6 +262,25 @@ async fn each_request_takes_its_permission() {
 }
 
 #[tokio::test]
+async fn what_an_app_commits_is_signed() {
+    let i = Installed::new(&USUAL_PERMISSIONS).await;
+    let token = i.token(json!({})).await;
+    let main = i.f.call("GET", "branches/main", Value::Null).await.1["commit"].clone();
+    let new = json!({ "message": "x", "tree": main["commit"]["tree"]["sha"], "parents": [main["sha"]] });
+    let commit = async |token: &str, new: &Value| {
+        let request = i.f.anonymous("POST", "git/commits").bearer_auth(token).json(new);
+        let sha = answer(request).await.1["sha"].as_str().unwrap().to_owned();
+        let read = i.f.call("GET", &format!("git/commits/{sha}"), Value::Null).await.1;
+        (read["author"]["name"].clone(), read["verification"]["verified"].clone())
+    };
+    assert_eq!(commit(&token, &new).await, (json!("callboard[bot]"), json!(true)));
+    assert_eq!(commit(&i.f.token, &new).await, (json!("octocat"), json!(false)));
+    let mut named = new;
+    named["author"] = json!({ "name": "Mona", "email": "mona@example.com" });
+    assert_eq!(commit(&token, &named).await, (json!("Mona"), json!(false)));
+}
+
+#[tokio::test]
 async fn git_reads_with_an_installations_token() {
     let i = Installed::new(&USUAL_PERMISSIONS).await;
     let clone = async |token: &str, to: &str| {

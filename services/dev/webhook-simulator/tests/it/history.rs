@@ -14,7 +14,7 @@ async fn an_issues_history_names_who_and_when() {
     f.github.open_issue(REPOSITORY, "octocat", "Second", "").unwrap();
     let steps: [&dyn Fn(); 6] = [
         &|| f.github.add_label(REPOSITORY, number, "run:dev", "maya").unwrap(),
-        &|| drop(f.github.add_comment(REPOSITORY, number, "octocat", "Hello").unwrap()),
+        &|| assert!(f.github.add_comment(REPOSITORY, number, "octocat", "Hello").is_ok()),
         &|| f.github.remove_label(REPOSITORY, number, "run:dev", "octocat").unwrap(),
         &|| f.github.edit_issue(REPOSITORY, number, "octocat", Some("Later"), None).unwrap(),
         &|| f.github.close_issue(REPOSITORY, number, "octocat").unwrap(),
@@ -60,7 +60,9 @@ async fn repositories_change_hands_hide_and_go() {
     let f = Fixture::new().await;
     let hook = f.github.add_hook(REPOSITORY, "http://127.0.0.1:1/", "s").unwrap();
     f.github.set_permission(REPOSITORY, "octocat", Permission::Admin).unwrap();
-    f.github.open_issue(REPOSITORY, "octocat", "x", "").unwrap();
+    for title in ["x", "y"] {
+        f.github.open_issue(REPOSITORY, "octocat", title, "").unwrap();
+    }
     f.github.set_private(REPOSITORY, true).unwrap();
     assert_eq!(answer(f.anonymous("GET", "issues/1")).await.0, 404);
     f.github.set_issues_enabled(REPOSITORY, false).unwrap();
@@ -68,6 +70,8 @@ async fn repositories_change_hands_hide_and_go() {
     assert_eq!((status, &body["message"]), (410, &json!("Issues has been disabled in this repository.")));
     f.github.set_issues_enabled(REPOSITORY, true).unwrap();
 
+    f.github.delete_issue(REPOSITORY, 2, "octocat").unwrap();
+    assert_eq!(f.call("GET", "issues/2/comments", Value::Null).await.0, 410);
     f.github.transfer_repository(REPOSITORY, "mona").unwrap();
     assert_eq!(f.call("GET", "issues/1", Value::Null).await.1["title"], "x", "the old name leads to it");
     let there = f.call("GET", "/repos/mona/hello-world", Value::Null).await.1;
@@ -76,5 +80,5 @@ async fn repositories_change_hands_hide_and_go() {
     assert_eq!(f.call("GET", "/repos/mona/hello-world", Value::Null).await.0, 404);
     assert_eq!(f.call("GET", "issues/1", Value::Null).await.0, 404);
     let told: Vec<_> = f.github.deliveries(hook).into_iter().filter_map(|d| d.action).collect();
-    assert_eq!(told, ["opened", "privatized", "transferred", "deleted"]);
+    assert_eq!(told, ["opened", "opened", "privatized", "deleted", "transferred", "deleted"]);
 }

@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
+use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -11,6 +12,49 @@ fn program(folder: &std::path::Path, server: &str, arguments: &[&str]) -> tokio:
     let mut command = tokio::process::Command::from(command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
+}
+
+#[tokio::test]
+async fn serve_with_an_app() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data", "data", "--app-file", "app.json"];
+    let mut server = program(path, "", &serve).env_remove("WEBHOOK_SIMULATOR_URL").spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let url = first["git_url"].as_str().unwrap().to_owned();
+    let run = async |arguments: &[&str]| {
+        let output = program(path, &url, arguments).output().await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    };
+    let app: Value = serde_json::from_str(&std::fs::read_to_string(path.join("app.json")).unwrap()).unwrap();
+    let key = path.join(app["private_key_file"].as_str().unwrap());
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = EncodingKey::from_rsa_pem(&std::fs::read(&key).unwrap()).unwrap();
+    let id = app["id"].as_u64().unwrap();
+    let builder = octocrab::Octocrab::builder().base_uri(first["api_url"].as_str().unwrap()).unwrap();
+    let crab = builder.app(id.into(), key).build().unwrap();
+    let installed = async || crab.apps().get_repository_installation("octocat", "hello-world").await;
+    let installation = installed().await.unwrap().id;
+    let token = async || crab.installation_and_token(installation).await.is_ok();
+    let of_it = installation.to_string();
+    assert!(token().await);
+    assert!(run(&["app", "suspend", &of_it]).await.0 && !token().await);
+    assert!(run(&["app", "unsuspend", &of_it]).await.0 && token().await);
+    assert!(run(&["app", "uninstall", &of_it]).await.0 && installed().await.is_err());
+    let id = id.to_string();
+    let wrong = ["app", "install", &id, "octocat", "--permission", "issues=some"];
+    let (done, words) = run(&wrong).await;
+    assert!(!done && words.contains("`some` is no level for issues"), "{words}");
+    let install = ["app", "install", &id, "octocat", "--repository", "octocat/hello-world"];
+    let (done, again) = run(&install).await;
+    assert!(done && installed().await.unwrap().id.to_string() == again, "{again}");
+    std::fs::write(path.join("secret"), "hush\n").unwrap();
+    assert!(run(&["app", "hook", &id, "http://127.0.0.1:1/", "--secret-file", "secret"]).await.0);
+    assert!(run(&["app", "expire-tokens"]).await.0 && run(&["reachable", "false"]).await.0);
+    assert!(run(&["app", "create", "other", "--app-file", "other.json"]).await.0);
+    assert!(path.join("other.json.pem").exists());
 }
 
 #[tokio::test]
@@ -86,6 +130,14 @@ async fn serve_seed_issue_label_show() {
     for words in ["merged", "lena approved", "lena on a.txt, line 1", "octocat</b> merged this"] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    let fault =
+        ["fault", "request", "refuse=503", "--at", "POST /repos/{owner}/{repo}/pulls", "--times", "2"];
+    assert!(run(&fault).await.0 && run(&["fault", "delivery", "drop", "--event", "issues"]).await.0);
+    let scripted: Value = serde_json::from_str(&run(&["fault", "list"]).await.1).unwrap();
+    assert_eq!((&scripted[0]["fault"], &scripted[0]["times"]), (&json!("refuse=503"), &json!(2)));
+    assert!(run(&["fault", "clear"]).await.0 && run(&["fault", "list"]).await.1 == "[]");
+    let (done, words) = run(&["fault", "request", "explode"]).await;
+    assert!(!done && words.contains("there is no fault `explode`"), "{words}");
     assert!(run(&["show", "log"]).await.0);
     assert!(run(&["--help"]).await.0);
 }

@@ -1,17 +1,20 @@
 //! The control plane's part of `callboard check`: what was probed, expected, found, and the
 //! next step.
 
+mod access;
+
 use chrono::TimeDelta;
-use domain::{retention::Keep, rights::Permission};
+use domain::retention::Keep;
 use proto::admin::{Finding, finding::Level};
 
 use crate::{
     App, audit,
     projects::store::{Repository, enabled},
-    retention,
+    recovery, retention, setup,
 };
 
-fn finding(
+/// What was probed, expected and found, and what to do next.
+pub(crate) fn finding(
     level: Level,
     probe: impl Into<String>,
     expected: &str,
@@ -30,26 +33,12 @@ fn finding(
 /// Do deliveries arrive, and where should they be sent?
 async fn webhook(app: &App, repository: &Repository) -> Finding {
     let probe = format!("webhook of {}", repository.name);
-    let address = format!("{}/webhooks/github/{}", app.public_url, repository.source);
-    let expected = "deliveries arrive";
-    let last =
-        sqlx::query_scalar!("select max(received_at) from deliveries where source = $1", repository.source);
-    match last.fetch_one(&app.db).await {
-        Ok(Some(at)) => finding(
-            Level::Ok,
-            probe,
-            expected,
-            format!("the last one at {}, to {address}", at.to_rfc3339()),
-            "",
-        ),
-        Ok(None) => finding(
-            Level::Warning,
-            probe,
-            expected,
-            "none ever did",
-            &format!("point the repository's webhook at {address}, with the secret of webhook_secret_file"),
-        ),
-        Err(error) => finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres"),
+    let found = setup::webhook_of(app, &repository.name).await;
+    match found {
+        Ok(found) => Finding { probe, ..found },
+        Err(error) => {
+            finding(Level::Failure, probe, "deliveries arrive", error.to_string(), "look at Postgres")
+        }
     }
 }
 
@@ -155,16 +144,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
     });
     out.push(audit_log(app).await);
     out.extend(kept(app).await);
-    out.push(match app.forge.identity().await {
-        Ok(login) => finding(Level::Ok, "code host", "takes the token", format!("acts as {login}"), ""),
-        Err(error) => finding(
-            Level::Failure,
-            "code host",
-            "takes the token",
-            error.to_string(),
-            "check github.api_url and github.token_file",
-        ),
-    });
+    out.push(access::code_host(app).await);
     match enabled(&app.db).await {
         Ok(repositories) => {
             if repositories.is_empty() {
@@ -173,52 +153,22 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
                     "repositories",
                     "at least one",
                     "none",
-                    "add one under projects: in callboard.yaml",
+                    "run `callboard repo add OWNER/NAME`",
                 ));
             }
             for repository in repositories {
                 out.push(webhook(app, &repository).await);
-                let probe = format!("repository {}", repository.name);
-                let expected = "write permission for the token";
-                out.push(match app.forge.repository(&repository.name).await {
-                    Ok(r) if r.archived => finding(
+                match recovery::findings(app, &repository).await {
+                    Ok(found) => out.extend(found),
+                    Err(error) => out.push(finding(
                         Level::Failure,
-                        probe,
-                        "takes changes",
-                        "it is archived",
-                        "unarchive it, or take it out of callboard.yaml",
-                    ),
-                    Ok(r) => match r.our_permission {
-                        Some(permission) if permission >= Permission::Write => finding(
-                            Level::Ok,
-                            probe,
-                            expected,
-                            format!("{permission}; default branch {}", r.default_branch),
-                            "",
-                        ),
-                        Some(permission) => finding(
-                            Level::Failure,
-                            probe,
-                            expected,
-                            permission.to_string(),
-                            "give the token contents, issues and pull requests: write",
-                        ),
-                        None => finding(
-                            Level::Warning,
-                            probe,
-                            expected,
-                            "the code host does not say",
-                            "start a run and look at its comment",
-                        ),
-                    },
-                    Err(error) => finding(
-                        Level::Failure,
-                        probe,
-                        expected,
+                        format!("missed deliveries of {}", repository.name),
+                        "can be read",
                         error.to_string(),
-                        "check the name, and that the token may see it",
-                    ),
-                });
+                        "look at Postgres",
+                    )),
+                }
+                out.extend(access::repository(app, &repository).await);
             }
         }
         Err(error) => out.push(finding(Level::Failure, "repositories", "can be read", error.to_string(), "")),
@@ -250,6 +200,22 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "none given up",
             format!("{dead} given up"),
             "`callboard outbox list` shows them with their errors; retry or drop each",
+        ));
+    }
+    let refused = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from effects
+           where state = 'pending' and last_error like 'the code host refuses our credential%'"#
+    )
+    .fetch_one(&app.db)
+    .await
+    .unwrap_or_default();
+    if refused > 0 {
+        out.push(finding(
+            Level::Failure,
+            "effects",
+            "the code host takes our credential",
+            format!("it refuses it, and {refused} wait"),
+            "put a credential in its place that works; what waits goes on by itself",
         ));
     }
     match crate::pauses::standing(&app.db).await {

@@ -1,16 +1,17 @@
 //! The CLI's calls: whoever the kernel says is at the other end of the socket.
 
-mod check;
+pub(crate) mod check;
 mod log;
 mod outbox;
 mod process;
+mod setup;
 mod views;
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
     decision::{
-        Admission, Decided, Decision, Facts, Record, Start, decide_cancel, decide_release, decide_retry,
+        Admission, Decided, Decision, Facts, Record, Start, Told, decide_cancel, decide_release, decide_retry,
     },
     ids::{Id, RunId},
     outbox::Order,
@@ -18,12 +19,14 @@ use domain::{
 };
 use futures::Stream;
 use proto::admin::{
-    CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse, EnrollWorkerRequest,
-    EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation, GetRunRequest,
-    ListEffectsRequest, ListEffectsResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
-    ListWorkersResponse, LogLine, LogsRequest, PauseRequest, PauseResponse, RenderPromptRequest,
-    RenderPromptResponse, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest,
-    SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, admin_service_server::AdminService,
+    AddRepositoryRequest, CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse,
+    EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation,
+    GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListRepositoriesRequest,
+    ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse,
+    LogLine, LogsRequest, PauseRequest, PauseResponse, RenderPromptRequest, RenderPromptResponse,
+    RepositoryRequest, RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest,
+    SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse,
+    admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -145,6 +148,7 @@ impl AdminCalls {
             role: None,
             bots: &BTreeSet::new(),
             own_effect: false,
+            told: Told::Delivered,
             repository: triggers::standing(&repository),
             default_branch: repository.default_branch.as_deref(),
             record: Record { under_way: other.as_ref().map(Run::reference), ..Record::default() },
@@ -274,6 +278,9 @@ type Logs = Pin<Box<dyn Stream<Item = Result<LogLine, Status>> + Send>>;
 impl AdminService for AdminCalls {
     type LogsStream = Logs;
     type EventsStream = log::Events;
+    type AddRepositoryStream = setup::Steps;
+    type RotateSecretStream = setup::Steps;
+    type RemoveRepositoryStream = setup::Steps;
 
     async fn list_runs(
         &self,
@@ -478,6 +485,56 @@ impl AdminService for AdminCalls {
         let principal = operator(&request, Action::ManageOutbox)?;
         let labels = process::sync_labels(&self.app, &principal, &request.into_inner()).await?;
         Ok(Response::new(SyncLabelsResponse { labels }))
+    }
+
+    async fn add_repository(
+        &self,
+        request: Request<AddRepositoryRequest>,
+    ) -> Result<Response<setup::Steps>, Status> {
+        let actor = operator(&request, Action::ManageRepositories)?.name();
+        Ok(Response::new(setup::add(&self.app, actor, request.into_inner())?))
+    }
+
+    async fn rotate_secret(
+        &self,
+        request: Request<RotateSecretRequest>,
+    ) -> Result<Response<setup::Steps>, Status> {
+        let actor = operator(&request, Action::ManageRepositories)?.name();
+        let RotateSecretRequest { repository, finish } = request.into_inner();
+        Ok(Response::new(setup::rotate(&self.app, actor, &repository, finish)?))
+    }
+
+    async fn remove_repository(
+        &self,
+        request: Request<RepositoryRequest>,
+    ) -> Result<Response<setup::Steps>, Status> {
+        let actor = operator(&request, Action::ManageRepositories)?.name();
+        Ok(Response::new(setup::remove(&self.app, actor, &request.get_ref().repository)?))
+    }
+
+    async fn check_repository(
+        &self,
+        request: Request<RepositoryRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        operator(&request, Action::View)?;
+        let findings = setup::check(&self.app, &request.get_ref().repository).await?;
+        Ok(Response::new(CheckResponse { findings }))
+    }
+
+    async fn list_repositories(
+        &self,
+        request: Request<ListRepositoriesRequest>,
+    ) -> Result<Response<ListRepositoriesResponse>, Status> {
+        operator(&request, Action::View)?;
+        Ok(Response::new(ListRepositoriesResponse { repositories: setup::list(&self.app).await? }))
+    }
+
+    async fn webhook_secret(
+        &self,
+        request: Request<RepositoryRequest>,
+    ) -> Result<Response<WebhookSecretResponse>, Status> {
+        let actor = operator(&request, Action::ManageRepositories)?.name();
+        Ok(Response::new(setup::secret(&self.app, &actor, &request.get_ref().repository).await?))
     }
 
     async fn simulate(&self, request: Request<SimulateRequest>) -> Result<Response<Explanation>, Status> {

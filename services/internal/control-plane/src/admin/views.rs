@@ -15,7 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
-    App, audit, checkpoints,
+    App, audit, checkpoints, installations,
     pauses::{self, Pause},
     publishing, retention,
     runs::{self, Run, RunError},
@@ -30,7 +30,7 @@ pub(super) fn text(at: Option<DateTime<Utc>>) -> String {
     at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default()
 }
 
-fn view(app: &App, run: &Run, pull_request_url: String, pauses: &[Pause]) -> admin::Run {
+fn view(app: &App, run: &Run, pull_request_url: String, waits: &Waits) -> admin::Run {
     let (state, kind) = run.state.columns();
     let issue_url = run.issue.as_ref().map_or_else(
         || {
@@ -51,7 +51,7 @@ fn view(app: &App, run: &Run, pull_request_url: String, pauses: &[Pause]) -> adm
         stage: run.stage.clone(),
         state: state.to_owned(),
         class: kind.unwrap_or_default().to_owned(),
-        message: waits_for(run, pauses).unwrap_or_else(|| run.message.clone()),
+        message: waits_for(run, waits).unwrap_or_else(|| run.message.clone()),
         actor: run.actor.clone(),
         created_at: text(Some(run.created_at)),
         finished_at: text(run.finished_at),
@@ -60,9 +60,28 @@ fn view(app: &App, run: &Run, pull_request_url: String, pauses: &[Pause]) -> adm
     }
 }
 
-/// Why a queued run does not start.
-fn waits_for(run: &Run, pauses: &[Pause]) -> Option<String> {
-    let pause = pauses.iter().find(|p| run.state == RunState::Queued && p.covers(run))?;
+/// What runs may wait for.
+struct Waits {
+    pauses: Vec<Pause>,
+    closed: installations::Closed,
+}
+
+impl Waits {
+    async fn now(app: &App) -> sqlx::Result<Self> {
+        let (pauses, closed) = (pauses::standing(&app.db).await?, installations::closed(&app.db).await?);
+        Ok(Self { pauses, closed })
+    }
+}
+
+/// Why a run does not start, or does not go on.
+fn waits_for(run: &Run, waits: &Waits) -> Option<String> {
+    if run.state.is_final() {
+        return None;
+    }
+    if let Some(why) = waits.closed.why(run.repository_id) {
+        return Some(why.to_owned());
+    }
+    let pause = waits.pauses.iter().find(|p| run.state == RunState::Queued && p.covers(run))?;
     Some(pause.sentence())
 }
 
@@ -78,9 +97,9 @@ pub(super) async fn runs(app: &App, runs: &[Run]) -> Result<Vec<admin::Run>, Run
     .into_iter()
     .map(|r| (r.run_id, r.url))
     .collect();
-    let pauses = pauses::standing(&app.db).await?;
+    let waits = Waits::now(app).await?;
     let url = |run: &Run| urls.get(&run.id.uuid()).cloned().unwrap_or_default();
-    Ok(runs.iter().map(|run| view(app, run, url(run), &pauses)).collect())
+    Ok(runs.iter().map(|run| view(app, run, url(run), &waits)).collect())
 }
 
 fn since(start: DateTime<Utc>, at: Option<DateTime<Utc>>) -> Option<f64> {
@@ -152,7 +171,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
         received_to_pull_request: since(run.received_at, publication.as_ref().and_then(|p| p.published_at)),
         received_to_finished: since(run.received_at, run.finished_at),
     };
-    let pauses = pauses::standing(&app.db).await?;
+    let waits = Waits::now(app).await?;
     let changeset = match publication.as_ref().and_then(|p| p.changeset_key.as_deref()) {
         Some(key) => changeset(app, run, key).await,
         None => None,
@@ -162,7 +181,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
             app,
             run,
             publication.as_ref().and_then(|p| p.pull_request_url.clone()).unwrap_or_default(),
-            &pauses,
+            &waits,
         )),
         changeset,
         summary: attempts.last().and_then(|a| a.summary.clone()).unwrap_or_default(),
@@ -280,7 +299,10 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
             reason: "waiting".to_owned(),
             rule: pending.retry_at.map_or_else(
                 || "It is being looked at.".to_owned(),
-                |t| format!("It could not be decided yet; tried again at {}.", text(Some(t))),
+                |t| {
+                    let why = pending.because.map(|why| format!(": {why}")).unwrap_or_default();
+                    format!("It could not be decided yet{why}. Tried again at {}.", text(Some(t)))
+                },
             ),
             delivery_id: pending.delivery_id.to_string(),
             ..Explanation::default()

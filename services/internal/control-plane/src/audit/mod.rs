@@ -48,6 +48,17 @@ pub(crate) async fn record(
     add(tx, clock, ids, None, "", entry).await
 }
 
+/// Adds a row to the transaction with a sentence for people.
+pub(crate) async fn record_sentence(
+    tx: &mut PgConnection,
+    clock: &dyn Clock,
+    ids: &Ids,
+    text: &str,
+    entry: Entry<'_>,
+) -> sqlx::Result<()> {
+    add(tx, clock, ids, None, text, entry).await
+}
+
 /// Adds a row about a run to the transaction; `text` is a sentence for people, who see it with
 /// the run, or empty.
 pub(crate) async fn record_of_run(

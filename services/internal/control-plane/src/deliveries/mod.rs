@@ -5,15 +5,46 @@ pub(crate) mod store;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use domain::ids::{DeliveryId, Id};
+use domain::{
+    ids::{DeliveryId, Id},
+    names::APP_SOURCE,
+};
 use proto::v1::{
     Source, SourcesRequest, SourcesResponse, StoreDeliveryRequest, StoreDeliveryResponse,
     ingest_service_server::IngestService,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Response, Status};
 
 use crate::{App, serving::internal};
+
+/// How the content of a delivery came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provenance {
+    /// It was sent, and signed.
+    Webhook,
+    /// It was read at the code host's API.
+    Fetched,
+    /// It was made of what an issue's history tells.
+    Reconciled,
+}
+
+impl Provenance {
+    const ALL: [Self; 3] = [Self::Webhook, Self::Fetched, Self::Reconciled];
+
+    /// The stable name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Fetched => "fetched",
+            Self::Reconciled => "reconciled",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provenance| provenance.name() == name)
+    }
+}
 
 /// What the API gateway may call.
 #[derive(Debug)]
@@ -24,7 +55,13 @@ impl IngestService for Ingest {
     async fn sources(&self, _: Request<SourcesRequest>) -> Result<Response<SourcesResponse>, Status> {
         let app = &self.0;
         let rows = store::sources(&app.db).await.map_err(|e| internal("deliveries.sources", &e))?;
-        let mut sources = Vec::with_capacity(rows.len());
+        let mut sources = Vec::with_capacity(rows.len() + 1);
+        let bytes = |secret: &SecretString| secret.expose_secret().as_bytes().to_vec();
+        sources.extend(app.app_hook.as_ref().map(|secrets| Source {
+            name: APP_SOURCE.to_owned(),
+            current_secret: bytes(&secrets.current),
+            previous_secret: secrets.previous.as_ref().map(bytes).unwrap_or_default(),
+        }));
         for row in rows {
             let read = async |id| -> Result<Vec<u8>, Status> {
                 let secret =
@@ -48,7 +85,11 @@ impl IngestService for Ingest {
         request: Request<StoreDeliveryRequest>,
     ) -> Result<Response<StoreDeliveryResponse>, Status> {
         let app = &self.0;
-        let new = request.into_inner();
+        let mut new = request.into_inner();
+        // People paste what they should not. The code host signed it as it was: that is checked.
+        if app.censor.found_in(&new.body) {
+            new.body = app.censor.censor(&String::from_utf8_lossy(&new.body)).into_owned().into();
+        }
         let received_at =
             DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());
         let (id, duplicate) =

@@ -4,7 +4,7 @@ use domain::stage::{Policy, Reasoning, StageKind};
 use forge::{ForgeError, LabelDefinition};
 use serde_json::json;
 
-use super::{Unread, current};
+use super::{Unread, current, read_only};
 use crate::{
     App, audit,
     projects::store::Repository,
@@ -115,7 +115,7 @@ pub(crate) async fn sync_labels(
     actor: &str,
     dry_run: bool,
 ) -> Result<Vec<(LabelDefinition, Outcome)>, NotSynced> {
-    let policy = current(app, repository).await?;
+    let policy = if dry_run { read_only(app, repository).await? } else { current(app, repository).await? };
     let failed = |label: &str| {
         let label = format!("{} of {}", label, repository.name);
         move |error| NotSynced::Forge { label, error }

@@ -17,11 +17,14 @@ use domain::{
 use forge::ForgeError;
 use sqlx::PgConnection;
 
-pub(crate) use self::labels::{NotSynced, sync_labels};
+pub(crate) use self::labels::{NotSynced, Outcome, sync_labels};
 use self::store::Stored;
 use crate::{
     App,
-    projects::store::{Repository, rules},
+    projects::{
+        default_head,
+        store::{Repository, rules},
+    },
 };
 
 /// Where a project has its stages.
@@ -84,16 +87,30 @@ pub(crate) enum Unread {
 /// The rules as the head of the default branch has them now. While a new version of the file
 /// does not read, the last one that did holds, and the policy says so.
 pub(crate) async fn current(app: &App, repository: &Repository) -> Result<Arc<Policy>, Unread> {
+    let (policy, new) = now(app, repository).await?;
+    if let Some(new) = new {
+        store::put(app, repository.id, &new).await?;
+    }
+    Ok(policy)
+}
+
+/// The same, and nothing is kept: for a look, also at a repository that is not ours yet.
+pub(crate) async fn read_only(app: &App, repository: &Repository) -> Result<Arc<Policy>, Unread> {
+    Ok(now(app, repository).await?.0)
+}
+
+/// The rules, and what was read to know them when it was not known before.
+async fn now(app: &App, repository: &Repository) -> Result<(Arc<Policy>, Option<Stored>), Unread> {
     let ceilings = rules(&app.db, repository.project).await?.ceilings;
-    let Some(head) = head(app, repository).await? else {
+    let (_, Some(head)) = default_head(app, repository).await? else {
         // Nothing was ever committed.
-        return Ok(app.policies.of(repository.id, (None, None, ceilings)));
+        return Ok((app.policies.of(repository.id, (None, None, ceilings)), None));
     };
     let stored = store::get(&app.db, repository.id).await?;
     if let Some(Stored { commit, stages, problem }) = &stored
         && commit == head.as_str()
     {
-        return Ok(app.policies.of(repository.id, (stages.clone(), problem.clone(), ceilings)));
+        return Ok((app.policies.of(repository.id, (stages.clone(), problem.clone(), ceilings)), None));
     }
     let read = read(app, repository, &head).await?.and_then(|file| {
         let problem = file.as_ref().and_then(|file| Policy::of_project(Some(file), &ceilings).problem);
@@ -107,16 +124,8 @@ pub(crate) async fn current(app: &App, repository: &Repository) -> Result<Arc<Po
             Stored { commit: head.to_string(), stages, problem: Some(problem) }
         }
     };
-    store::put(app, repository.id, &new).await?;
-    Ok(app.policies.of(repository.id, (new.stages, new.problem, ceilings)))
-}
-
-async fn head(app: &App, repository: &Repository) -> Result<Option<CommitSha>, ForgeError> {
-    let branch = match &repository.default_branch {
-        Some(branch) => branch.clone(),
-        None => app.forge.repository(&repository.name).await?.default_branch,
-    };
-    app.forge.branch_head(&repository.name, &branch).await
+    let policy = app.policies.of(repository.id, (new.stages.clone(), new.problem.clone(), ceilings));
+    Ok((policy, Some(new)))
 }
 
 /// The file, when there is one; what is wrong with it is a sentence.
@@ -136,6 +145,7 @@ async fn read(
         Err(ForgeError::Unsupported { .. }) => Ok(Ok(None)),
         Err(
             error @ (ForgeError::Limited { .. }
+            | ForgeError::BadCredential { .. }
             | ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
             | ForgeError::Conflict { .. }

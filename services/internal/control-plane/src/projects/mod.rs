@@ -1,5 +1,6 @@
 //! Projects, their repositories and members: owned by Postgres, seeded from the file.
 
+mod branches;
 pub(crate) mod store;
 
 use std::collections::HashSet;
@@ -9,6 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use uuid::Uuid;
 
+pub(crate) use self::branches::{DefaultBranches, default_head};
 use crate::{
     App, audit,
     settings::ProjectSeed,
@@ -40,11 +42,18 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
             .await?;
         }
         for repository in &project.repositories {
+            // Without a webhook of its own it has the App's secrets, and no address.
+            let name = repository.name.key();
+            let (source, secrets) = match (&repository.hook, &app.app_hook) {
+                (Some(hook), _) => (hook.source.as_str(), &hook.secrets),
+                (None, Some(secrets)) => (name.as_str(), secrets),
+                (None, None) => anyhow::bail!("{name} has no webhook, and the platform is no App"),
+            };
             let current = app
                 .envelope
-                .store(&mut tx, &*app.clock, &app.ids, repository.webhook_secret.expose_secret().as_bytes())
+                .store(&mut tx, &*app.clock, &app.ids, secrets.current.expose_secret().as_bytes())
                 .await?;
-            let previous = match &repository.previous_webhook_secret {
+            let previous = match &secrets.previous {
                 Some(secret) => Some(
                     app.envelope
                         .store(&mut tx, &*app.clock, &app.ids, secret.expose_secret().as_bytes())
@@ -58,7 +67,8 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
                     id: app.ids.next::<RepositoryId>(),
                     project: project_id,
                     name: &repository.name,
-                    source: &repository.source,
+                    source,
+                    own_hook: repository.hook.is_some(),
                     default_branch: repository.default_branch.as_deref(),
                     current_secret: current,
                     previous_secret: previous,
@@ -103,10 +113,16 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     Ok(steps::commit(tx, Step::ProjectsApplied).await?)
 }
 
-/// Every enabled project of the configuration.
-pub(crate) async fn project_ids(app: &App) -> sqlx::Result<Vec<ProjectId>> {
-    let ids = sqlx::query_scalar!("select distinct project_id from repositories where enabled")
-        .fetch_all(&app.db)
-        .await?;
+/// The projects of the configuration, also those whose repositories are still to be added, and
+/// every other one with a repository that is on.
+pub(crate) async fn project_ids(app: &App, seed: &[ProjectSeed]) -> sqlx::Result<Vec<ProjectId>> {
+    let names: Vec<String> = seed.iter().map(|project| project.name.to_string()).collect();
+    let ids = sqlx::query_scalar!(
+        r#"select project_id as "id!" from projects where name = any($1)
+           union select project_id from repositories where enabled"#,
+        &names
+    )
+    .fetch_all(&app.db)
+    .await?;
     Ok(ids.into_iter().map(ProjectId::from_uuid).collect())
 }

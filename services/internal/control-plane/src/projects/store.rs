@@ -14,6 +14,13 @@ use uuid::Uuid;
 
 use crate::{App, settings::ProjectSeed};
 
+/// What runs of an archived repository say.
+pub(crate) const ARCHIVED: &str =
+    "The repository is archived. Take it out of the archive, and what waits goes on.";
+
+/// What is said about a repository that is not there any more.
+pub(crate) const GONE: &str = "The repository was transferred or deleted.";
+
 /// A repository of a project.
 #[derive(Clone, Debug)]
 pub(crate) struct Repository {
@@ -30,6 +37,12 @@ pub(crate) struct Repository {
     pub(crate) gone: bool,
     /// Its number at the code host, which outlives names.
     pub(crate) forge_id: Option<i64>,
+    /// It has a webhook of its own; otherwise its deliveries come by the App's.
+    pub(crate) own_hook: bool,
+    /// The App's installation that covers it, as far as it was told.
+    pub(crate) installation: Option<i64>,
+    /// Why the code host does not let us at it, a sentence.
+    pub(crate) no_access: Option<String>,
 }
 
 struct Row {
@@ -42,10 +55,13 @@ struct Row {
     archived: bool,
     gone: bool,
     forge_id: Option<i64>,
+    own_hook: bool,
+    installation: Option<i64>,
+    no_access: Option<String>,
 }
 
 /// A row that does not read as what it is: which one, and why.
-fn damaged(table: &str, id: Uuid, error: &dyn std::fmt::Display) -> sqlx::Error {
+pub(crate) fn damaged(table: &str, id: Uuid, error: &dyn std::fmt::Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("{table} {id}: {error}").into())
 }
 
@@ -62,16 +78,20 @@ impl TryFrom<Row> for Repository {
             archived: row.archived,
             gone: row.gone,
             forge_id: row.forge_id,
+            own_hook: row.own_hook,
+            installation: row.installation,
+            no_access: row.no_access,
         })
     }
 }
 
-/// The repository behind a webhook address.
+/// The repository behind a webhook address of its own.
 pub(crate) async fn by_source(db: impl PgExecutor<'_>, source: &str) -> sqlx::Result<Option<Repository>> {
     sqlx::query_as!(
         Row,
         r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
-                  gone_at is not null as "gone!", forge_id from repositories where source = $1"#,
+                  gone_at is not null as "gone!", forge_id,
+                  own_hook, installation_id as installation, no_access_why as no_access from repositories where source = $1 and own_hook"#,
         source
     )
     .fetch_optional(db)
@@ -85,7 +105,8 @@ pub(crate) async fn by_id(db: impl PgExecutor<'_>, id: RepositoryId) -> sqlx::Re
     sqlx::query_as!(
         Row,
         r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
-                  gone_at is not null as "gone!", forge_id from repositories where repository_id = $1"#,
+                  gone_at is not null as "gone!", forge_id,
+                  own_hook, installation_id as installation, no_access_why as no_access from repositories where repository_id = $1"#,
         id.uuid()
     )
     .fetch_one(db)
@@ -101,8 +122,32 @@ pub(crate) async fn by_name(
     sqlx::query_as!(
         Row,
         r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
-                  gone_at is not null as "gone!", forge_id from repositories where full_name_key = $1"#,
+                  gone_at is not null as "gone!", forge_id,
+                  own_hook, installation_id as installation, no_access_why as no_access from repositories where full_name_key = $1"#,
         name.key()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Repository::try_from)
+    .transpose()
+}
+
+/// The enabled repository with that number at the code host; one whose number was not told yet
+/// is known by its name, or by the one it had before what the event tells.
+pub(crate) async fn by_number_or_name(
+    db: impl PgExecutor<'_>,
+    number: Option<i64>,
+    names: &[String],
+) -> sqlx::Result<Option<Repository>> {
+    sqlx::query_as!(
+        Row,
+        r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
+                  gone_at is not null as "gone!", forge_id,
+                  own_hook, installation_id as installation, no_access_why as no_access from repositories
+           where enabled and (forge_id = $1 or (forge_id is null or $1::bigint is null) and full_name_key = any($2))
+           order by forge_id = $1 desc nulls last limit 1"#,
+        number,
+        names
     )
     .fetch_optional(db)
     .await?
@@ -115,7 +160,8 @@ pub(crate) async fn enabled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Reposit
     sqlx::query_as!(
         Row,
         r#"select repository_id, project_id, full_name, source, default_branch, enabled, archived_at is not null as "archived!",
-                  gone_at is not null as "gone!", forge_id from repositories where enabled order by full_name_key"#
+                  gone_at is not null as "gone!", forge_id,
+                  own_hook, installation_id as installation, no_access_why as no_access from repositories where enabled order by full_name_key"#
     )
     .fetch_all(db)
     .await?
@@ -191,6 +237,7 @@ pub(crate) struct NewRepository<'a> {
     pub(crate) project: ProjectId,
     pub(crate) name: &'a RepositoryName,
     pub(crate) source: &'a str,
+    pub(crate) own_hook: bool,
     pub(crate) default_branch: Option<&'a str>,
     pub(crate) current_secret: SecretId,
     pub(crate) previous_secret: Option<SecretId>,
@@ -203,7 +250,7 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
     let key = new.name.key();
     let renamed = sqlx::query_scalar!(
         "update repositories set project_id = $2, source = $3, default_branch = $4, current_secret_id = $5,
-                previous_secret_id = $6, managed = 'file', enabled = true
+                previous_secret_id = $6, managed = 'file', enabled = true, own_hook = $7
          where renamed_from = $1 returning repository_id",
         key,
         new.project.uuid(),
@@ -211,6 +258,7 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
         new.default_branch,
         new.current_secret.uuid(),
         new.previous_secret.map(Id::uuid),
+        new.own_hook,
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -228,12 +276,12 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
     .await?;
     sqlx::query_scalar!(
         "insert into repositories (repository_id, project_id, full_name, full_name_key, source, default_branch,
-                                   current_secret_id, previous_secret_id, managed, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 'file', $9)
+                                   current_secret_id, previous_secret_id, managed, created_at, own_hook)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'file', $9, $10)
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, default_branch = excluded.default_branch,
              current_secret_id = excluded.current_secret_id, previous_secret_id = excluded.previous_secret_id,
-             managed = 'file', enabled = true, renamed_from = null
+             managed = 'file', enabled = true, renamed_from = null, own_hook = excluded.own_hook
          returning repository_id",
         new.id.uuid(),
         new.project.uuid(),
@@ -244,9 +292,22 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
         new.current_secret.uuid(),
         new.previous_secret.map(Id::uuid),
         new.now,
+        new.own_hook,
     )
     .fetch_one(tx)
     .await
+}
+
+/// Takes note of the installation the App's first delivery about a repository names.
+pub(crate) async fn note_installation(tx: &mut PgConnection, repository: &Repository) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update repositories set installation_id = $2 where repository_id = $1 and installation_id is null and $2::bigint is not null",
+        repository.id.uuid(),
+        repository.installation,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What the code host said about a repository.

@@ -9,17 +9,12 @@ use domain::{
     retry::{self, RetryPolicy},
     review::ReviewFinding,
 };
-use forge::Reaction;
+use forge::{ProgressState, Reaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{
-    App,
-    runs::Run,
-    steps::{Step, around},
-    wake::Topic,
-};
+use crate::{App, installations, runs::Run, steps::Step, wake::Topic};
 
 /// One change in the outside world.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +47,22 @@ pub(crate) enum Effect {
     UpdatePullRequest { number: i64, block: String },
     /// A review of what was the head; it approves nothing.
     Review { number: i64, head: CommitSha, said: String, findings: Vec<ReviewFinding>, mark: String },
+    /// Where the run is, on a commit.
+    Progress { head: CommitSha, name: String, progress: ProgressState, title: String, summary: String },
+}
+
+/// Who waits for an effect. What nobody waits for gives way when the code host's limits are near,
+/// and of each run what is of one kind is applied in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    /// The result itself.
+    Result,
+    /// What people read: comments, and the text of a pull request.
+    Word,
+    /// Labels.
+    Label,
+    /// What nobody misses for a while.
+    Nicety,
 }
 
 impl Effect {
@@ -74,6 +85,7 @@ impl Effect {
             Self::MoveBranch { .. } => "move_branch",
             Self::UpdatePullRequest { .. } => "update_pull_request",
             Self::Review { .. } => "review",
+            Self::Progress { .. } => "progress",
         }
     }
 
@@ -93,6 +105,7 @@ impl Effect {
             Self::MoveBranch { .. } => Step::CallMoveBranch,
             Self::UpdatePullRequest { .. } => Step::CallUpdatePullRequest,
             Self::Review { .. } => Step::CallReview,
+            Self::Progress { .. } => Step::CallProgress,
         }
     }
 
@@ -106,13 +119,33 @@ impl Effect {
             | Self::ReactToComment { .. }
             | Self::Comment { .. }
             | Self::SoleComment { .. }
-            | Self::UpdatePullRequest { .. } => true,
+            | Self::UpdatePullRequest { .. }
+            | Self::Progress { .. } => true,
             Self::StatusComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
             | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::Review { .. } => false,
+        }
+    }
+
+    /// Who waits for it.
+    pub(crate) fn priority(&self) -> Priority {
+        match self {
+            Self::Commit { .. }
+            | Self::Branch { .. }
+            | Self::PullRequest { .. }
+            | Self::MoveBranch { .. }
+            | Self::Review { .. } => Priority::Result,
+            Self::StatusComment { .. } | Self::Comment { .. } | Self::UpdatePullRequest { .. } => {
+                Priority::Word
+            }
+            Self::RemoveLabel { .. } | Self::AddLabels { .. } => Priority::Label,
+            Self::SoleComment { .. }
+            | Self::React { .. }
+            | Self::ReactToComment { .. }
+            | Self::Progress { .. } => Priority::Nicety,
         }
     }
 
@@ -130,20 +163,25 @@ impl Effect {
             | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::UpdatePullRequest { .. }
-            | Self::Review { .. } => retry::EFFECT,
+            | Self::Review { .. }
+            | Self::Progress { .. } => retry::EFFECT,
         }
     }
 
     /// Without it its run has no result.
     pub(crate) fn is_of_result(&self) -> bool {
-        Self::OF_RESULTS.contains(&self.kind())
+        self.priority() == Priority::Result
     }
 
     /// How long after a call of unknown outcome nothing is known about it yet.
     pub(crate) fn in_doubt_for(&self, list_lag: Duration) -> Duration {
         match self {
             // Found again in a list, and lists lag.
-            Self::StatusComment { .. } | Self::Comment { .. } | Self::Review { .. } => list_lag,
+            Self::StatusComment { .. }
+            | Self::Comment { .. }
+            | Self::PullRequest { .. }
+            | Self::Review { .. }
+            | Self::Progress { .. } => list_lag,
             // The answer to a repeated call tells, whenever it is made.
             Self::SoleComment { .. }
             | Self::RemoveLabel { .. }
@@ -152,7 +190,6 @@ impl Effect {
             | Self::ReactToComment { .. }
             | Self::Commit { .. }
             | Self::Branch { .. }
-            | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::UpdatePullRequest { .. } => Duration::ZERO,
         }
@@ -163,6 +200,8 @@ impl Effect {
         match self {
             // By then the list is sure to show both, and calls that were out have come in.
             Self::SoleComment { .. } => list_lag * 6,
+            // What is over by then is not worth a call.
+            Self::Progress { progress: ProgressState::InProgress, .. } => PROGRESS_IS_NEWS,
             Self::StatusComment { .. }
             | Self::Comment { .. }
             | Self::RemoveLabel { .. }
@@ -174,10 +213,14 @@ impl Effect {
             | Self::PullRequest { .. }
             | Self::MoveBranch { .. }
             | Self::UpdatePullRequest { .. }
-            | Self::Review { .. } => Duration::ZERO,
+            | Self::Review { .. }
+            | Self::Progress { .. } => Duration::ZERO,
         }
     }
 }
+
+/// How long work goes on before its commit says so.
+const PROGRESS_IS_NEWS: Duration = Duration::from_secs(10);
 
 /// That much later.
 pub(crate) fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
@@ -194,23 +237,41 @@ pub(crate) struct NewEffect<'a> {
 }
 
 /// Stores an effect in the caller's transaction. A newer status comment replaces one that
-/// was not sent yet or was given up.
+/// was not sent yet or was given up, and so does newer progress on the same commit.
 pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>) -> sqlx::Result<()> {
     let now = app.clock.now();
-    if let (Effect::StatusComment { .. }, Some(run)) = (new.effect, new.run) {
+    let replaces = match new.effect {
+        Effect::StatusComment { .. } => Some(None),
+        Effect::Progress { head, .. } => Some(Some(head.as_str())),
+        Effect::Comment { .. }
+        | Effect::SoleComment { .. }
+        | Effect::RemoveLabel { .. }
+        | Effect::AddLabels { .. }
+        | Effect::React { .. }
+        | Effect::ReactToComment { .. }
+        | Effect::Commit { .. }
+        | Effect::Branch { .. }
+        | Effect::PullRequest { .. }
+        | Effect::MoveBranch { .. }
+        | Effect::UpdatePullRequest { .. }
+        | Effect::Review { .. } => None,
+    };
+    if let (Some(head), Some(run)) = (replaces, new.run) {
         sqlx::query!(
             "update effects set state = 'skipped', last_error = 'a newer one replaced it', finished_at = $2
-             where run_id = $1 and kind = 'status_comment'
+             where run_id = $1 and kind = $3 and ($4::text is null or payload ->> 'head' = $4)
                and (state = 'dead' or state = 'pending' and tried_at is null)",
             run.uuid(),
             now,
+            new.effect.kind(),
+            head,
         )
         .execute(&mut *tx)
         .await?;
     }
     sqlx::query!(
-        "insert into effects (effect_id, run_id, repository_id, kind, payload, state, available_at, trace_id, created_at)
-         values ($1, $2, $3, $4, $5, 'pending', $6, $7, $8)",
+        "insert into effects (effect_id, run_id, repository_id, kind, payload, state, available_at, trace_id, created_at, priority)
+         values ($1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9)",
         app.ids.next::<EffectId>().uuid(),
         new.run.map(Id::uuid),
         new.repository.uuid(),
@@ -219,6 +280,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, app: &App, new: &NewEffect<'_>
         after(now, new.effect.wait(app.forge.list_lag())),
         new.trace_id,
         now,
+        new.effect.priority() as i16,
     )
     .execute(&mut *tx)
     .await?;
@@ -252,7 +314,7 @@ fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
             *text = app.censor.censor_for_posting(text).into_owned();
         }
     };
-    for key in ["title", "body", "message", "block", "said"] {
+    for key in ["title", "body", "message", "block", "said", "summary"] {
         censor(payload.get_mut(key));
     }
     for finding in payload.get_mut("findings").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -261,118 +323,6 @@ fn censored(app: &App, effect: &Effect) -> serde_json::Result<Value> {
         }
     }
     Ok(payload)
-}
-
-/// An effect that waits.
-#[derive(Clone, Debug)]
-pub(crate) struct Pending {
-    pub(crate) id: EffectId,
-    pub(crate) run: Option<RunId>,
-    pub(crate) repository: RepositoryId,
-    pub(crate) effect: Effect,
-    pub(crate) tries: i32,
-    pub(crate) tried_at: Option<DateTime<Utc>>,
-    pub(crate) trace_id: String,
-    pub(crate) created_at: DateTime<Utc>,
-}
-
-/// The next effect of every run that may be applied now, and of those without a run every one,
-/// but labels of a thread one after the other: the last word about a label is the last. While
-/// a part of a publication is given up, the parts after it wait for a person.
-pub(crate) async fn due(db: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Pending>> {
-    let rows = sqlx::query!(
-        r#"select effect_id as "effect_id!", run_id, repository_id as "repository_id!", payload as "payload!",
-                  tries as "tries!", tried_at, trace_id as "trace_id!", created_at as "created_at!"
-           from (select distinct on (lane) * from (select *, coalesce(run_id::text,
-                     case when kind in ('add_labels', 'remove_label') then repository_id || ' ' || (payload ->> 'number') end,
-                     effect_id::text) as lane from effects) e where state = 'pending'
-                 and not (kind = any($2) and exists (select from effects d
-                   where d.run_id = e.run_id and d.state = 'dead' and d.kind = any($2)))
-                 order by lane, ordinal) first
-           where available_at <= $1 order by ordinal limit 100"#,
-        now,
-        &Effect::OF_RESULTS.map(str::to_owned),
-    )
-    .fetch_all(db)
-    .await?;
-    let mut due = Vec::with_capacity(rows.len());
-    for row in rows {
-        let id = EffectId::from_uuid(row.effect_id);
-        match serde_json::from_value(row.payload) {
-            Ok(effect) => due.push(Pending {
-                id,
-                run: row.run_id.map(RunId::from_uuid),
-                repository: RepositoryId::from_uuid(row.repository_id),
-                effect,
-                tries: row.tries,
-                tried_at: row.tried_at,
-                trace_id: row.trace_id,
-                created_at: row.created_at,
-            }),
-            // One row of a newer version must not stop all the others.
-            Err(error) => {
-                tracing::error!(effect_id = %id, %error, "an effect that cannot be read is given up");
-                end(
-                    &mut *db.acquire().await?,
-                    id,
-                    End::Dead,
-                    now,
-                    &Made::default(),
-                    Some(&error.to_string()),
-                )
-                .await?;
-            }
-        }
-    }
-    Ok(due)
-}
-
-/// Notes that a call is about to go out. Nothing is known about it before `known_at`, whatever
-/// becomes of this process. False when the effect is not pending any more, or another
-/// publisher was first.
-pub(crate) async fn mark_tried(
-    db: &PgPool,
-    pending: &Pending,
-    now: DateTime<Utc>,
-    known_at: DateTime<Utc>,
-) -> sqlx::Result<bool> {
-    let mark = sqlx::query!(
-        "update effects set tried_at = $2, available_at = $3, tries = tries + 1
-         where effect_id = $1 and state = 'pending' and tries = $4",
-        pending.id.uuid(),
-        now,
-        known_at,
-        pending.tries
-    );
-    let marked = around(Step::EffectTried, mark.execute(db)).await?;
-    Ok(marked.rows_affected() == 1)
-}
-
-/// Tries again later. When the code host asked to wait, nothing happened, and it was no try;
-/// otherwise the outcome is unknown.
-pub(crate) async fn put_off(
-    db: &PgPool,
-    pending: &Pending,
-    until: DateTime<Utc>,
-    error: &str,
-    limited: bool,
-) -> sqlx::Result<()> {
-    let put_off = sqlx::query!(
-        "update effects set available_at = $2, last_error = $3, tries = tries - $4,
-                tried_at = case when $5 then $6 else tried_at end
-         where effect_id = $1 and state = 'pending' and tries = $7",
-        pending.id.uuid(),
-        until,
-        error,
-        i32::from(limited),
-        limited,
-        // As it was before this call.
-        pending.tried_at,
-        // Another publisher may have its own call out by now.
-        pending.tries + 1,
-    );
-    around(Step::EffectPutOff, put_off.execute(db)).await?;
-    Ok(())
 }
 
 /// How an effect ended.
@@ -400,6 +350,16 @@ pub(crate) struct Made {
     pub(crate) url: Option<String>,
     /// The comment, where it is one.
     pub(crate) comment: Option<i64>,
+    /// The check run, where it is one.
+    pub(crate) check_run: Option<i64>,
+}
+
+impl Made {
+    /// What is kept of it, to find it by.
+    fn result(&self) -> Option<Value> {
+        let comment = self.comment.map(|id| json!({ "comment": id }));
+        comment.or_else(|| self.check_run.map(|id| json!({ "check_run": id })))
+    }
 }
 
 /// Ends an effect. False when somebody else did.
@@ -419,7 +379,7 @@ pub(crate) async fn end(
         now,
         made.url,
         error,
-        made.comment.map(|comment| json!({ "comment": comment })),
+        made.result(),
     )
     .execute(&mut *tx)
     .await?;
@@ -443,13 +403,21 @@ pub(crate) struct EffectView {
     pub(crate) result_url: Option<String>,
 }
 
-/// Effects of a run in their order.
+/// Effects of a run in their order. One that waits for the repository says so.
 pub(crate) async fn of_run(db: &PgPool, run: RunId) -> sqlx::Result<Vec<EffectView>> {
-    sqlx::query_as!(
-        EffectView,
-        "select kind, state, tries, last_error, result_url from effects where run_id = $1 order by ordinal",
+    let closed = installations::closed(db).await?;
+    let rows = sqlx::query!(
+        "select kind, state, tries, last_error, result_url, repository_id from effects where run_id = $1 order by ordinal",
         run.uuid()
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let view = rows.into_iter().map(|row| EffectView {
+        last_error: closed.waits(row.repository_id, &row.state).or(row.last_error),
+        kind: row.kind,
+        state: row.state,
+        tries: row.tries,
+        result_url: row.result_url,
+    });
+    Ok(view.collect())
 }

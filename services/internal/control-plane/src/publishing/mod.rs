@@ -10,9 +10,12 @@ mod echoes;
 mod effects;
 mod head;
 mod judging;
+mod limits;
 mod outbox;
+mod progress;
 mod publication;
 mod publisher;
+mod queue;
 mod recording;
 mod release;
 mod reviewing;
@@ -34,6 +37,7 @@ pub(crate) use self::{
     echoes::{LabelChange, is_own_comment, note_own_label},
     effects::of_run,
     judging::publish,
+    limits::minute_of,
     outbox::{Listed, OutboxError, Wanted, list as list_outbox, obey},
     publication::{Publication, publication},
     publisher::spawn,
@@ -54,7 +58,8 @@ pub(crate) async fn say_status(tx: &mut PgConnection, app: &App, run: &Run) -> R
     let about = about::about(&mut *tx, app, run).await?;
     let body = comments::status(run, &about, &app.notes, app.clock.now());
     let effect = Effect::StatusComment { issue: run.thread(), body };
-    Ok(insert_for_run(tx, app, run, [effect]).await?)
+    insert_for_run(tx, app, run, [effect]).await?;
+    progress::say(tx, app, run, &about).await
 }
 
 /// Has the run a status comment? A turn of a discussion has its answer, and a word only where

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Effect, drop_pending, move_publication, publication, say_status};
 use crate::{
-    App, audit,
+    App, audit, installations,
     runs::{self, Run, RunError},
     steps::{self, Step},
     wake::Topic,
@@ -37,6 +37,7 @@ pub(crate) struct Listed {
     pub(crate) kind: String,
     pub(crate) state: String,
     pub(crate) repository: String,
+    pub(crate) repository_id: Uuid,
     pub(crate) number: Option<i64>,
     pub(crate) run_id: Option<Uuid>,
     pub(crate) tries: i32,
@@ -47,16 +48,17 @@ pub(crate) struct Listed {
     pub(crate) result_url: Option<String>,
 }
 
-/// Effects, newest first.
+/// Effects, newest first. One that waits for its repository says so.
 pub(crate) async fn list(db: &PgPool, wanted: Wanted) -> sqlx::Result<Vec<Listed>> {
     let state = match wanted {
         Wanted::Dead => Some("dead"),
         Wanted::Pending => Some("pending"),
         Wanted::All => None,
     };
-    sqlx::query_as!(
+    let closed = installations::closed(db).await?;
+    let mut listed = sqlx::query_as!(
         Listed,
-        r#"select e.effect_id, e.kind, e.state, o.full_name as repository,
+        r#"select e.effect_id, e.kind, e.state, o.full_name as repository, e.repository_id,
                   coalesce(r.issue_number, (e.payload ->> 'number')::bigint) as number, e.run_id,
                   e.tries, e.created_at, e.tried_at, e.available_at, e.last_error, e.result_url
            from effects e join repositories o using (repository_id) left join runs r using (run_id)
@@ -65,7 +67,13 @@ pub(crate) async fn list(db: &PgPool, wanted: Wanted) -> sqlx::Result<Vec<Listed
         MOST
     )
     .fetch_all(db)
-    .await
+    .await?;
+    for effect in &mut listed {
+        if let Some(why) = closed.waits(effect.repository_id, &effect.state) {
+            effect.last_error = Some(why);
+        }
+    }
+    Ok(listed)
 }
 
 /// Why an order was not carried out.

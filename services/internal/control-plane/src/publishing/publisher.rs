@@ -5,7 +5,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::{
     censor::Censor,
-    ids::Id,
     run::{RunState, Waiting},
 };
 use forge::ForgeError;
@@ -15,13 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     applying::{Failure, apply},
-    effects::{self, Effect, End, Made, Pending, after},
+    effects::{self, Effect, End, Made, after},
+    limits::{self, Wait},
+    queue::{self, Pending},
     recording::record,
     say_status,
     tick::tick,
 };
 use crate::{
     App,
+    installations::{Learnt, learn},
     projects::store::by_id,
     runs::{self, RunError},
     singleton::{self, Leads, Singleton},
@@ -31,7 +33,7 @@ use crate::{
 
 /// How often effects are looked for without a wake-up.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Runs whose effects are applied at the same time.
+/// Effects that are applied at the same time.
 const AT_ONCE: usize = 4;
 
 /// Applies effects until the process ends.
@@ -61,10 +63,9 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
         }
         leads.still().await?;
         tick(app, app.clock.now(), limited_until).await?;
-        for effect in effects::due(&app.db, app.clock.now()).await? {
-            let lane = effect.run.map_or_else(|| effect.id.uuid(), Id::uuid);
-            if under_way.len() < AT_ONCE && busy.insert(lane) {
-                under_way.push(async move { (lane, attempt(app, effect).await) });
+        for effect in queue::due(&app.db, app.clock.now()).await? {
+            if under_way.len() < AT_ONCE && busy.insert(effect.lane.clone()) {
+                under_way.push(async move { (effect.lane.clone(), attempt(app, effect).await) });
             }
         }
         tokio::select! {
@@ -83,21 +84,29 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
     let kind = pending.effect.kind();
     let now = app.clock.now();
     let known_at = after(now, pending.effect.in_doubt_for(app.forge.list_lag()));
-    let result = match effects::mark_tried(&app.db, &pending, now, known_at).await {
-        Ok(true) => match by_id(&app.db, pending.repository).await {
-            Ok(repository) => match around(pending.effect.step(), apply(app, &pending, &repository)).await {
-                Ok(applied) => record(app, &pending, applied).await.map_err(Failure::from),
-                Err(failure) => Err(failure),
-            },
-            Err(error) => Err(error.into()),
-        },
-        Ok(false) => Ok(()),
+    let result = match by_id(&app.db, pending.repository).await {
+        Ok(repository) => {
+            let left = app.forge.allowance(&repository.name);
+            match limits::wait(pending.effect.priority(), &left, now) {
+                Some(wait) => limits::hold_back(app, &pending, &wait, false).await.map_err(Failure::from),
+                None => match limits::begin(app, &pending, now, known_at).await {
+                    Ok(true) => {
+                        match around(pending.effect.step(), apply(app, &pending, &repository)).await {
+                            Ok(applied) => record(app, &pending, applied).await.map_err(Failure::from),
+                            Err(failure) => Err(failure),
+                        }
+                    }
+                    Ok(false) => Ok(()),
+                    Err(error) => Err(error.into()),
+                },
+            }
+        }
         Err(error) => Err(error.into()),
     };
     let failure = result.err()?;
     let limited = match &failure {
-        Failure::Forge(ForgeError::Limited { retry_after, .. }) => Some(after(app.clock.now(), *retry_after)),
-        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
+        Failure::Forge(error) => error.no_try().map(|wait| after(app.clock.now(), wait)),
+        Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
     };
     if let Err(error) = give_up_or_retry(app, &pending, &failure).await {
         tracing::warn!(effect_id = %pending.id, kind, error = %telemetry::logging::chain(&error), "cannot record how an effect ended; it is tried again");
@@ -109,18 +118,24 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
 
 /// Tries again, skips what is nice to have, or gives up with a sentence.
 async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Result<(), RunError> {
-    let text = app.censor.censor(&failure.to_string()).into_owned();
+    let text = app.censor.censor(&sentence(failure)).into_owned();
     let now = app.clock.now();
     let kind = pending.effect.kind();
     let tries = u32::try_from(pending.tries).unwrap_or_default() + 1;
+    if let Failure::Forge(error) = failure
+        && let Some(wait) = error.no_try()
+    {
+        tracing::warn!(effect_id = %pending.id, kind, wait_s = wait.as_secs(), error = text, "the effect waits");
+        let is_limit = matches!(error, ForgeError::Limited { .. });
+        let wait = Wait { until: after(now, wait), why: text, is_limit };
+        return limits::hold_back(app, pending, &wait, true).await;
+    }
     let (wait, refused) = match failure {
-        Failure::Forge(ForgeError::Limited { retry_after, .. }) => {
-            tracing::warn!(effect_id = %pending.id, kind, retry_after_s = retry_after.as_secs(), "rate limit; the effect waits");
-            return Ok(effects::put_off(&app.db, pending, after(now, *retry_after), &text, true).await?);
-        }
-        Failure::Forge(ForgeError::Outage { .. }) | Failure::Database(_) | Failure::Run(_) => {
-            (pending.effect.retry_policy().wait(tries, app.ids.fraction()), false)
-        }
+        Failure::Forge(
+            ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. },
+        )
+        | Failure::Database(_)
+        | Failure::Run(_) => (pending.effect.retry_policy().wait(tries, app.ids.fraction()), false),
         Failure::Forge(
             ForgeError::Denied { .. }
             | ForgeError::Missing { .. }
@@ -133,9 +148,32 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
     if let Some(wait) = wait {
         tracing::warn!(effect_id = %pending.id, trace_id = pending.trace_id, kind, tries, error = text, "effect failed; trying again");
         let wait = wait.max(pending.effect.in_doubt_for(app.forge.list_lag()));
-        return Ok(effects::put_off(&app.db, pending, after(now, wait), &text, false).await?);
+        return Ok(queue::put_off(&app.db, pending, after(now, wait), &text).await?);
+    }
+    // It may be the repository that is out of reach or moved, and not this call that is wrong.
+    if matches!(failure, Failure::Forge(ForgeError::Denied { .. } | ForgeError::Missing { .. })) {
+        let why = match learn(app, pending.repository).await? {
+            Learnt::Closed(why) => Some(why),
+            Learnt::Moved => Some(text.clone()),
+            Learnt::Nothing => None,
+        };
+        if let Some(why) = why {
+            tracing::warn!(effect_id = %pending.id, kind, why, "the effect waits for its repository");
+            return limits::hold_back(app, pending, &Wait { until: now, why, is_limit: false }, true).await;
+        }
     }
     give_up(app, pending, &text, refused).await
+}
+
+/// What happened, and what a person can do about it.
+fn sentence(failure: &Failure) -> String {
+    let said = failure.to_string();
+    match failure {
+        Failure::Forge(error) if !error.remedy().is_empty() => {
+            format!("{}. {}", said.trim_end_matches('.'), error.remedy())
+        }
+        Failure::Forge(_) | Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => said,
+    }
 }
 
 /// Nobody tries it any more by itself.
@@ -182,5 +220,7 @@ async fn give_up(app: &App, pending: &Pending, text: &str, refused: bool) -> Res
 /// What the code host will not do is skipped and said where it is a nicety; what only could not
 /// be reached for a day is kept for a person, but for small signs.
 fn can_be_done_without(effect: &Effect, refused: bool) -> bool {
-    effect.is_nicety() && (refused || matches!(effect, Effect::React { .. } | Effect::ReactToComment { .. }))
+    let is_small =
+        matches!(effect, Effect::React { .. } | Effect::ReactToComment { .. } | Effect::Progress { .. });
+    effect.is_nicety() && (refused || is_small)
 }

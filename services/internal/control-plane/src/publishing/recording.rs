@@ -14,9 +14,10 @@ use super::{
     applying::{Applied, read_changeset, sole_comment},
     comments::{self, Released},
     drop_pending,
-    effects::{self, Effect, End, Made, Pending},
-    head, move_publication,
+    effects::{self, Effect, End, Made},
+    head, move_publication, progress,
     publication::{self, note_made},
+    queue::Pending,
     say_status,
 };
 use crate::{
@@ -33,11 +34,12 @@ fn signed(id: u64) -> i64 {
 fn made(applied: &Applied) -> Made {
     match applied {
         Applied::Edited(comment) | Applied::Written { comment, .. } => {
-            Made { url: Some(comment.html_url.clone()), comment: Some(signed(comment.id)) }
+            Made { url: Some(comment.html_url.clone()), comment: Some(signed(comment.id)), check_run: None }
         }
-        Applied::PullRequest(pull) => Made { url: Some(pull.html_url.clone()), comment: None },
-        Applied::BranchMoved { pull, .. } => Made { url: Some(pull.html_url.clone()), comment: None },
-        Applied::Reviewed(review) => Made { url: Some(review.html_url.clone()), comment: None },
+        Applied::PullRequest(pull) => Made { url: Some(pull.html_url.clone()), ..Made::default() },
+        Applied::BranchMoved { pull, .. } => Made { url: Some(pull.html_url.clone()), ..Made::default() },
+        Applied::Reviewed(review) => Made { url: Some(review.html_url.clone()), ..Made::default() },
+        Applied::Shown(id) => Made { check_run: id.map(signed), ..Made::default() },
         Applied::Done
         | Applied::Commit(_)
         | Applied::Branch { .. }
@@ -66,7 +68,8 @@ pub(super) async fn record(app: &App, pending: &Pending, applied: Applied) -> Re
         | Applied::Branch { .. }
         | Applied::PullRequest(_)
         | Applied::BranchMoved { .. }
-        | Applied::Reviewed(_) => (End::Done, None),
+        | Applied::Reviewed(_)
+        | Applied::Shown(_) => (End::Done, None),
     };
     if !effects::end(&mut tx, pending.id, end, app.clock.now(), &made, why).await? {
         // This process was paused, and another one has done it meanwhile.
@@ -114,7 +117,9 @@ async fn known(
         Applied::Branch { name, head } => {
             let made = publication::Made { commit: Some(head), branch: Some(name), ..Default::default() };
             note_made(tx, run.id, &made).await?;
-            Ok(runs::event(tx, app, run.id, "branch", name).await?)
+            runs::event(tx, app, run.id, "branch", name).await?;
+            let about = about(&mut *tx, app, run).await?;
+            progress::say(tx, app, run, &about).await
         }
         Applied::PullRequest(pull) => {
             published(tx, app, run, &Published::of(pull.number, &pull.html_url, &pull.head_sha)).await
@@ -128,7 +133,11 @@ async fn known(
         Applied::PullRequestEnded(pull) => pull_request_ended(tx, app, run, pull).await,
         Applied::Reviewed(review) => reviewed(tx, app, run, review).await,
         Applied::HeadMoved(moved) => head::give_way(tx, app, run, moved).await,
-        Applied::Done | Applied::Edited(_) | Applied::Written { .. } | Applied::Pointless(_) => Ok(()),
+        Applied::Done
+        | Applied::Edited(_)
+        | Applied::Written { .. }
+        | Applied::Shown(_)
+        | Applied::Pointless(_) => Ok(()),
     }
 }
 

@@ -9,10 +9,13 @@ use domain::{
     tick::tick_interval,
 };
 
-use super::{effects::after, say_status};
+use super::{
+    effects::{Priority, after},
+    limits, say_status,
+};
 use crate::{
     App,
-    runs::{self, RunError},
+    runs::{self, Run, RunError},
     steps::{self, Step},
 };
 
@@ -51,7 +54,12 @@ pub(super) async fn tick(app: &App, now: DateTime<Utc>, limited_until: DateTime<
 
 async fn refresh(app: &App, id: RunId) -> Result<(), RunError> {
     let mut tx = app.db.begin().await?;
-    if let Some(run) = runs::lock(&mut tx, id).await?.filter(|run| run.state == RunState::Active) {
+    let run = runs::lock(&mut tx, id).await?.filter(|run| run.state == RunState::Active);
+    // Nobody waits for a refresh: it stops first when the code host's limits are near.
+    let may_go = |run: &Run| {
+        limits::wait(Priority::Nicety, &app.forge.allowance(&run.repository), app.clock.now()).is_none()
+    };
+    if let Some(run) = run.filter(may_go) {
         say_status(&mut tx, app, &run).await?;
         steps::commit(tx, Step::StatusRefreshed).await?;
     }

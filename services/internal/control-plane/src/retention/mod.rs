@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::store::done;
 use crate::{
-    App, audit,
+    App, audit, setup,
     singleton::{self, Leads, Singleton},
     steps::{self, Step},
 };
@@ -111,6 +111,12 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
 
 /// Deletes what is due now. One kind that cannot be deleted does not keep the others.
 async fn round(app: &App, leads: &mut Leads, now: DateTime<Utc>, ended: &CancellationToken) {
+    if let Err(error) = setup::end_old_rotations(app).await {
+        tracing::warn!(
+            error = %telemetry::logging::chain(&error),
+            "an old webhook secret is still good; trying again in an hour"
+        );
+    }
     for kind in Kind::ALL {
         if let Err(error) = delete(app, leads, kind, now, ended).await {
             tracing::warn!(

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     App, checkpoints,
     git_upstream::FetchStep,
+    installations::learn,
     objects::Kind,
     publishing::{self, Reviewed},
     serving::internal,
@@ -262,7 +263,16 @@ impl AttemptService for AttemptCalls {
             "git-upload-pack" => FetchStep::UploadPack(request.body),
             _ => return Err(Status::permission_denied("only fetching is allowed")),
         };
-        let stream = self.0.git.fetch(&run.repository, step, &request.headers).await?;
+        let fetched = self.0.git.fetch(&*self.0.forge, &run.repository, step, &request.headers).await;
+        let refused = match &fetched {
+            Ok((status, _)) => matches!(status.as_u16(), 401 | 403 | 404),
+            Err(status) => status.code() == tonic::Code::PermissionDenied,
+        };
+        // Nobody but a change of our access makes a repository unreadable that was just read.
+        if refused {
+            learn(&self.0, run.repository_id).await.map_err(|e| internal("attempts.git", &e))?;
+        }
+        let (_, stream) = fetched?;
         Ok(Response::new(stream.boxed()))
     }
 }

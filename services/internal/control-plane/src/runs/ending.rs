@@ -78,6 +78,8 @@ pub(crate) enum Setback {
     Provider,
     /// What the run needs could not be read from the code host.
     Preparing,
+    /// The code host asked to wait.
+    Limited,
 }
 
 impl Setback {
@@ -86,6 +88,7 @@ impl Setback {
             Self::Infrastructure => "infrastructure",
             Self::Provider => "provider",
             Self::Preparing => "preparing",
+            Self::Limited => "limited",
         }
     }
 
@@ -94,6 +97,7 @@ impl Setback {
             Self::Infrastructure => retry::INFRASTRUCTURE,
             Self::Provider => retry::PROVIDER,
             Self::Preparing => retry::PREPARING,
+            Self::Limited => retry::LIMITED,
         }
     }
 }
@@ -138,9 +142,17 @@ pub(crate) async fn again(
         return Ok(());
     };
     let wait = wait.max(at_least.unwrap_or_default());
-    let message = format!("Attempt {} failed: {why}. Trying again.", attempt.number);
-    let run = move_run(tx, app, run, RunState::Queued, "platform", &message).await?;
     let available_at = app.clock.now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1));
+    let message = match setback {
+        Setback::Infrastructure | Setback::Provider | Setback::Preparing => {
+            format!("Attempt {} failed: {why}. Trying again.", attempt.number)
+        }
+        Setback::Limited => {
+            let at = publishing::minute_of(available_at);
+            format!("Attempt {} could not begin: {why}. The run goes on by itself at {at}.", attempt.number)
+        }
+    };
+    let run = move_run(tx, app, run, RunState::Queued, "platform", &message).await?;
     let updated =
         sqlx::query!("update runs set available_at = $2 where run_id = $1", run.id.uuid(), available_at)
             .execute(&mut *tx)

@@ -30,6 +30,7 @@ pub(super) async fn lease(
         "select r.run_id from runs r
          join worker_projects wp on wp.project_id = r.project_id and wp.worker_id = $1
          join repositories o on o.repository_id = r.repository_id and o.enabled
+                               and o.no_access_since is null and o.archived_at is null and o.gone_at is null
          where r.state = 'queued' and r.behind is null and r.available_at <= $2
            and not exists (select from pauses p where (p.project_id is null or p.project_id = r.project_id)
                                                   and (p.stage is null or p.stage = r.stage))

@@ -18,7 +18,7 @@ mod worker_calls;
 
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
-    ending::cancel,
+    ending::{cancel, end},
     head_moved::{again_on_new_head, input_changeset},
     incoming::Incoming,
     prepare::{NotPrepared, preview},

@@ -8,7 +8,7 @@ use domain::{
 use forge::{ForgeError, PullRequestDetails};
 
 use super::prepare::{NotPrepared, Wanted, of_forge};
-use crate::App;
+use crate::{App, projects::default_head};
 
 /// The commits.
 #[derive(Clone, Debug)]
@@ -28,25 +28,16 @@ pub(super) struct Pin {
 /// Looks up the commits as they are now.
 pub(super) async fn pin(app: &App, wanted: &Wanted<'_>) -> Result<Pin, NotPrepared> {
     let name = &wanted.repository.name;
-    let default = match &wanted.repository.default_branch {
-        Some(branch) => branch.clone(),
-        None => {
-            let read = app.forge.repository(name).await;
-            read.map_err(|e| of_forge("The repository cannot be read", &e))?.default_branch
-        }
-    };
     match wanted.kind {
         RunKind::Work | RunKind::Discussion => {
-            let base = match fetchable(app, name, wanted.base.as_ref()).await? {
-                Some(base) => base,
-                None => head_of(app, name, &default).await?,
-            };
-            Ok(Pin { steering: base.clone(), base, branch: default, pull: None, review_base: None })
+            let (branch, head) = default_branch(app, wanted).await?;
+            let base = fetchable(app, name, wanted.base.as_ref()).await?.unwrap_or(head);
+            Ok(Pin { steering: base.clone(), base, branch, pull: None, review_base: None })
         }
         RunKind::Revise | RunKind::Review => {
             let pull = pull_request(app, wanted).await?;
             let (steering, review_base) = futures::join!(
-                head_of(app, name, &default),
+                default_branch(app, wanted),
                 app.forge.merge_base(name, &pull.base_sha, &pull.head_sha)
             );
             let review_base =
@@ -54,7 +45,7 @@ pub(super) async fn pin(app: &App, wanted: &Wanted<'_>) -> Result<Pin, NotPrepar
             Ok(Pin {
                 base: pull.head_sha.clone(),
                 branch: pull.branch.clone(),
-                steering: steering?,
+                steering: steering?.1,
                 pull: Some(pull),
                 review_base: Some(review_base),
             })
@@ -62,12 +53,13 @@ pub(super) async fn pin(app: &App, wanted: &Wanted<'_>) -> Result<Pin, NotPrepar
     }
 }
 
-async fn head_of(app: &App, name: &RepositoryName, branch: &str) -> Result<CommitSha, NotPrepared> {
-    app.forge
-        .branch_head(name, branch)
-        .await
-        .map_err(|e| of_forge("The branch cannot be read", &e))?
-        .ok_or_else(|| NotPrepared::Never(format!("There is no branch `{branch}` in {name}.")))
+async fn default_branch(app: &App, wanted: &Wanted<'_>) -> Result<(String, CommitSha), NotPrepared> {
+    let read = default_head(app, wanted.repository).await;
+    let (branch, head) = read.map_err(|e| of_forge("The default branch cannot be read", &e))?;
+    let missing =
+        || NotPrepared::Never(format!("There is no branch `{branch}` in {}.", wanted.repository.name));
+    let head = head.ok_or_else(missing)?;
+    Ok((branch, head))
 }
 
 /// The pull request, while it is one that such a run may be about.

@@ -59,8 +59,9 @@ impl NotPrepared {
 pub(super) fn of_forge(what: &str, error: &ForgeError) -> NotPrepared {
     let why = format!("{what}: {error}");
     match error {
-        ForgeError::Limited { retry_after, .. } => NotPrepared::Later { why, at_least: Some(*retry_after) },
-        ForgeError::Outage { .. } => NotPrepared::later(why),
+        ForgeError::Limited { .. } | ForgeError::BadCredential { .. } | ForgeError::Outage { .. } => {
+            NotPrepared::Later { why, at_least: error.no_try() }
+        }
         ForgeError::Denied { .. }
         | ForgeError::Missing { .. }
         | ForgeError::Conflict { .. }
@@ -223,12 +224,7 @@ async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
     let issue = async {
         match &wanted.snapshot {
             Some(issue) => Ok(issue.clone()),
-            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot {
-                title: i.title,
-                body: i.body,
-                author: i.author,
-                url: i.html_url,
-            }),
+            None => app.forge.issue(name, wanted.issue).await.map(|i| IssueSnapshot::of(app, i)),
         }
     };
     let (pin, issue) = futures::join!(pin(app, wanted), issue);
@@ -291,6 +287,8 @@ async fn make(app: &App, wanted: &Wanted<'_>) -> Result<Made, NotPrepared> {
     let prompt = library
         .render(&request, &context)
         .map_err(|e| NotPrepared::Never(format!("The prompt cannot be rendered: {e}")))?;
+    // Somebody may have pasted a secret of ours; an agent holds one only, its run token.
+    let prompt = RenderedPrompt::of(app.censor.without_known(prompt.text));
     Ok(Made { pin, issue, prompt })
 }
 

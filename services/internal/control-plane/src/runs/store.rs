@@ -37,6 +37,18 @@ pub(crate) struct IssueSnapshot {
     pub(crate) url: String,
 }
 
+impl IssueSnapshot {
+    /// As the code host has it, without a secret of ours that somebody pasted there.
+    pub(crate) fn of(app: &App, issue: forge::Issue) -> Self {
+        Self {
+            title: app.censor.without_known(issue.title),
+            body: app.censor.without_known(issue.body),
+            author: issue.author,
+            url: issue.html_url,
+        }
+    }
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {

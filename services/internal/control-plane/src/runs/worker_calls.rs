@@ -28,7 +28,9 @@ use super::{
 use crate::{
     App,
     access::Caller,
-    checkpoints, publishing,
+    checkpoints,
+    installations::{Learnt, learn},
+    publishing,
     serving::internal,
     steps::{self, Step},
     wake::{Topic, news},
@@ -104,6 +106,18 @@ impl WorkerCalls {
     /// The run cannot start: it is tried again, or ends with a sentence.
     async fn not_prepared(&self, attempt: &Attempt, error: NotPrepared) -> Result<(), RunError> {
         let app = &self.app;
+        let error = match error {
+            // It waits where the repository is out of reach.
+            NotPrepared::Never(why) => match store::get(&app.db, attempt.run).await? {
+                Some(run) => match learn(app, run.repository_id).await? {
+                    Learnt::Closed(closed) => NotPrepared::later(closed),
+                    Learnt::Moved => NotPrepared::later(why),
+                    Learnt::Nothing => NotPrepared::Never(why),
+                },
+                None => NotPrepared::Never(why),
+            },
+            NotPrepared::Later { .. } | NotPrepared::Run(_) => error,
+        };
         let mut tx = app.db.begin().await?;
         let Some(run) = store::lock(&mut tx, attempt.run).await?.filter(|r| !r.state.is_final()) else {
             return Ok(());
@@ -115,7 +129,8 @@ impl WorkerCalls {
         match error {
             NotPrepared::Later { why, at_least } => {
                 move_attempt(&mut tx, app, &run, &attempt, AttemptState::Lost, &why).await?;
-                again(&mut tx, app, &run, &attempt, Setback::Preparing, at_least, &why).await?;
+                let setback = if at_least.is_some() { Setback::Limited } else { Setback::Preparing };
+                again(&mut tx, app, &run, &attempt, setback, at_least, &why).await?;
             }
             NotPrepared::Run(error) => {
                 tracing::warn!(run_id = %run.id, error = %telemetry::logging::chain(&error), "run not prepared");

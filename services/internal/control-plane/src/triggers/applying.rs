@@ -3,6 +3,7 @@
 use domain::{
     decision::{Decided, Decision, Event, Happening, Question, Reason, Record, RepositoryChange, Start},
     ids::{DecisionId, RunId},
+    names::APP_SOURCE,
     run::RunKind,
 };
 use forge::Reaction;
@@ -19,9 +20,10 @@ use crate::{
     approvals::{self, About},
     deliveries::store::Undecided,
     discussions,
+    installations::{self, Reach},
     projects::{
         self,
-        store::{Repository, Standing},
+        store::{ARCHIVED, GONE, Repository, Standing},
     },
     publishing::{self, Explained, Place},
     runs::{self, IssueSnapshot, RunError},
@@ -42,6 +44,8 @@ pub(super) struct Case<'a> {
     pub(super) issue: Option<&'a IssueSnapshot>,
     /// What a preview shows, rendered before the transaction.
     pub(super) preview: Option<&'a str>,
+    /// How the code host lets us at the repository now, where it was asked.
+    pub(super) reach: Option<&'a Reach>,
 }
 
 pub(super) fn signed(number: u64) -> i64 {
@@ -169,10 +173,12 @@ async fn carry_out(tx: &mut PgConnection, case: &Case<'_>) -> Result<(), RunErro
             Ok(records::note_parameter(tx, repository.id, (*number, label), setter).await?)
         }
         Decision::Answer { number, question } => answer(tx, case, *number, *question).await,
-        Decision::NoteRepository { change } => Ok(note_repository(tx, case, change).await?),
+        Decision::NoteRepository { change } => note_repository(tx, case, change).await,
         Decision::Reject { on, label, need } => reject(tx, case, *on, label.as_deref(), need).await,
         // The files were read before this transaction; a release has no event.
         Decision::RefreshPolicy | Decision::Release | Decision::Ignore => Ok(()),
+        // It belongs to no repository; see `installed`.
+        Decision::NoteInstallation { .. } => Ok(()),
     }
 }
 
@@ -256,21 +262,36 @@ async fn note_repository(
     tx: &mut PgConnection,
     case: &Case<'_>,
     change: &RepositoryChange,
-) -> sqlx::Result<()> {
-    let standing = match change {
-        RepositoryChange::Renamed { .. } => {
-            Standing { name: case.event.repository.as_ref(), gone: Some(false), ..Standing::default() }
-        }
+) -> Result<(), RunError> {
+    let Case { app, repository, .. } = *case;
+    let renamed = Standing { name: case.event.repository.as_ref(), gone: Some(false), ..Standing::default() };
+    let archived = |archived| Standing { archived: Some(archived), ..Standing::default() };
+    let gone = |gone| Standing { gone: Some(gone), ..Standing::default() };
+    let (standing, told) = match change {
+        RepositoryChange::Renamed { .. } => (renamed, None),
         // It may have come back.
         RepositoryChange::Transferred { .. } => {
-            let here = case.event.repository.as_ref() == Some(&case.repository.name);
-            Standing { gone: Some(!here), ..Standing::default() }
+            let here = case.event.repository.as_ref() == Some(&repository.name);
+            // The App is installed where it went.
+            let with_us = matches!(case.reach, Some(Reach::Open(_))) && case.delivery.source == APP_SOURCE;
+            (if with_us { renamed } else { gone(!here) }, None)
         }
-        RepositoryChange::Archived => Standing { archived: Some(true), ..Standing::default() },
-        RepositoryChange::Unarchived => Standing { archived: Some(false), ..Standing::default() },
-        RepositoryChange::Deleted => Standing { gone: Some(true), ..Standing::default() },
+        RepositoryChange::Archived => (archived(true), Some(("access_lost", ARCHIVED))),
+        RepositoryChange::Unarchived => (
+            archived(false),
+            Some(("access_back", "The repository was taken out of the archive: what waited goes on.")),
+        ),
+        RepositoryChange::MadePrivate | RepositoryChange::MadePublic => return Ok(()),
+        RepositoryChange::Deleted => (gone(true), None),
     };
-    projects::store::note(tx, case.repository.id, &standing, case.app.clock.now()).await
+    projects::store::note(tx, repository.id, &standing, app.clock.now()).await?;
+    if let Some((kind, text)) = told {
+        installations::tell(tx, app, repository, kind, text).await?;
+    }
+    if standing.gone == Some(true) {
+        installations::end_all(tx, app, repository, GONE).await?;
+    }
+    Ok(())
 }
 
 async fn reject(

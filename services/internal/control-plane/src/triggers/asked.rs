@@ -66,7 +66,9 @@ pub(super) fn answer<T>(
 ) -> Result<Result<T, ForgeError>, Unsettled> {
     match result {
         Ok(answer) => Ok(Ok(answer)),
-        Err(error @ ForgeError::Limited { .. }) => Err(Unsettled::Forge(error)),
+        Err(error @ (ForgeError::Limited { .. } | ForgeError::BadCredential { .. })) => {
+            Err(Unsettled::Forge(error))
+        }
         Err(error @ ForgeError::Outage { .. }) if tries < TRIES => Err(Unsettled::Forge(error)),
         Err(
             error @ (ForgeError::Outage { .. }
@@ -93,7 +95,9 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
         Some(actor) => projects::store::role(&mut *db, repository.project, &actor.login).await?,
         None => None,
     };
-    let matters = matters(&mut db, repository, event, &known, default_branch.as_deref()).await?;
+    // While the code host does not let us at the repository nothing follows, and nothing is asked.
+    let matters = repository.no_access.is_none()
+        && matters(&mut db, repository, event, &known, default_branch.as_deref()).await?;
     let setters = match event.happening.on() {
         // The event of such a label itself is what tells who set it.
         Some(on) if matters && !is_parameter(event, &known.policy) => {
@@ -147,7 +151,7 @@ pub(super) async fn ask(app: &App, question: Question<'_>) -> Result<Asked, Unse
             // Labels set together come as events at the same time: the one that tells may be next.
             None => {
                 let here = match delivery {
-                    Some(id) => others_undecided(&app.db, &repository.source, id).await?,
+                    Some(id) => others_undecided(&app.db, id).await?,
                     None => false,
                 };
                 let (on_its_way, others) = WAITS_FOR_SETTER;
@@ -193,6 +197,9 @@ pub(super) async fn completed(
     put_off: bool,
 ) -> Result<Event, Unsettled> {
     let name = &repository.name;
+    if repository.no_access.is_some() {
+        return Ok(event);
+    }
     if put_off
         && let Happening::Labeled { on, .. } | Happening::Commented { on, .. } = &mut event.happening
         && on.open

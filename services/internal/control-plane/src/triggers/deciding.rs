@@ -6,7 +6,7 @@ use domain::decision::{
 };
 use sqlx::PgConnection;
 
-use super::{Unsettled, asked::Asked, records, store};
+use super::{Unsettled, asked::Asked, records, store, told::Came};
 use crate::{
     App,
     pauses::hold_off_pauses,
@@ -25,7 +25,7 @@ pub(super) async fn decided(
     repository: &Repository,
     event: &Event,
     asked: &Asked,
-    at: DateTime<Utc>,
+    came: Came,
 ) -> Result<(Decided, Record), Unsettled> {
     if let Some(on) = event.happening.on() {
         // Pauses first, then the issue, then its runs: the order of locks everywhere.
@@ -39,7 +39,8 @@ pub(super) async fn decided(
     }
     let (mut record, admission) = records::of(tx, app, repository, event, &asked.policy).await?;
     // After the runs are locked: the publisher, too, locks a run before its effects.
-    let own_effect = own_effect(tx, repository, event, asked, at).await?;
+    let own_effect = own_effect(tx, repository, event, asked, came.at()).await?;
+    let told = came.told(tx, repository.id, event).await?;
     record.parameters.clone_from(&asked.parameters);
     record.issue_labels.clone_from(&asked.issue_stages);
     let facts = Facts {
@@ -48,6 +49,7 @@ pub(super) async fn decided(
         role: asked.role,
         bots: &asked.bots,
         own_effect,
+        told,
         repository: standing(repository),
         default_branch: asked.default_branch.as_deref(),
         record,
@@ -78,10 +80,12 @@ pub(crate) fn standing(repository: &Repository) -> RepositoryStanding {
         RepositoryStanding::Gone
     } else if repository.archived {
         RepositoryStanding::Archived
-    } else if repository.enabled {
-        RepositoryStanding::Enabled
-    } else {
+    } else if !repository.enabled {
         RepositoryStanding::Disabled
+    } else if repository.no_access.is_some() {
+        RepositoryStanding::NoAccess
+    } else {
+        RepositoryStanding::Enabled
     }
 }
 

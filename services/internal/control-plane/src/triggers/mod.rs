@@ -3,17 +3,20 @@
 mod applying;
 mod asked;
 mod deciding;
+mod installed;
 mod permissions;
 mod records;
 mod simulating;
+mod sources;
 mod starting;
 pub(crate) mod store;
+mod told;
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use domain::{
-    decision::{Decided, Decision, Event, Happening, Reason, RepositoryChange},
+    decision::{Decided, Decision, Event},
     ids::{DecisionId, DeliveryId},
 };
 use forge::ForgeError;
@@ -25,6 +28,8 @@ use self::{
     applying::{Case, apply},
     asked::{Question, answer, ask, completed},
     deciding::decided,
+    sources::{Confirmed, Ignored, Read, confirm, read},
+    told::Came,
 };
 pub(crate) use self::{
     deciding::standing,
@@ -34,9 +39,10 @@ pub(crate) use self::{
 use crate::{
     App, audit,
     deliveries::store::{Undecided, load, mark_decided, put_off, undecided},
+    installations,
     projects::{
         self,
-        store::{Repository, Standing, by_source},
+        store::{Repository, Standing},
     },
     runs::{IssueSnapshot, Run, RunError},
     steps::{self, Step},
@@ -89,17 +95,18 @@ async fn handle(app: &App, id: DeliveryId) {
         Err(error) => (error.into(), 0),
     };
     tracing::warn!(delivery_id = %id, error = %telemetry::logging::chain(&error), "delivery not decided; trying again");
+    let soon = TimeDelta::seconds(1 << tries.clamp(0, 6));
     let (wait, counts) = match &error {
         // Waiting for what the code host asked for is not a try.
-        Unsettled::Forge(ForgeError::Limited { retry_after, .. }) => {
-            (TimeDelta::from_std(*retry_after).unwrap_or(TimeDelta::minutes(1)), false)
-        }
+        Unsettled::Forge(error) => match error.no_try() {
+            Some(wait) => (TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1)), false),
+            None => (soon, true),
+        },
         Unsettled::UnknownSetter => (MOMENT, true),
-        Unsettled::Forge(_) | Unsettled::Run(_) | Unsettled::Database(_) => {
-            (TimeDelta::seconds(1 << tries.clamp(0, 6)), true)
-        }
+        Unsettled::Run(_) | Unsettled::Database(_) => (soon, true),
     };
-    if put_off(&app.db, id, app.clock.now() + wait, counts).await.is_err() {
+    let why = app.censor.censor(&error.to_string()).into_owned();
+    if put_off(&app.db, id, app.clock.now() + wait, counts, &why).await.is_err() {
         // Postgres is away: do not spin. The sweep finds it again.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -118,78 +125,22 @@ pub(crate) enum Unsettled {
     UnknownSetter,
 }
 
-/// An event of a repository of ours, or what is decided about a delivery without looking at more.
-enum Read {
-    Event(Repository, Event),
-    Decided(Option<Repository>, Option<Event>, Decided),
-}
-
-/// Reads a payload, and sees that it belongs to its source.
-fn read(repository: Option<Repository>, source: &str, name: &str, body: &[u8]) -> Read {
-    let event = match github::payload::parse(name, body) {
-        Ok(event) => event,
-        Err(error) => {
-            let rule = format!("The payload does not have the shape of a `{}` event: {error}", short(name));
-            return Read::Decided(repository, None, Decided::ignore(Reason::UnreadablePayload, rule));
-        }
-    };
-    let Some(repository) = repository.filter(|r| r.enabled) else {
-        let rule = "No repository of the configuration uses this source any more.";
-        return Read::Decided(None, Some(event), Decided::ignore(Reason::SourceMismatch, rule));
-    };
-    match (&event.repository, &event.happening) {
-        (Some(name), _) if belongs(&repository, &event) => {
-            tracing::trace!(%name, source, "an event of this source's repository");
-            Read::Event(repository, event)
-        }
-        (None, Happening::Installation { .. }) => Read::Event(repository, event),
-        (Some(name), _) => {
-            let rule = format!(
-                "The source `{source}` belongs to {}, and the delivery names {name}.",
-                repository.name
-            );
-            let decided = Decided::ignore(Reason::SourceMismatch, rule);
-            Read::Decided(Some(repository), Some(event), decided)
-        }
-        (None, _) => {
-            let decided = Decided::ignore(Reason::NoRepository, "The delivery names no repository.");
-            Read::Decided(Some(repository), Some(event), decided)
-        }
-    }
-}
-
-/// Is the event about this repository? By its name, by its number, or by the name it had before
-/// what the event tells.
-fn belongs(repository: &Repository, event: &Event) -> bool {
-    let Some(name) = &event.repository else { return false };
-    let same_number = repository.forge_id.is_some()
-        && event.repository_id.and_then(|id| i64::try_from(id).ok()) == repository.forge_id;
-    if *name == repository.name || same_number {
-        return true;
-    }
-    let Happening::Repository { change } = &event.happening else { return false };
-    let was = match change {
-        RepositoryChange::Renamed { from } => format!("{}/{from}", name.owner()),
-        RepositoryChange::Transferred { from: Some(from) } => format!("{from}/{}", name.name()),
-        RepositoryChange::Transferred { from: None }
-        | RepositoryChange::Archived
-        | RepositoryChange::Unarchived
-        | RepositoryChange::Deleted => return false,
-    };
-    was.eq_ignore_ascii_case(&repository.name.to_string())
-}
-
 async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
-    let repository = by_source(&app.db, &delivery.source).await?;
-    let (repository, event) = match read(repository, &delivery.source, &delivery.event, &delivery.body) {
+    let (mut repository, event) = match read(app, delivery).await? {
         Read::Event(repository, event) => (repository, event),
-        Read::Decided(repository, event, decided) => {
-            let mut tx = app.db.begin().await?;
-            if mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
-                write_down(&mut tx, app, delivery, repository.as_ref(), event.as_ref(), &decided).await?;
-                settled(tx, delivery, event.as_ref(), &decided).await?;
-            }
-            return Ok(());
+        Read::Installation(installation, event) => {
+            return installed::settle(app, delivery, &installation, &event).await;
+        }
+        Read::Ignored(ignored) => {
+            let Ignored { repository, event, decided } = *ignored;
+            return put_down(app, delivery, repository.as_ref(), event.as_ref(), &decided).await;
+        }
+    };
+    let reach = match confirm(app, &mut repository, &event, delivery).await? {
+        Confirmed::Nothing => None,
+        Confirmed::Reach(reach) => Some(reach),
+        Confirmed::Foreign(decided) => {
+            return put_down(app, delivery, Some(&repository), Some(&event), &decided).await;
         }
     };
     let event = completed(app, &repository, event, delivery.tries, delivery.put_off).await?;
@@ -200,13 +151,13 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         delivery: Some(delivery.id),
     };
     let asked = ask(app, question).await?;
+    let came = Came::by(app, &repository, &event, delivery).await?;
     let mut preview: Option<String> = None;
     // Read at most once; it may not be there.
     let mut issue: Option<Option<IssueSnapshot>> = None;
     loop {
         let mut tx = app.db.begin().await?;
-        let (decided, record) =
-            decided(&mut tx, app, &repository, &event, &asked, delivery.received_at).await?;
+        let (decided, record) = decided(&mut tx, app, &repository, &event, &asked, came).await?;
         if let (Decision::Preview { start }, None) = (&decided.decision, &preview) {
             // Its prompt is gathered from the code host, for which no transaction waits.
             drop(tx);
@@ -219,18 +170,17 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             // What a run may read is fixed now, not when it is prepared.
             drop(tx);
             let read = answer(app.forge.issue(&repository.name, start.issue).await, delivery.tries)?;
-            issue = Some(read.ok().map(|issue| IssueSnapshot {
-                title: issue.title,
-                body: issue.body,
-                author: issue.author,
-                url: issue.html_url,
-            }));
+            issue = Some(read.ok().map(|issue| IssueSnapshot::of(app, issue)));
             continue;
         }
         if !mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
             return Ok(());
         }
         note_number(&mut tx, app, &repository, &event).await?;
+        match &reach {
+            Some(reach) => installations::note(&mut tx, app, &repository, reach).await?,
+            None => projects::store::note_installation(&mut tx, &repository).await?,
+        }
         let decision = write_down(&mut tx, app, delivery, Some(&repository), Some(&event), &decided).await?;
         let case = Case {
             app,
@@ -244,10 +194,27 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             actor: actor(Some(&event)).unwrap_or("unknown"),
             issue: issue.as_ref().and_then(Option::as_ref),
             preview: preview.as_deref(),
+            reach: reach.as_ref(),
         };
         apply(&mut tx, &case).await?;
         return settled(tx, delivery, Some(&event), &decided).await;
     }
+}
+
+/// A delivery that is decided without looking at more.
+async fn put_down(
+    app: &App,
+    delivery: &Undecided,
+    repository: Option<&Repository>,
+    event: Option<&Event>,
+    decided: &Decided,
+) -> Result<(), Unsettled> {
+    let mut tx = app.db.begin().await?;
+    if mark_decided(&mut tx, delivery.id, app.clock.now()).await? {
+        write_down(&mut tx, app, delivery, repository, event, decided).await?;
+        settled(tx, delivery, event, decided).await?;
+    }
+    Ok(())
 }
 
 /// Learns the repository's number at the code host from the first event that tells it.
@@ -294,6 +261,7 @@ async fn write_down(
             project: repository.map(|r| r.project),
             repository: repository.map(|r| r.id),
             issue: event.and_then(|e| e.happening.number()),
+            label: event.and_then(|e| e.happening.label()),
             channel: "webhook",
             actor: actor(event),
             subject: &subject,
@@ -359,6 +327,7 @@ pub(crate) async fn record_command(
             project: Some(repository.project),
             repository: Some(repository.id),
             issue: u64::try_from(run.issue_number).ok(),
+            label: None,
             channel: "command_line",
             actor: Some(actor),
             subject,

@@ -5,9 +5,11 @@ use forge::ForgeError;
 use prompts::AskedBy;
 
 use super::{
-    Read, Unsettled,
+    Unsettled,
     asked::{Asked, Question, ask, completed},
-    deciding, read,
+    deciding,
+    sources::read_own,
+    told::Came,
 };
 use crate::{
     App,
@@ -58,18 +60,19 @@ pub(crate) async fn simulate(
 ) -> Result<Simulated, NotSimulated> {
     let source = repository.source.clone();
     let found = repository;
-    let (repository, event) = match read(Some(found), &source, name, body) {
-        Read::Event(repository, event) => (repository, event),
-        Read::Decided(_, event, decided) => {
-            let number = event.and_then(|event| event.happening.number());
-            return Ok(Simulated { decided, number });
+    let (repository, event) = match read_own(Some(found), &source, name, body) {
+        Ok(read) => read,
+        Err(ignored) => {
+            let number = ignored.event.and_then(|event| event.happening.number());
+            return Ok(Simulated { decided: ignored.decided, number });
         }
     };
     let event: Event = completed(app, &repository, event, NO_PATIENCE, false).await?;
     let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE, delivery: None };
     let asked = ask(app, question).await?;
     let mut tx = app.db.begin().await?;
-    let (decided, _) = deciding::decided(&mut tx, app, &repository, &event, &asked, app.clock.now()).await?;
+    let (decided, _) =
+        deciding::decided(&mut tx, app, &repository, &event, &asked, Came::just_now(app)).await?;
     // What was noted on the way is undone with the transaction.
     tx.rollback().await?;
     Ok(Simulated { decided, number: event.happening.number() })

@@ -16,6 +16,8 @@ pub(crate) struct NewDecision<'a> {
     pub(crate) project: Option<ProjectId>,
     pub(crate) repository: Option<RepositoryId>,
     pub(crate) issue: Option<u64>,
+    /// The label the event is about.
+    pub(crate) label: Option<&'a str>,
     pub(crate) channel: &'a str,
     pub(crate) actor: Option<&'a str>,
     pub(crate) subject: &'a str,
@@ -27,8 +29,8 @@ pub(crate) struct NewDecision<'a> {
 pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into decisions (decision_id, delivery_id, project_id, repository_id, issue_number, channel, actor, subject,
-                                decision, reason, rule, remedy, decided_at, trace)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                                decision, reason, rule, remedy, decided_at, trace, label)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         new.id.uuid(),
         new.delivery.map(Id::uuid),
         new.project.map(Id::uuid),
@@ -43,6 +45,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, new: &NewDecision<'_>) -> sqlx
         new.decided.remedy,
         new.now,
         Json(&new.decided.trace) as _,
+        new.label,
     )
     .execute(tx)
     .await?;
@@ -139,16 +142,59 @@ pub(crate) struct Pending {
     pub(crate) event: String,
     pub(crate) stored_at: DateTime<Utc>,
     pub(crate) retry_at: Option<DateTime<Utc>>,
+    /// Why it was put off, where that is known.
+    pub(crate) because: Option<String>,
 }
 
 /// Deliveries (by id or GUID) that wait for their decision.
 pub(crate) async fn pending(db: &PgPool, id: Option<Uuid>, guid: Option<&str>) -> sqlx::Result<Vec<Pending>> {
     sqlx::query_as!(
         Pending,
-        "select delivery_id, event, stored_at, retry_at from deliveries where decided_at is null and (delivery_id = $1 or guid = $2)",
+        "select delivery_id, event, stored_at, retry_at, put_off_because as because from deliveries where decided_at is null and (delivery_id = $1 or guid = $2)",
         id,
         guid
     )
     .fetch_all(db)
+    .await
+}
+
+/// Was the same label decided on because the issue's history told of it? The code host notes the
+/// change of the issue within the second.
+pub(super) async fn was_reconciled(
+    tx: &mut PgConnection,
+    (repository, number): (RepositoryId, u64),
+    label: &str,
+    changed_at: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from decisions d join deliveries l using (delivery_id)
+                          where d.repository_id = $1 and d.issue_number = $2 and lower(d.label) = lower($3)
+                            and l.provenance = 'reconciled'
+                            and l.received_at between $4::timestamptz - interval '2 seconds' and $4 + interval '2 seconds') as "was!""#,
+        repository.uuid(),
+        i64::try_from(number).unwrap_or(i64::MAX),
+        label,
+        changed_at,
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// Was this label decided on after that time?
+pub(super) async fn was_decided_since(
+    tx: &mut PgConnection,
+    (repository, number): (RepositoryId, u64),
+    label: &str,
+    since: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from decisions where repository_id = $1 and issue_number = $2 and lower(label) = lower($3)
+                            and subject in ('issues.labeled', 'pull_request.labeled') and decided_at > $4) as "was!""#,
+        repository.uuid(),
+        i64::try_from(number).unwrap_or(i64::MAX),
+        label,
+        since,
+    )
+    .fetch_one(tx)
     .await
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     App, audit, projects,
     serving::internal,
+    settings::ProjectSeed,
     steps::{self, Step},
 };
 
@@ -80,11 +81,15 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
 }
 
 /// The worker of `callboard up`: enrolled at each start for the projects of the file.
-pub(crate) async fn enroll_local(app: &App, identity: &Arc<Identity>) -> anyhow::Result<()> {
+pub(crate) async fn enroll_local(
+    app: &App,
+    identity: &Arc<Identity>,
+    seed: &[ProjectSeed],
+) -> anyhow::Result<()> {
     let Subject::Worker(id) = identity.subject() else {
         anyhow::bail!("the local worker's identity is not a worker's")
     };
-    let projects = projects::project_ids(app).await?;
+    let projects = projects::project_ids(app, seed).await?;
     let key = identity.public();
     store(
         app,

@@ -3,7 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{REPOSITORY, Site};
+use sqlx::PgPool;
+use webhook_simulator::Simulator;
+
+use super::REPOSITORY;
+
+/// Where the end is looked at.
+pub(crate) struct Seen<'a> {
+    pub(crate) github: &'a Simulator,
+    pub(crate) hook: u64,
+    pub(crate) db: &'a PgPool,
+}
 
 #[derive(Debug, sqlx::FromRow)]
 struct RunRow {
@@ -18,7 +28,7 @@ struct RunRow {
 }
 
 /// Sentences about what is not as it must be.
-pub(crate) async fn violations(site: &Site) -> Vec<String> {
+pub(crate) async fn violations(site: &Seen<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     let runs: Vec<RunRow> = sqlx::query_as(
         "select r.run_id::text as id, r.kind, case r.kind when 'review' then r.pull_request else r.issue_number end as thread, r.state, r.state_kind as class, p.state as publication,
@@ -27,7 +37,7 @@ pub(crate) async fn violations(site: &Site) -> Vec<String> {
            (select * from publications p where p.run_id = r.run_id order by p.created_at desc limit 1) p on true
          order by r.created_at",
     )
-    .fetch_all(&site.db)
+    .fetch_all(site.db)
     .await
     .expect("the runs");
     wrong.extend(untold_moves(site).await);
@@ -97,10 +107,10 @@ pub(crate) async fn violations(site: &Site) -> Vec<String> {
 }
 
 /// A trigger label that still stands means: no decision yet.
-async fn labels_without_a_decision(site: &Site) -> Vec<String> {
+async fn labels_without_a_decision(site: &Seen<'_>) -> Vec<String> {
     let issues: BTreeSet<i64> =
         sqlx::query_scalar("select distinct issue_number from decisions where issue_number is not null")
-            .fetch_all(&site.db)
+            .fetch_all(site.db)
             .await
             .expect("decisions")
             .into_iter()
@@ -117,12 +127,12 @@ async fn labels_without_a_decision(site: &Site) -> Vec<String> {
 }
 
 /// Every delivery of GitHub's is stored once and decided once.
-async fn one_decision_each(site: &Site) -> Vec<String> {
+async fn one_decision_each(site: &Seen<'_>) -> Vec<String> {
     let sent: BTreeSet<String> =
         site.github.deliveries(site.hook).into_iter().filter(|d| d.event != "ping").map(|d| d.guid).collect();
     let decided: Vec<String> =
         sqlx::query_scalar("select guid from deliveries join decisions using (delivery_id)")
-            .fetch_all(&site.db)
+            .fetch_all(site.db)
             .await
             .expect("decisions");
     let once: BTreeSet<String> = decided.iter().cloned().collect();
@@ -133,16 +143,16 @@ async fn one_decision_each(site: &Site) -> Vec<String> {
     wrong
 }
 
-async fn dead(site: &Site) -> Vec<String> {
+async fn dead(site: &Seen<'_>) -> Vec<String> {
     sqlx::query_scalar("select 'effect ' || kind || ' was given up: ' || coalesce(last_error, '') from effects where state = 'dead'")
-        .fetch_all(&site.db)
+        .fetch_all(site.db)
         .await
         .expect("effects")
 }
 
 /// Moves of runs that the log of events does not tell: each goes on from where the one before
 /// ended, and the last one ends where the run is.
-async fn untold_moves(site: &Site) -> Vec<String> {
+async fn untold_moves(site: &Seen<'_>) -> Vec<String> {
     sqlx::query_scalar(
         "with moves as (
            select run_id, ordinal, detail ->> 'from' as went_from, detail ->> 'to' as went_to,
@@ -155,7 +165,7 @@ async fn untold_moves(site: &Site) -> Vec<String> {
            (select went_to from moves m where m.run_id = r.run_id order by ordinal desc limit 1) l on true
          where coalesce(l.went_to, 'queued') not like r.state || '%'",
     )
-    .fetch_all(&site.db)
+    .fetch_all(site.db)
     .await
     .expect("the moves")
 }

@@ -1,7 +1,9 @@
 //! What a story needs.
 
+pub(crate) mod contract;
 mod errors;
 mod exactly_once;
+pub(crate) mod leaks;
 mod postgres;
 mod site;
 pub(crate) mod story;
@@ -22,9 +24,10 @@ use telemetry::clock::SystemClock;
 
 pub(crate) use self::{
     errors::errors_logged,
+    exactly_once::{Seen, violations},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
-    world::{GO, REPOSITORY, SOURCE, Setup, World, merge, sign},
+    world::{APP, APP_PERMISSIONS, GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.

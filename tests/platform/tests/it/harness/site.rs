@@ -7,14 +7,22 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{PauseRequest, RunActionRequest, admin_service_client::AdminServiceClient};
+use proto::admin::{
+    PauseRequest, RunActionRequest, SetupStep, admin_service_client::AdminServiceClient, setup_step::Outcome,
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use telemetry::clock::SystemClock;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
-use super::{REPOSITORY, SOURCE, folder, merge, program, story::free_address, supervised::Supervised};
+use super::{
+    REPOSITORY, SOURCE, TestClock, clock,
+    exactly_once::{Seen, violations},
+    folder, merge, program,
+    story::free_address,
+    supervised::Supervised,
+    world::install,
+};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,6 +35,8 @@ const KEY: &str = "YSBrZXkgb2YgMzIgYnl0ZXMgZm9yIHRoZSB0ZXN0cyE=\n";
 /// One repository, one database, and the platforms that work for it.
 pub(crate) struct Site {
     pub(crate) github: Simulator,
+    /// GitHub's.
+    clock: Arc<TestClock>,
     pub(crate) hook: u64,
     pub(crate) db: PgPool,
     pub(crate) platforms: Vec<Supervised>,
@@ -44,15 +54,19 @@ pub(crate) struct Plan {
     pub(crate) first: Vec<(&'static str, String)>,
     /// Environment of every process.
     pub(crate) always: &'static [(&'static str, &'static str)],
+    /// The platform is an App; there is one of it then.
+    pub(crate) app: bool,
 }
 
 impl Site {
     pub(crate) async fn start(database_url: &str, plan: &Plan) -> Self {
         let folder = folder();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let site_clock = clock();
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&site_clock);
         let ids = Ids::from_os(Arc::clone(&clock));
         let options = webhook_simulator::Options::new(folder.path().join("github"), clock, ids);
         let github = Simulator::start(options).await.expect("the stand-in starts");
+        github.record();
         github.add_user("octocat", false);
         github
             .create_repository(REPOSITORY, true, &[("README.md", "# Hello\n")])
@@ -67,7 +81,7 @@ impl Site {
         std::fs::write(folder.path().join("secret"), SITE_SECRET).expect("written");
         std::fs::create_dir(folder.path().join("objects")).expect("made");
         let key = folder.path().join("key");
-        let mut platforms = Vec::new();
+        let (mut platforms, mut installed) = (Vec::new(), None);
         for number in 0..plan.platforms.max(1) {
             let (api, admin) = (free_address(), free_address());
             let place = folder.path().join(format!("platform-{number}"));
@@ -83,6 +97,9 @@ impl Site {
                 "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "../secret" }] }],
                 "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
             });
+            if plan.app {
+                installed = Some(install(&github, folder.path(), SITE_SECRET, &mut config));
+            }
             merge(&mut config, &plan.config);
             std::fs::write(place.join("callboard.yaml"), config.to_string()).expect("written");
             let first = if number == 0 { plan.first.as_slice() } else { &[] };
@@ -93,15 +110,16 @@ impl Site {
             }
             platforms.push(Supervised::start(place, (api, admin), first, plan.always));
         }
-        let hook = github
-            .add_hook(
-                REPOSITORY,
-                &format!("http://{}/webhooks/github/{SOURCE}", platforms[0].api),
-                SITE_SECRET,
-            )
-            .expect("a hook");
+        let webhook = format!("http://{}/webhooks/github", platforms[0].api);
+        let hook = match installed {
+            Some(it) => {
+                github.set_app_hook(it.app, &webhook, SITE_SECRET).expect("the App's hook");
+                it.hook
+            }
+            None => github.add_hook(REPOSITORY, &format!("{webhook}/{SOURCE}"), SITE_SECRET).expect("a hook"),
+        };
         let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
-        Self { github, hook, db, platforms, folder }
+        Self { github, clock: site_clock, hook, db, platforms, folder }
     }
 
     pub(crate) fn platform(&self) -> &Supervised {
@@ -153,6 +171,40 @@ impl Site {
             all.then_some(())
         })
         .await;
+    }
+
+    /// The webhook's address.
+    pub(crate) fn webhook(&self) -> String {
+        format!("http://{}/webhooks/github/{SOURCE}", self.platforms[0].api)
+    }
+
+    /// Changes the webhook at GitHub, as its owner does on the settings page.
+    pub(crate) async fn change_hook(&self, changes: &Value) {
+        let token = self.github.add_token("octocat").expect("a token");
+        let url = format!("{}/repos/{REPOSITORY}/hooks/{}", self.github.api_url(), self.hook);
+        let changed = reqwest::Client::new().patch(url).bearer_auth(token).json(changes).send().await;
+        assert!(changed.expect("an answer").status().is_success());
+    }
+
+    /// Waits until GitHub could not hand over a delivery.
+    pub(crate) async fn until_a_delivery_failed(&self) {
+        let failed =
+            |d: &webhook_simulator::Delivery| d.answer.as_ref().is_some_and(|a| a.status_code >= 500);
+        self.until("a delivery that failed", async || {
+            self.github.deliveries(self.hook).iter().any(|d| d.event == "issues" && failed(d)).then_some(())
+        })
+        .await;
+    }
+
+    /// `mona` put a label on two minutes ago, of a repository that was here for an hour.
+    pub(crate) async fn set_a_while_ago(&self, issue: u64, label: &str) {
+        sqlx::query("update repositories set created_at = created_at - interval '1 hour'")
+            .execute(&self.db)
+            .await
+            .expect("changed");
+        self.clock.advance(chrono::TimeDelta::minutes(-2));
+        self.label(issue, label);
+        self.clock.advance(chrono::TimeDelta::minutes(2));
     }
 
     /// GitHub never delivers again by itself; a person presses "Redeliver" on what failed.
@@ -254,6 +306,25 @@ impl Site {
             Err(_) => None,
         })
         .await
+    }
+
+    /// A command that tells its steps, given again until it comes to its end and none failed.
+    pub(crate) async fn steps(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut(
+            AdminServiceClient<Channel>,
+        ) -> Result<tonic::Response<tonic::Streaming<SetupStep>>, tonic::Status>,
+    ) {
+        self.until(what, async || {
+            let mut steps = call(self.platform().commands()).await.ok()?.into_inner();
+            let mut failed = false;
+            while let Some(step) = steps.message().await.ok()? {
+                failed |= step.outcome() == Outcome::Failed;
+            }
+            (!failed).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {
@@ -437,7 +508,8 @@ impl Site {
     /// What must be so once everything is settled, whatever happened on the way. Returns what
     /// is not.
     pub(crate) async fn violations(&self) -> Vec<String> {
-        let mut wrong = super::exactly_once::violations(self).await;
+        let seen = Seen { github: &self.github, hook: self.hook, db: &self.db };
+        let mut wrong = violations(&seen).await;
         let verified = self
             .command("audit verify", async |mut c| {
                 c.verify_audit(proto::admin::VerifyAuditRequest::default()).await
@@ -448,6 +520,14 @@ impl Site {
             Err(refused) => wrong.push(refused),
         }
         wrong
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            super::contract::assert_described(&self.github.take_exchanges());
+        }
     }
 }
 

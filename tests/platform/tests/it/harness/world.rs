@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use callboard::{Options, Platform, config};
+use chrono::TimeDelta;
 use domain::{clock::Clock, ids::Ids, rights::Permission};
 use hmac::{Hmac, KeyInit, Mac};
 use proto::admin::{
@@ -33,6 +34,32 @@ pub(crate) struct Setup {
     pub(crate) config: Value,
     /// Files of the repository besides README.md.
     pub(crate) files: Vec<(&'static str, &'static str)>,
+    /// The platform is an App that is installed on the repository, instead of having a token.
+    pub(crate) app: bool,
+    /// How far this machine's clock is ahead of the code host's.
+    pub(crate) clock_off: TimeDelta,
+}
+
+/// The App's slug; it acts as `callboard[bot]`.
+pub(crate) const APP: &str = "callboard";
+/// What the App may do where it is installed.
+pub(crate) const APP_PERMISSIONS: [(&str, &str); 5] = [
+    ("metadata", "read"),
+    ("contents", "write"),
+    ("issues", "write"),
+    ("pull_requests", "write"),
+    ("checks", "write"),
+];
+
+/// The platform as an App.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Installed {
+    /// The App's id.
+    pub(crate) app: u64,
+    /// Its hook.
+    pub(crate) hook: u64,
+    /// Its installation on `octocat/hello-world`.
+    pub(crate) installation: u64,
 }
 
 /// Everything of one story.
@@ -42,6 +69,7 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) hook: u64,
     pub(crate) token: String,
+    installed: Option<Installed>,
     platform: Option<Platform>,
     config: PathBuf,
     folder: tempfile::TempDir,
@@ -68,6 +96,27 @@ pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
+/// Makes the platform an App: its key as a file of `folder`, where its hook's secret is as well, and
+/// no webhook of the repository.
+pub(super) fn install(
+    github: &Simulator,
+    folder: &std::path::Path,
+    secret: &str,
+    config: &mut Value,
+) -> Installed {
+    let app = github.create_app(APP, "", secret).expect("an App");
+    let installation =
+        github.install_app(app.id, "octocat", &[REPOSITORY], &APP_PERMISSIONS).expect("installed");
+    let key = folder.join("key.pem");
+    std::fs::write(&key, &app.private_key).expect("written");
+    let github = config["github"].as_object_mut().expect("a mapping");
+    github.remove("token_file");
+    let keys = json!({ "id": app.id, "private_key_file": key, "webhook_secret_file": folder.join("secret") });
+    github.insert("app".to_owned(), keys);
+    config["projects"] = json!([{ "name": "demo", "repositories": [{ "name": REPOSITORY }] }]);
+    Installed { app: app.id, hook: app.hook, installation }
+}
+
 impl World {
     /// The usual world: `octocat` owns the repository, `mona` may write, `reader` may read,
     /// `triager` may label.
@@ -77,7 +126,10 @@ impl World {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let (folder, clock) = (folder(), clock());
-        let github = Self::github(folder.path(), &clock).await;
+        // Time passes for both, unless a clock is wrong.
+        let theirs = if setup.clock_off.is_zero() { Arc::clone(&clock) } else { super::clock() };
+        clock.advance(setup.clock_off);
+        let github = Self::github(folder.path(), &theirs).await;
         let mut files = vec![("README.md", "# Hello, world\n")];
         files.extend(setup.files.iter().copied());
         github.create_repository(REPOSITORY, true, &files).await.expect("a repository");
@@ -101,6 +153,7 @@ impl World {
             "projects": [{ "name": "demo", "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }] }],
             "agents": { "default": "command", "command": { "argv": [program("scripted-agent")] } },
         });
+        let installed = setup.app.then(|| install(&github, folder.path(), SECRET, &mut config));
         merge(&mut config, &setup.config);
         let path = folder.path().join("callboard.yaml");
         std::fs::write(&path, config.to_string()).expect("written");
@@ -110,14 +163,25 @@ impl World {
             database,
             hook: 0,
             token,
+            installed,
             platform: None,
             config: path,
             folder,
             api: String::new(),
         };
         world.up().await;
-        world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
+        match world.installed {
+            Some(it) => world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook"),
+            None => {
+                world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
+            }
+        }
         world
+    }
+
+    /// The platform as an App, in a world that was set up so.
+    pub(crate) fn installed(&self) -> Installed {
+        self.installed.expect("a world with `app: true`")
     }
 
     async fn github(folder: &std::path::Path, clock: &Arc<TestClock>) -> Simulator {
@@ -126,6 +190,7 @@ impl World {
         let github = Simulator::start(webhook_simulator::Options::new(folder.join("github"), clock, ids))
             .await
             .expect("the stand-in starts");
+        github.record();
         github.add_user("octocat", false);
         github
     }
@@ -165,7 +230,10 @@ impl World {
 
     /// The webhook's address.
     pub(crate) fn webhook(&self) -> String {
-        format!("{}/webhooks/github/{SOURCE}", self.api)
+        match self.installed {
+            Some(_) => format!("{}/webhooks/github", self.api),
+            None => format!("{}/webhooks/github/{SOURCE}", self.api),
+        }
     }
 
     /// Ends the story: fails when work was left behind.
@@ -174,6 +242,7 @@ impl World {
         assert!(left.is_empty(), "work was left behind: {left:#?}");
         self.down().await;
         self.github.shutdown().await;
+        super::contract::assert_described(&self.github.take_exchanges());
     }
 
     /// Opens an issue as `octocat`.

@@ -75,7 +75,10 @@ impl Model {
                 thread.thread.labels.extend(add.iter().cloned());
             }
             Decision::Answer { .. } | Decision::Ignore => {}
-            Decision::NoteRepository { .. } | Decision::RefreshPolicy | Decision::Release => {
+            Decision::NoteRepository { .. }
+            | Decision::NoteInstallation { .. }
+            | Decision::RefreshPolicy
+            | Decision::Release => {
                 panic!("nobody asked for {decided:?}")
             }
         }

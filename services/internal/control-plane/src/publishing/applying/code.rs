@@ -12,7 +12,7 @@ use super::{Applied, Failure, unsigned};
 use crate::{
     App,
     projects::store::Repository,
-    publishing::{Publication, changesets::stored_changeset, comments, effects::Pending, head, publication},
+    publishing::{Publication, changesets::stored_changeset, comments, head, publication, queue::Pending},
     runs::{self, Run},
 };
 

@@ -12,7 +12,8 @@ use crate::{
     projects::store::Repository,
     publishing::{
         comments,
-        effects::{self, Effect, NewEffect, Pending},
+        effects::{self, Effect, NewEffect},
+        queue::Pending,
     },
 };
 
@@ -148,7 +149,8 @@ pub(in crate::publishing) async fn sole_comment(
             | Effect::PullRequest { .. }
             | Effect::MoveBranch { .. }
             | Effect::UpdatePullRequest { .. }
-            | Effect::Review { .. },
+            | Effect::Review { .. }
+            | Effect::Progress { .. },
             _,
         ) => return Ok(()),
     };

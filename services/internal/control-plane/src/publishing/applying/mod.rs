@@ -4,15 +4,13 @@
 
 mod code;
 mod comment;
+mod progress;
 mod pull;
 
 use forge::{Comment, ForgeError, PullRequest, PullRequestDetails, Review};
 
 pub(super) use self::{code::read_changeset, comment::sole_comment};
-use super::{
-    effects::{Effect, Pending},
-    head,
-};
+use super::{effects::Effect, head, queue::Pending};
 use crate::{App, projects::store::Repository, runs::RunError};
 
 /// What applying an effect led to, to be recorded with its end.
@@ -46,6 +44,8 @@ pub(super) enum Applied {
     Reviewed(Review),
     /// The branch moved in files of the changeset, and nothing was made.
     HeadMoved(head::Moved),
+    /// Progress is shown, by the code host's object of that id where it has one.
+    Shown(Option<u64>),
     /// It makes no sense any more; why.
     Pointless(&'static str),
 }
@@ -114,6 +114,10 @@ pub(super) async fn apply(app: &App, pending: &Pending, repository: &Repository)
         Effect::Review { number, head, said, findings, mark } => {
             let wanted = pull::Wanted { number: *number, head, said, findings, mark };
             pull::review(app, pending, repository, &wanted).await
+        }
+        Effect::Progress { head, name, progress, title, summary } => {
+            let wanted = progress::Wanted { head, name, progress: *progress, title, summary };
+            progress::report(app, pending, repository, &wanted).await
         }
     }
 }

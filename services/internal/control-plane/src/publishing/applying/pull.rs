@@ -15,7 +15,7 @@ use super::{
 use crate::{
     App,
     projects::store::Repository,
-    publishing::{about::about, comments, effects::Pending, head, publication},
+    publishing::{about::about, comments, head, publication, queue::Pending},
     runs::{self, Run},
 };
 

@@ -133,6 +133,14 @@ fn statuses() -> Vec<(&'static str, String)> {
                 &about(vec![returned.clone()], Some(publication(&returned, P::Publishing, Vec::new()))),
             ),
         ),
+        ("waiting_for_the_limit", {
+            let run = run(
+                RunState::Waiting(Waiting::RateLimit),
+                "The result is ready and kept. GitHub's limit is used up; publishing goes on by itself at 15:05 UTC.",
+            );
+            let publishing = publication(&returned, P::Publishing, Vec::new());
+            status_now(&run, &about(vec![returned.clone()], Some(publishing)))
+        }),
         ("released", status_now(&done, &about(vec![returned.clone()], Some(released)))),
         ("refused", {
             let run = run(

@@ -9,6 +9,7 @@ mod discussion;
 mod phases;
 mod phrases;
 mod preview;
+mod progress;
 mod pull_request;
 mod rejection;
 mod report;
@@ -33,6 +34,7 @@ pub(super) use self::{
     checked::Released,
     discussion::discussion_answer,
     phrases::paths,
+    progress::progress,
     pull_request::{branch, commit_message, pull_request, title, trailer},
     rejection::rejection,
     report::report,

@@ -14,27 +14,27 @@ use super::{
 };
 use crate::{publishing::about::About, runs::Run};
 
-fn headline(run: &Run, paused: bool) -> &'static str {
+/// A sign and a few words: where the run is.
+pub(super) fn headline(run: &Run, paused: bool) -> (&'static str, &'static str) {
     match run.state {
-        RunState::Queued if paused => "⏸ paused",
-        RunState::Queued if run.behind.is_some() => "⏳ waiting for another run",
-        RunState::Queued => "⏳ queued",
-        RunState::Active => "🏃 working",
-        RunState::Waiting(Waiting::Held) => "✋ held for a person",
-        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => {
-            "⏸ waiting"
-        }
-        RunState::Succeeded => "✅ done",
-        RunState::Failed(FailureClass::TimedOut) => "⌛ out of time",
-        RunState::Failed(FailureClass::Policy) => "🚫 refused",
+        RunState::Queued if paused => ("⏸", "paused"),
+        RunState::Queued if run.behind.is_some() => ("⏳", "waiting for another run"),
+        RunState::Queued => ("⏳", "queued"),
+        RunState::Active => ("🏃", "working"),
+        RunState::Waiting(Waiting::Held) => ("✋", "held for a person"),
+        RunState::Waiting(Waiting::RateLimit) => ("⏳", "waiting for GitHub's limit"),
+        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget) => ("⏸", "waiting"),
+        RunState::Succeeded => ("✅", "done"),
+        RunState::Failed(FailureClass::TimedOut) => ("⌛", "out of time"),
+        RunState::Failed(FailureClass::Policy) => ("🚫", "refused"),
         RunState::Failed(
             FailureClass::Infrastructure
             | FailureClass::Provider
             | FailureClass::Agent
             | FailureClass::User
             | FailureClass::RetriesSpent,
-        ) => "❌ failed",
-        RunState::Cancelled => "🛑 cancelled",
+        ) => ("❌", "failed"),
+        RunState::Cancelled => ("🛑", "cancelled"),
     }
 }
 
@@ -45,8 +45,8 @@ pub(in crate::publishing) fn status(
     notes: &[String],
     now: DateTime<Utc>,
 ) -> String {
-    let headline = headline(run, about.pause.is_some());
-    let mut text = format!("{}\n**Callboard** · {} · {headline}\n", mark_of_run(run.id), work(run));
+    let (sign, words) = headline(run, about.pause.is_some());
+    let mut text = format!("{}\n**Callboard** · {} · {sign} {words}\n", mark_of_run(run.id), work(run));
     text.push_str(&what_is_so(run, about));
     text.push_str(&format!("\n{}", phases(run, about, now)));
     // One attempt is told by the table. Where it ended well, how often it was tried is a detail.

@@ -37,7 +37,10 @@ pub(super) fn next_steps(run: &Run, about: &About) -> String {
             "look at it with `callboard run changeset {0}`; then `callboard run release {0}` publishes it, `/callboard cancel` drops it. Releasing takes maintain permission or the approver role.",
             run.id
         )),
-        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget | Waiting::RateLimit) => {
+        RunState::Waiting(Waiting::RateLimit) => {
+            one("nothing: it goes on by itself. `/callboard cancel` drops the result.".to_owned())
+        }
+        RunState::Waiting(Waiting::Approval | Waiting::Input | Waiting::Budget) => {
             one(format!("`callboard run get {}` shows what it waits for.", run.id))
         }
         RunState::Succeeded => after_success(run, about),

@@ -1,0 +1,46 @@
+//! What an event about the App's installation is about, and what is kept of it.
+
+use domain::{
+    decision::{Event, Installation},
+    names::RepositoryName,
+};
+use sqlx::PgConnection;
+
+use super::store::{self, Told};
+use crate::{
+    App,
+    projects::store::{Repository, by_id},
+};
+
+/// The repositories of the configuration that the event may be about.
+pub(crate) async fn affected(
+    app: &App,
+    event: &Event,
+    installation: &Installation,
+) -> sqlx::Result<Vec<Repository>> {
+    let names: Vec<String> = installation.repositories.iter().map(RepositoryName::key).collect();
+    let account = installation.account.as_ref().map(|account| account.to_lowercase());
+    let number = event.installation.and_then(|number| i64::try_from(number).ok());
+    let mut found = Vec::new();
+    for id in store::covered(&app.db, number, account.as_deref(), &names).await? {
+        found.push(by_id(&app.db, id).await?);
+    }
+    Ok(found)
+}
+
+/// Takes note of the installation itself.
+pub(crate) async fn note(
+    tx: &mut PgConnection,
+    app: &App,
+    event: &Event,
+    installation: &Installation,
+) -> sqlx::Result<()> {
+    let Some(id) = event.installation.and_then(|number| i64::try_from(number).ok()) else { return Ok(()) };
+    let told = Told {
+        id,
+        account: installation.account.as_deref().unwrap_or_default(),
+        change: installation.change,
+        permissions: &installation.permissions,
+    };
+    store::upsert(tx, &told, app.clock.now()).await
+}

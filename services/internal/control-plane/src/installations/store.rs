@@ -1,0 +1,189 @@
+//! SQL of installations, and of whether repositories are within reach.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    decision::InstallationChange,
+    ids::{Id, RepositoryId},
+};
+use sqlx::{PgConnection, PgExecutor, types::Json};
+use uuid::Uuid;
+
+use super::Reach;
+use crate::projects::store::{ARCHIVED, GONE};
+
+/// Why nothing goes on in repositories, by repository.
+#[derive(Debug)]
+pub(crate) struct Closed(HashMap<Uuid, String>);
+
+impl Closed {
+    /// Why nothing goes on in this one.
+    pub(crate) fn why(&self, repository: RepositoryId) -> Option<&str> {
+        self.0.get(&repository.uuid()).map(String::as_str)
+    }
+
+    /// What an effect in that state waits for, where it is the repository.
+    pub(crate) fn waits(&self, repository: Uuid, state: &str) -> Option<String> {
+        self.0.get(&repository).filter(|_| state == "pending").cloned()
+    }
+}
+
+/// Every repository in which nothing goes on, and why.
+pub(crate) async fn closed(db: impl PgExecutor<'_>) -> sqlx::Result<Closed> {
+    let rows = sqlx::query!(
+        r#"select repository_id, coalesce(case when gone_at is not null then $2 end, no_access_why, $1) as "why!"
+           from repositories where no_access_since is not null or archived_at is not null or gone_at is not null"#,
+        ARCHIVED,
+        GONE,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Closed(rows.into_iter().map(|row| (row.repository_id, row.why)).collect()))
+}
+
+/// Notes what the code host said; true when the repository was out of reach before.
+pub(super) async fn note_reach(
+    tx: &mut PgConnection,
+    id: RepositoryId,
+    reach: &Reach,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let was_closed = sqlx::query_scalar!(
+        r#"select no_access_since is not null as "was_closed!" from repositories where repository_id = $1 for update"#,
+        id.uuid()
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let noted = sqlx::query!(
+        "update repositories set no_access_why = $2, access_asked_at = $3, installation_id = coalesce($4, installation_id),
+                no_access_since = case when $2::text is not null then coalesce(no_access_since, $3) end
+         where repository_id = $1",
+        id.uuid(),
+        reach.closed(),
+        now,
+        reach.installation(),
+    )
+    .execute(tx)
+    .await?;
+    if noted.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    Ok(was_closed)
+}
+
+/// Runs of the repository that are not over, those that wait behind another first.
+pub(super) async fn runs_under_way(tx: &mut PgConnection, id: RepositoryId) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select run_id from runs where repository_id = $1 and state in ('queued', 'active', 'waiting')
+         order by behind is null, created_at",
+        id.uuid()
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Nothing is made in the repository any more.
+pub(super) async fn drop_effects(
+    tx: &mut PgConnection,
+    id: RepositoryId,
+    why: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update effects set state = 'skipped', last_error = $2, finished_at = $3
+         where repository_id = $1 and state in ('pending', 'dead')",
+        id.uuid(),
+        why,
+        now
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Repositories that an installation covers, by what we know and by what an event names.
+pub(super) async fn covered(
+    db: impl PgExecutor<'_>,
+    installation: Option<i64>,
+    account: Option<&str>,
+    names: &[String],
+) -> sqlx::Result<Vec<RepositoryId>> {
+    let ids = sqlx::query_scalar!(
+        "select repository_id from repositories
+         where enabled and (installation_id = $1 or split_part(full_name_key, '/', 1) = $2 or full_name_key = any($3))
+         order by full_name_key",
+        installation,
+        account,
+        names,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(RepositoryId::from_uuid).collect())
+}
+
+/// What an event tells about an installation.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) id: i64,
+    pub(super) account: &'a str,
+    pub(super) change: InstallationChange,
+    pub(super) permissions: &'a BTreeMap<String, String>,
+}
+
+/// Takes note of it.
+pub(super) async fn upsert(tx: &mut PgConnection, told: &Told<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let change = told.change;
+    sqlx::query!(
+        "insert into installations (installation_id, account, suspended_at, removed_at, permissions, updated_at)
+         values ($1, $2, case when $4 then $6::timestamptz end, case when $5 then $6::timestamptz end, $3, $6)
+         on conflict (installation_id) do update set account = excluded.account,
+             suspended_at = case when $4 then coalesce(installations.suspended_at, $6) when $7 then null else installations.suspended_at end,
+             removed_at = case when $5 then $6::timestamptz end,
+             permissions = case when excluded.permissions = '{}' then installations.permissions else excluded.permissions end,
+             updated_at = $6",
+        told.id,
+        told.account,
+        Json(told.permissions) as _,
+        change == InstallationChange::Suspended,
+        change == InstallationChange::Deleted,
+        now,
+        change == InstallationChange::Unsuspended,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Repositories out of reach that were not asked about for so long.
+pub(super) async fn to_ask(
+    db: impl PgExecutor<'_>,
+    now: DateTime<Utc>,
+    every: TimeDelta,
+) -> sqlx::Result<Vec<RepositoryId>> {
+    let ids = sqlx::query_scalar!(
+        "select repository_id from repositories
+         where enabled and no_access_since is not null and gone_at is null
+           and coalesce(access_asked_at, no_access_since) <= $1 order by access_asked_at limit 20",
+        now - every
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(RepositoryId::from_uuid).collect())
+}
+
+/// It was asked, and there was no answer.
+pub(super) async fn note_asked(
+    tx: &mut PgConnection,
+    id: RepositoryId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let noted =
+        sqlx::query!("update repositories set access_asked_at = $2 where repository_id = $1", id.uuid(), now)
+            .execute(tx)
+            .await?;
+    if noted.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! No label is lost: what happens at GitHub while nobody listens is made up for, each label once,
+//! and the gap is reported.
+
+use chrono::TimeDelta;
+use domain::rights::Permission;
+use serde_json::{Value, json};
+use webhook_simulator::Simulator;
+
+use crate::harness::{REPOSITORY, SECRET, Setup, World, filtered, sign, story::free_address};
+
+/// A world whose webhook keeps its address when the platform is started again.
+async fn world() -> World {
+    World::with(Setup { config: json!({ "listen": { "api": free_address() } }), ..Setup::default() }).await
+}
+
+/// Has every delivery been answered, by whomever?
+async fn all_answered(world: &World) {
+    let over = |g: &Simulator| g.deliveries(world.hook).iter().all(|d| d.answer.is_some()).then_some(());
+    world.until("an end of all deliveries", over).await;
+}
+
+/// The findings of `callboard check` about what was missed.
+async fn checked(world: &World) -> String {
+    let (_, out, err) = world.callboard(&["check", "-o", "json"]).await;
+    let all: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+    let all = all.as_array().unwrap_or_else(|| panic!("{all:#}"));
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let ours = all.iter().filter(|f| {
+        let probe = text(f, "probe");
+        probe.starts_with("missed deliveries") || probe.starts_with("gap of")
+    });
+    ours.map(|f| format!("{}: {}\n  {}\n", text(f, "probe"), text(f, "found"), text(f, "next_step")))
+        .collect()
+}
+
+/// The sentences about gaps in the log of events.
+async fn reported(world: &World) -> Vec<String> {
+    let (code, out, err) = world.callboard(&["audit", "export"]).await;
+    assert_eq!(code, 0, "{err}");
+    let events = out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let gaps = events.filter(|event| event["action"] == "deliveries.gap_closed");
+    gaps.map(|event| event["text"].as_str().expect("a sentence").to_owned()).collect()
+}
+
+/// Waits until so many gaps are reported, and gives their sentences.
+async fn until_reported(world: &World, gaps: usize) -> Vec<String> {
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let said = reported(world).await;
+        if said.len() >= gaps {
+            return said;
+        }
+        assert!(tokio::time::Instant::now() < until, "{said:?}; {}", checked(world).await);
+    }
+}
+
+/// What was decided about labels of an issue, with how it came to us, oldest first.
+async fn decisions(world: &World, issue: u64) -> Vec<(String, String)> {
+    sqlx::query_as(
+        "select l.provenance, d.reason from decisions d join deliveries l using (delivery_id)
+         where d.issue_number = $1 and d.subject like '%.labeled' and d.reason <> 'own_effect' order by d.decided_at",
+    )
+    .bind(i64::try_from(issue).expect("a number"))
+    .fetch_all(&mut world.db().await)
+    .await
+    .expect("decisions")
+}
+
+fn told(how: &str, reason: &str) -> (String, String) {
+    (how.to_owned(), reason.to_owned())
+}
+
+/// Ten minutes without the platform: a label by somebody who may, one by somebody who may not, and
+/// one that is taken off again.
+async fn ten_minutes_away(reachable: bool) {
+    let mut world = world().await;
+    let [wanted, refused, moved] =
+        ["Say hello", "Let me", "Twice"].map(|title| world.issue(title, "Please."));
+    all_answered(&world).await;
+    world.down().await;
+    world.label(wanted, "run:dev");
+    world.label_by(refused, "run:dev", "reader");
+    world.clock.advance(TimeDelta::minutes(7));
+    world.label(moved, "run:plan");
+    world.github.remove_label(REPOSITORY, moved, "run:plan", "mona").expect("taken off");
+    all_answered(&world).await;
+    world.clock.advance(TimeDelta::minutes(3));
+    world.github.unreachable(!reachable);
+    world.up().await;
+
+    let runs = [world.run_of(wanted).await, world.run_of(moved).await];
+    for run in &runs {
+        world.finished(&run.id).await;
+    }
+    let said = until_reported(&world, 1).await;
+    let how = if reachable { "webhook" } else { "fetched" };
+    assert_eq!(decisions(&world, wanted).await, [told(how, "trigger_label")]);
+    assert_eq!(decisions(&world, moved).await, [told(how, "trigger_label")]);
+    assert_eq!(decisions(&world, refused).await, [told(how, "no_write_permission")]);
+    let comments = |issue| world.github.comments(REPOSITORY, issue).len();
+    assert_eq!((comments(wanted), comments(refused), comments(moved)), (1, 1, 1));
+    assert_eq!(world.github.pull_requests(REPOSITORY).len(), 2);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].ends_with(", 4 deliveries recovered"), "{said:?}");
+    assert!(said[0].starts_with("gap ") && said[0].contains('–'), "{said:?}");
+    filtered().bind(|| {
+        let name = if reachable { "away_reachable" } else { "away_unreachable" };
+        insta::assert_snapshot!(name, said[0]);
+    });
+    world.github.unreachable(false);
+    // What our own effects caused meanwhile could not be handed over either.
+    world.clock.advance(TimeDelta::minutes(6));
+    if !reachable {
+        until_reported(&world, 2).await;
+    }
+    let (_, explained, _) = world.callboard(&["explain", &format!("#{wanted}")]).await;
+    assert!(explained.contains("trigger_label"), "{explained}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_minutes_without_the_platform_are_made_up_for() {
+    ten_minutes_away(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_again_is_fetched() {
+    ten_minutes_away(false).await;
+}
+
+/// The webhook is gone, so no delivery is ever made: the histories of the issues tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_that_no_delivery_told_of_are_decided_once() {
+    let world = world().await;
+    world.github.set_permission(REPOSITORY, "rio", Permission::Read).expect("a permission");
+    let [wanted, refused, young] =
+        ["Say hello", "Let me", "At last"].map(|title| world.issue(title, "Please."));
+    let edited = world.github.open_issue(REPOSITORY, "reader", "Mine", "Say hello.").expect("an issue");
+    all_answered(&world).await;
+    world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
+    world.label(wanted, "run:dev");
+    world.label_by(refused, "run:dev", "reader");
+    world.label(edited, "run:dev");
+    world.clock.advance(TimeDelta::minutes(2));
+    world.github.edit_issue_body(REPOSITORY, edited, "reader", "Say something else.").expect("edited");
+    world.clock.advance(TimeDelta::minutes(4));
+
+    let run = world.run_of(wanted).await;
+    world.finished(&run.id).await;
+    let said = until_reported(&world, 1).await;
+    assert_eq!(decisions(&world, wanted).await, [told("reconciled", "trigger_label")]);
+    assert_eq!(decisions(&world, refused).await, [told("reconciled", "no_write_permission")]);
+    assert_eq!(decisions(&world, edited).await, [told("reconciled", "edited_since")]);
+    assert_eq!(world.github.pull_requests(REPOSITORY).len(), 1);
+    assert!(said[0].ends_with(", 3 labels reconciled"), "{said:?}");
+    let comment = world.github.comments(REPOSITORY, edited).pop().expect("a word").body;
+    filtered().bind(|| insta::assert_snapshot!("edited_since", comment));
+
+    // It is looked again, and nothing is decided twice, not even when a delivery comes after all.
+    world.label(young, "run:plan");
+    world.clock.advance(TimeDelta::minutes(6));
+    let run = world.run_of(young).await;
+    world.finished(&run.id).await;
+    until_reported(&world, 2).await;
+    let late = json!({
+        "action": "labeled", "label": { "name": "run:dev" }, "sender": { "login": "mona", "type": "User" },
+        "repository": { "full_name": REPOSITORY },
+        "issue": { "number": wanted, "title": "t", "state": "open", "user": { "login": "octocat" }, "html_url": "http://x",
+                   "updated_at": set_at(&world, wanted).await },
+    });
+    let body = late.to_string().into_bytes();
+    let answer = world.post("issues", "late", &body, Some(&sign(SECRET, &body))).await;
+    assert_eq!(answer.status().as_u16(), 202);
+    assert_eq!(
+        decisions(&world, wanted).await,
+        [told("reconciled", "trigger_label"), told("webhook", "decided_before")]
+    );
+    world.end().await;
+}
+
+/// When a label was set, by the issue's history.
+async fn set_at(world: &World, issue: u64) -> Value {
+    let history = world.api("GET", &format!("issues/{issue}/timeline"), None).await;
+    let labeled =
+        history.as_array().expect("events").iter().find(|event| event["event"] == "labeled").cloned();
+    labeled.expect("it was labelled")["created_at"].clone()
+}
+
+/// A token that may not see the webhook: only labels that stand are looked up, and `check` says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_see_the_webhook_labels_that_stand_are_found() {
+    let mut world = world().await;
+    let issue = world.issue("Say hello", "Please.");
+    all_answered(&world).await;
+    world.down().await;
+    let token = world.github.add_token("mona").expect("a token");
+    std::fs::write(world.folder().join("token"), token).expect("written");
+    world.label_by(issue, "run:dev", "octocat");
+    all_answered(&world).await;
+    world.clock.advance(TimeDelta::minutes(10));
+    world.up().await;
+    let run = world.run_of(issue).await;
+    world.finished(&run.id).await;
+    until_reported(&world, 1).await;
+    assert_eq!(decisions(&world, issue).await, [told("reconciled", "trigger_label")]);
+    let found = checked(&world).await;
+    filtered().bind(|| insta::assert_snapshot!("check_without_the_right", found));
+    world.end().await;
+}
