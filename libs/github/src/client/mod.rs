@@ -280,7 +280,7 @@ impl Client {
     ) -> Result<Answer> {
         let app = match &self.identity {
             Identity::App(app) => app,
-            Identity::Person(_) => return self.call_as_person(call).await,
+            Identity::Person(_) => return self.send(&self.person()?, call).await.map_err(|r| r.error),
         };
         let mut pass = self.token(app, repository, purpose, None).await?;
         let mut sent = self.send(&pass, call).await;
@@ -295,18 +295,6 @@ impl Client {
             }) => Err(self.explained(app, repository, purpose, error).await),
             sent => sent.map_err(|refusal| refusal.error),
         }
-    }
-
-    /// A call with a person's token.
-    async fn call_as_person(&self, call: &Call<'_>) -> Result<Answer> {
-        self.send(&self.person()?, call).await.map_err(|refusal| match (refusal.status, refusal.error) {
-            (Some(StatusCode::UNAUTHORIZED), ForgeError::Denied { message }) => ForgeError::Denied {
-                message: format!(
-                    "GitHub does not take the token ({message}): it has expired or was revoked; put a new one into the file that github.token_file names"
-                ),
-            },
-            (_, error) => error,
-        })
     }
 
     /// A call as the App itself. A statement may be refused because our clock is wrong.

@@ -113,7 +113,7 @@ impl Scope<'_> {
         let call = Call { endpoint, uri: relative(&url)?, accept, body };
         match self.by {
             By::Repository(name, purpose) => client.call_about(name, purpose, &call).await,
-            By::Ourselves => client.call_as_person(&call).await,
+            By::Ourselves => client.send(&client.person()?, &call).await.map_err(|refusal| refusal.error),
             By::App => client.call_as_app(client.app()?, &call).await,
         }
     }

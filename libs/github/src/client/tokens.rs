@@ -319,13 +319,16 @@ impl Client {
                 }
                 now.lacks(purpose).unwrap_or(refused)
             }
-            Err(why @ (ForgeError::Denied { .. } | ForgeError::Missing { .. })) => {
+            Err(
+                why @ (ForgeError::Denied { .. }
+                | ForgeError::Missing { .. }
+                | ForgeError::BadCredential { .. }),
+            ) => {
                 known.tokens.clear();
                 why
             }
             Err(
                 ForgeError::Limited { .. }
-                | ForgeError::BadCredential { .. }
                 | ForgeError::Conflict { .. }
                 | ForgeError::Invalid { .. }
                 | ForgeError::Unsupported { .. }

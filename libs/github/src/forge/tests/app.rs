@@ -257,7 +257,10 @@ async fn a_token_that_dies_in_the_middle_is_replaced_and_the_write_repeated_once
     let github = Arc::new(Github::default());
     let server = app(&github, |_| refused(401, "Bad credentials")).await;
     let error = server.forge.create_comment(&repository(), 7, "hello").await.unwrap_err();
-    assert!(matches!(&error, ForgeError::Denied { message } if message == "Bad credentials"), "{error:?}");
+    assert!(
+        matches!(&error, ForgeError::BadCredential { message } if message == "Bad credentials"),
+        "{error:?}"
+    );
     assert_eq!(server.calls().iter().filter(|call| call.ends_with("comments")).count(), 2, "and no more");
 }
 
@@ -338,20 +341,6 @@ async fn what_is_lacking_is_said_without_a_call_and_a_refusal_costs_no_token() {
             assert!(matches!(refused, Err(ForgeError::Denied { .. })), "{refused:?}");
         }
         assert_eq!(server.calls(), calls);
-    }
-}
-
-#[tokio::test]
-async fn a_token_of_a_person_that_was_revoked_says_where_a_new_one_goes() {
-    let server = Server::start(|_| refused(401, "Bad credentials")).await;
-    for error in [
-        server.forge.repository(&repository()).await.unwrap_err(),
-        server.forge.identity().await.unwrap_err(),
-    ] {
-        assert_eq!(
-            error.to_string(),
-            "not allowed: GitHub does not take the token (Bad credentials): it has expired or was revoked; put a new one into the file that github.token_file names"
-        );
     }
 }
 
