@@ -164,7 +164,7 @@ async fn fetch(api_url: &Url, code: &str, into: &Path, format: Format) -> Result
     }
     let created = match convert(api_url, code).await {
         Ok(created) => created,
-        Err(error) if matches!(error, ForgeError::Missing { .. }) => {
+        Err(ForgeError::Missing { .. }) => {
             return Err(CommandError::Failed(anyhow::anyhow!(
                 "GitHub does not take the code: it is good once, and for an hour. Make the App's key and webhook secret anew on its settings page."
             )));

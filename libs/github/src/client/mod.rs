@@ -312,16 +312,23 @@ impl Client {
             sent = self.send(&signed(now)?, call).await;
         }
         let unknown = "Integration not found";
-        sent.map_err(|refusal| match refusal.error {
-            ForgeError::BadCredential { message } => ForgeError::BadCredential {
-                message: format!(
+        sent.map_err(|refusal| {
+            let message = match &refusal.error {
+                ForgeError::BadCredential { message } => format!(
                     "GitHub does not take the App's private key for the App's id ({message}): check both on the App's settings page"
                 ),
-            },
-            ForgeError::Missing { message } if message == unknown => ForgeError::BadCredential {
-                message: "GitHub knows no App with this id: check it on the App's settings page".to_owned(),
-            },
-            error => error,
+                ForgeError::Missing { message } if message == unknown => {
+                    "GitHub knows no App with this id: check it on the App's settings page".to_owned()
+                }
+                ForgeError::Limited { .. }
+                | ForgeError::Denied { .. }
+                | ForgeError::Missing { .. }
+                | ForgeError::Conflict { .. }
+                | ForgeError::Invalid { .. }
+                | ForgeError::Unsupported { .. }
+                | ForgeError::Outage { .. } => return refusal.error,
+            };
+            ForgeError::BadCredential { message }
         })
     }
 

@@ -31,7 +31,7 @@ async fn commits_show_where_their_runs_are() {
     world.finished(&first.id).await;
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("a pull request");
     let done = status("success", &format!("callboard/dev: dev for #{issue}: done"));
-    assert_eq!(statuses(&world, &pull.head_sha), [done.clone()]);
+    assert_eq!(statuses(&world, &pull.head_sha), std::slice::from_ref(&done));
     let target = world.github.statuses(REPOSITORY, &pull.head_sha).remove(0).target_url;
     assert!(target.is_some_and(|url| url.contains("#issuecomment-")), "it leads to the status comment");
 

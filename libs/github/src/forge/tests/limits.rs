@@ -7,10 +7,8 @@ use forge::{Level, Limit};
 use super::*;
 
 fn limited(error: &ForgeError) -> (u64, Limit) {
-    match error {
-        ForgeError::Limited { retry_after, limit } => (retry_after.as_secs(), *limit),
-        other => panic!("{other:?}"),
-    }
+    let ForgeError::Limited { retry_after, limit } = error else { panic!("{error:?}") };
+    (retry_after.as_secs(), *limit)
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     /// Sentences, joined.
-    fn judged(schema: Value, value: &Value) -> String {
+    fn judged(schema: &Value, value: &Value) -> String {
         let document = Box::leak(Box::new(json!({
             "named": { "type": "object", "required": ["id"], "properties": { "id": { "type": "integer" } } },
             "schema": schema,
@@ -223,31 +223,31 @@ mod tests {
     #[test]
     fn what_is_missing_wrong_and_unknown_is_told() {
         let schema = json!({ "type": "array", "items": { "$ref": "#/named" } });
-        assert_eq!(judged(schema.clone(), &json!([{ "id": 1 }])), "");
+        assert_eq!(judged(&schema, &json!([{ "id": 1 }])), "");
         assert_eq!(
-            judged(schema.clone(), &json!([{ "id": "1", "a": 1 }, {}])),
+            judged(&schema, &json!([{ "id": "1", "a": 1 }, {}])),
             "[].a is not described; [].id is a string, not of type integer; [].id is required and missing"
         );
-        assert_eq!(judged(schema, &json!({})), "the whole is an object, not of type array");
+        assert_eq!(judged(&schema, &json!({})), "the whole is an object, not of type array");
     }
 
     #[test]
     fn alternatives_nothing_and_open_objects() {
         let either = json!({ "oneOf": [{ "$ref": "#/named" }, { "type": "string", "nullable": true }] });
         for fits in [json!({ "id": 1 }), json!("x"), json!(null)] {
-            assert_eq!(judged(either.clone(), &fits), "");
+            assert_eq!(judged(&either, &fits), "");
         }
-        assert_eq!(judged(either, &json!({ "name": 1, "id": 1 })), "name is not described");
+        assert_eq!(judged(&either, &json!({ "name": 1, "id": 1 })), "name is not described");
         let more =
             json!({ "allOf": [{ "$ref": "#/named" }], "properties": { "name": { "enum": ["a", "b"] } } });
-        assert_eq!(judged(more.clone(), &json!({ "id": 1, "name": "a" })), "");
+        assert_eq!(judged(&more, &json!({ "id": 1, "name": "a" })), "");
         assert_eq!(
-            judged(more, &json!({ "id": 1, "name": "c", "x": 0 })),
+            judged(&more, &json!({ "id": 1, "name": "c", "x": 0 })),
             "name is \"c\", which is none of [\"a\",\"b\"]; x is not described"
         );
         assert_eq!(judged(json!({ "type": "object" }), &json!({ "any": 1 })), "");
         let map =
             json!({ "type": "object", "additionalProperties": { "type": "string", "format": "date-time" } });
-        assert_eq!(judged(map, &json!({ "at": "today" })), "at is no \"date-time\": today");
+        assert_eq!(judged(&map, &json!({ "at": "today" })), "at is no \"date-time\": today");
     }
 }
