@@ -245,7 +245,7 @@ mod tests {
             judged(&more, &json!({ "id": 1, "name": "c", "x": 0 })),
             "name is \"c\", which is none of [\"a\",\"b\"]; x is not described"
         );
-        assert_eq!(judged(json!({ "type": "object" }), &json!({ "any": 1 })), "");
+        assert_eq!(judged(&json!({ "type": "object" }), &json!({ "any": 1 })), "");
         let map =
             json!({ "type": "object", "additionalProperties": { "type": "string", "format": "date-time" } });
         assert_eq!(judged(&map, &json!({ "at": "today" })), "at is no \"date-time\": today");
