@@ -50,6 +50,7 @@ fn every_example_reads() {
         }
     }
     let expected = [
+        ("another change of the repository", 5),
         ("closed", 2),
         ("commented", 5),
         ("deleted", 1),

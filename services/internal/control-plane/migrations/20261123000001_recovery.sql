@@ -5,6 +5,9 @@
 alter table deliveries add column provenance text not null default 'webhook'
     check (provenance in ('webhook', 'fetched', 'reconciled'));
 
+-- Since when the repository is looked after, where it was not for a while; null: since it is known.
+alter table repositories add column enabled_since timestamptz;
+
 -- The label the event was about; null for events about none, and in older rows.
 alter table decisions add column label text;
 

@@ -19,7 +19,8 @@ async fn a_secret_is_rotated_without_losing_a_delivery() {
     let stored = gateway.control_plane.stored();
     let by: Vec<_> =
         stored.iter().map(|one| one.headers.get(proto::SIGNED_WITH).map(String::as_str)).collect();
-    assert_eq!(by, [None, Some(proto::PREVIOUS_SECRET), None, Some(proto::PREVIOUS_SECRET)]);
+    // With the second one it was not known yet that there is a new secret.
+    assert_eq!(by, [None, None, None, Some(proto::PREVIOUS_SECRET)]);
     // The rotation is over: the old one is worth nothing, once that is known.
     gateway.control_plane.set_source("hello-world", "second secret", None);
     assert_eq!(status("guid-5", "unknown").await, 401);

@@ -250,7 +250,8 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
     let key = new.name.key();
     let renamed = sqlx::query_scalar!(
         "update repositories set project_id = $2, source = $3, default_branch = $4, current_secret_id = $5,
-                previous_secret_id = $6, managed = 'file', enabled = true, own_hook = $7
+                previous_secret_id = $6, managed = 'file', enabled = true, own_hook = $7,
+                enabled_since = case when enabled then enabled_since else $8 end
          where renamed_from = $1 returning repository_id",
         key,
         new.project.uuid(),
@@ -259,6 +260,7 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
         new.current_secret.uuid(),
         new.previous_secret.map(Id::uuid),
         new.own_hook,
+        new.now,
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -281,7 +283,8 @@ pub(crate) async fn upsert_repository(tx: &mut PgConnection, new: &NewRepository
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, default_branch = excluded.default_branch,
              current_secret_id = excluded.current_secret_id, previous_secret_id = excluded.previous_secret_id,
-             managed = 'file', enabled = true, renamed_from = null, own_hook = excluded.own_hook
+             managed = 'file', enabled = true, renamed_from = null, own_hook = excluded.own_hook,
+             enabled_since = case when repositories.enabled then repositories.enabled_since else excluded.created_at end
          returning repository_id",
         new.id.uuid(),
         new.project.uuid(),

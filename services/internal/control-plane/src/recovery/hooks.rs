@@ -70,7 +70,8 @@ pub(super) async fn watched(
     let looked_to = known.as_ref().and_then(|known| known.looked_to);
     if !repository.own_hook {
         // An App has one webhook, and may always see what became of its deliveries.
-        if known.is_none() {
+        // Before, it may have been known by a hook of its own that could not be seen.
+        if known.is_none_or(|known| known.state != State::On) {
             store::note_hook(app, repository, State::On, None).await?;
         }
         return Ok(Some(Watched { of: HookOf::App, looked_to }));

@@ -96,6 +96,10 @@ pub(super) async fn look(app: &App, repository: &Repository, first: bool) -> Res
     let Some(Watched { of, looked_to }) = hooks::watched(app, repository, first).await? else {
         return Ok(Looked::Done);
     };
+    if !repository.own_hook && repository.forge_id.is_none() {
+        // Which of the App's deliveries are about it is not known yet; they are looked through then.
+        return Ok(Looked::Done);
+    }
     let added = store::added_at(&app.db, repository.id).await?;
     let from = looked_to.map_or(added, |looked_to| looked_to - overlap());
     let since = from.max(now - kept()).max(added);

@@ -40,7 +40,7 @@ pub(super) async fn look(app: &App, repository: &Repository) -> Result<Looked, B
         return Ok(Looked::Done);
     }
     let now = app.clock.now();
-    if store::is_undecided(&app.db, hooks::source(repository)).await? {
+    if store::is_undecided(&app.db, hooks::source(repository), now).await? {
         // What waits for its decision may be about a label that stands.
         return Ok(Looked::Again(now + soon()));
     }

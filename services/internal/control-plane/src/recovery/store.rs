@@ -72,11 +72,15 @@ pub(super) async fn note_hook(
     Ok(())
 }
 
-/// When the platform began to look after the repository.
+/// When the platform began to look after the repository. What came before, or while it was taken
+/// out, is nobody's.
 pub(super) async fn added_at(db: &PgPool, repository: RepositoryId) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar!("select created_at from repositories where repository_id = $1", repository.uuid())
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"select coalesce(enabled_since, created_at) as "added_at!" from repositories where repository_id = $1"#,
+        repository.uuid()
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// The gap that is open for a repository, which reaches to this time.
@@ -292,11 +296,14 @@ pub(super) async fn note_labels_looked(
     Ok(())
 }
 
-/// Does a delivery of the source wait for its decision?
-pub(super) async fn is_undecided(db: &PgPool, source: &str) -> sqlx::Result<bool> {
+/// Is a delivery of the source about to be decided? One that was put off may wait for an hour, and
+/// for another repository of the App's.
+pub(super) async fn is_undecided(db: &PgPool, source: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"select exists (select from deliveries where source = $1 and decided_at is null) as "undecided!""#,
-        source
+        r#"select exists (select from deliveries where source = $1 and decided_at is null
+             and (retry_at is null or retry_at <= $2)) as "undecided!""#,
+        source,
+        now
     )
     .fetch_one(db)
     .await

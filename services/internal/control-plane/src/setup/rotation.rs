@@ -183,6 +183,7 @@ async fn ended(app: &App, actor: &str, record: &Record) -> Result<(), Halt> {
 
 /// Ends the rotations that are open for a day, where the webhook has the new secret.
 pub(crate) async fn end_old_rotations(app: &App) -> Result<(), Halt> {
+    store::note_proven(&app.db).await?;
     for name in store::old_rotations(&app.db, app.clock.now() - overlap()).await? {
         let record = known(app, &name).await?;
         ended(app, "platform", &record).await?;

@@ -8,7 +8,10 @@ use domain::{
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::projects::store::{Repository, by_name, damaged};
+use crate::{
+    projects::store::{Repository, by_name, damaged},
+    steps::{Step, around},
+};
 
 /// Who says what a repository is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +120,7 @@ pub(super) async fn add(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<()
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, current_secret_id = excluded.current_secret_id, previous_secret_id = null,
              hook_secret_id = null, secret_rotated_at = null, managed = 'command', enabled = true,
-             archived_at = null, gone_at = null, renamed_from = null, own_hook = excluded.own_hook
+             enabled_since = $7, archived_at = null, forge_id = null, gone_at = null, renamed_from = null, own_hook = excluded.own_hook
          where not repositories.enabled",
         new.id.uuid(),
         new.project.uuid(),
@@ -191,11 +194,26 @@ pub(super) async fn end_rotation(tx: &mut PgConnection, id: RepositoryId) -> sql
     one(deleted.rows_affected())
 }
 
+/// Webhooks that somebody made by hand have the new secret once a delivery was signed with it. A
+/// gateway may not know for half a minute that there is a new one.
+pub(super) async fn note_proven(db: &PgPool) -> sqlx::Result<()> {
+    let proven = sqlx::query!(
+        "update repositories r set hook_secret_id = current_secret_id
+         where managed = 'command' and enabled and previous_secret_id is not null
+           and hook_secret_id is distinct from current_secret_id
+           and exists (select from deliveries d where d.source = r.source and d.provenance = 'webhook'
+             and d.received_at > r.secret_rotated_at + interval '1 minute' and not d.headers ? $1)",
+        proto::SIGNED_WITH,
+    );
+    around(Step::HookRecorded, proven.execute(db)).await?;
+    Ok(())
+}
+
 /// Repositories whose rotation is open since before then, with the new secret at the webhook.
 pub(super) async fn old_rotations(db: &PgPool, before: DateTime<Utc>) -> sqlx::Result<Vec<RepositoryName>> {
     let names = sqlx::query_scalar!(
         "select full_name from repositories where managed = 'command' and previous_secret_id is not null
-            and secret_rotated_at <= $1 and hook_secret_id = current_secret_id",
+            and enabled and secret_rotated_at <= $1 and hook_secret_id = current_secret_id",
         before
     )
     .fetch_all(db)
