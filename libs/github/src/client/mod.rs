@@ -356,7 +356,10 @@ impl Client {
         let censored = |words: &str| words.replace(pass.secret.expose_secret(), "[token]");
         let (status, headers, body) =
             seen.map_err(|message| ForgeError::Outage { message: censored(&message) })?;
-        self.count(account, &headers);
+        // Who is not let in is told the hour of strangers.
+        if status != StatusCode::UNAUTHORIZED {
+            self.count(account, &headers);
+        }
         if status.is_success() {
             let answer = Answer { headers, body };
             if let Some(key) = key {

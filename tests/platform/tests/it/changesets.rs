@@ -88,9 +88,12 @@ async fn protected_files_are_held_for_a_person() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_paths_and_known_secrets_are_refused() {
     let world = World::start().await;
+    // In two parts: whole, it would never get to the agent.
+    let (first, rest) = world.token.split_at(10);
     let steps = json!([
         { "symlink": { "path": "out", "target": "../../etc/passwd" } },
-        { "write": { "path": "config.ini", "content": format!("token = {}\n", world.token) } },
+        { "append": { "path": "config.ini", "content": format!("token = {first}") } },
+        { "append": { "path": "config.ini", "content": rest } },
     ]);
     let issue = world.scripted_issue("Leak", &steps);
     world.label(issue, "run:dev");

@@ -226,7 +226,7 @@ async fn a_refusal_is_an_answer() {
     let issue = world.scripted_issue("Nothing", &json!([{ "print": "nothing to do" }]));
     world.label(issue, "run:dev");
     until_outbox(&world, "the comment to wait", Wanted::Pending, |effects| {
-        effects.iter().any(|e| e.kind == "status_comment" && e.last_error.contains("rate limit"))
+        effects.iter().any(|e| e.kind == "status_comment" && e.last_error.contains("limit is used up"))
     })
     .await;
     let waiting = outbox(&world, Wanted::Pending).await;
