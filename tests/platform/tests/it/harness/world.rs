@@ -447,13 +447,14 @@ impl World {
         done.map(|r| r.into_inner().message).map_err(|s| s.message().to_owned())
     }
 
-    /// Waits until the agent of an attempt waits for [`GO`].
+    /// Waits until the agent of an attempt waits for [`GO`]: of this one, or of a later one where a
+    /// busy machine cost it its start.
     pub(crate) async fn until_waiting(&self, id: &str, attempt: u32) {
         let request = LogsRequest { run_id: id.to_owned(), follow: true };
         let mut lines = self.admin().logs(request).await.expect("logs").into_inner();
         let read = async {
             while let Some(line) = lines.message().await.expect("a line") {
-                if line.attempt == attempt && line.text.contains("waiting for") {
+                if line.attempt >= attempt && line.text.contains("waiting for") {
                     return true;
                 }
             }
