@@ -6,7 +6,7 @@ use proto::v1::StoreDeliveryRequest;
 use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
-use super::Provenance;
+use super::{Provenance, without_secrets};
 use crate::{
     App,
     steps::{self, Step, around},
@@ -98,7 +98,7 @@ pub(crate) async fn insert_recovered(
         new.source,
         new.guid,
         new.event,
-        new.body,
+        &*without_secrets(app, new.body),
         app.ids.trace_id(),
         new.received_at,
         app.clock.now(),
