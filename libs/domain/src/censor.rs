@@ -33,7 +33,7 @@ const CENSORED: &str = "[censored]";
 const SHORTEST: usize = 8;
 /// Bytes from which one line of a secret of many lines (a private key) is looked for alone.
 const SHORTEST_LINE: usize = 16;
-/// Secrets that are learnt on the way; the oldest is forgotten. What is minted is good for an
+/// Passing secrets that are learnt on the way; the oldest is forgotten. What is minted is good for an
 /// hour, and has the shape of a token besides.
 const MOST_LEARNT: usize = 100;
 
@@ -49,6 +49,8 @@ pub struct Censor {
 
 struct Learnt {
     secret: SecretString,
+    /// It is not forgotten for newer ones.
+    for_good: bool,
     search: Arc<AhoCorasick>,
 }
 
@@ -74,13 +76,24 @@ impl Censor {
     /// From now on this one is known as well, here and in every clone, older ones included: a
     /// token that was just minted.
     pub fn learn(&self, secret: &SecretString) {
+        self.add(secret, false);
+    }
+
+    /// The same for one that does not end by itself, and is never forgotten: a webhook's.
+    pub fn learn_for_good(&self, secret: &SecretString) {
+        self.add(secret, true);
+    }
+
+    fn add(&self, secret: &SecretString, for_good: bool) {
         let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
         if learnt.iter().any(|known| known.secret.expose_secret() == secret.expose_secret()) {
             return;
         }
-        learnt.extend(search([secret]).map(|search| Learnt { secret: secret.clone(), search }));
-        if learnt.len() > MOST_LEARNT {
-            learnt.pop_front();
+        learnt.extend(search([secret]).map(|search| Learnt { secret: secret.clone(), for_good, search }));
+        let passing = || learnt.iter().enumerate().filter(|(_, known)| !known.for_good);
+        let oldest = passing().next().map(|(at, _)| at);
+        if let (true, Some(oldest)) = (passing().count() > MOST_LEARNT, oldest) {
+            learnt.remove(oldest);
         }
     }
 
@@ -282,6 +295,7 @@ mod tests {
     fn what_is_learnt_is_known_everywhere_and_the_oldest_is_forgotten() {
         let platform = censor(&["configured-secret"]);
         let attempt = platform.with(SecretString::from("attempt-secret"));
+        platform.learn_for_good(&SecretString::from("webhook-secret"));
         for number in 0..=MOST_LEARNT {
             platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
             platform.learn(&SecretString::from(format!("minted-secret-{number:04}")));
@@ -291,6 +305,7 @@ mod tests {
         assert_eq!(platform.censor(text), "[censored] attempt-secret [censored]");
         assert!(attempt.found_in(STANDARD.encode("minted-secret-0100").as_bytes()));
         assert!(!platform.found_in(b"minted-secret-0000"));
+        assert!(attempt.found_in(b"webhook-secret"), "it is never forgotten");
     }
 
     #[test]

@@ -37,22 +37,31 @@ fn on_its_way() -> TimeDelta {
 }
 
 /// What became of a label that stands on an issue: its `labelings` by the code host's history, the
-/// times of what was `decided` about labels of that name there (when each event arrived), and
-/// `from` when on the platform looks after the repository.
+/// times of what was `decided` about labels of that name there (when each event arrived), `from`
+/// when on the platform looks after the repository, and
+/// when the issue was `changed_at` last, later by what lists of the code host may lag.
 ///
-/// Only the last labeling is why it stands. Each decision is about one labeling: the latest one
+/// A history may not tell yet what was just done: that nobody set a label counts only when the
+/// issue has been left alone for as long as a delivery may take. Only the last labeling is why it stands. Each decision is about one labeling: the latest one
 /// not later than itself that no other decision is about, or, where the clocks differ, the first
 /// one after it. The order in which they were made does not matter.
 pub fn stands(
     labelings: &[Labeling],
     decided: &[DateTime<Utc>],
     from: DateTime<Utc>,
+    changed_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Stands {
     let mut open: Vec<&Labeling> = labelings.iter().collect();
     open.sort_by_key(|labeling| (labeling.at, labeling.id));
     let Some(last) = open.last().copied() else {
-        return if decided.is_empty() { Stands::Unexplained } else { Stands::Decided };
+        return if !decided.is_empty() {
+            Stands::Decided
+        } else if now - changed_at < on_its_way() {
+            Stands::TooYoung
+        } else {
+            Stands::Unexplained
+        };
     };
     let mut decided = decided.to_vec();
     decided.sort();
@@ -111,11 +120,37 @@ mod tests {
             ("no history", &[], &[], Stands::Unexplained),
             ("no history, and it was said", &[], &[100], Stands::Decided),
         ] {
-            assert_eq!(stands(&labelings(set), &at_all(decided), at(0), at(10_000)), expected, "{what}");
+            assert_eq!(
+                stands(&labelings(set), &at_all(decided), at(0), at(0), at(10_000)),
+                expected,
+                "{what}"
+            );
         }
-        assert_eq!(stands(&labelings(&[100]), &[], at(200), at(10_000)), Stands::Decided, "before our time");
+        assert_eq!(
+            stands(&labelings(&[100]), &[], at(200), at(0), at(10_000)),
+            Stands::Decided,
+            "before our time"
+        );
         let nobody = Labeling { by: None, ..labeling(1, 100) };
-        assert_eq!(stands(&[nobody], &[], at(0), at(10_000)), Stands::Unexplained, "its setter is gone");
+        assert_eq!(
+            stands(&[nobody], &[], at(0), at(0), at(10_000)),
+            Stands::Unexplained,
+            "its setter is gone"
+        );
+    }
+
+    /// When the issue was changed, what was decided, and what a label is that no history tells of.
+    #[test]
+    fn a_history_that_lags_is_waited_for() {
+        for (what, changed, decided, expected) in [
+            ("just now", 9_999, &[][..], Stands::TooYoung),
+            ("within the minute", 9_941, &[], Stands::TooYoung),
+            ("a minute ago", 9_940, &[], Stands::Unexplained),
+            ("by a clock ahead of ours", 10_020, &[], Stands::TooYoung),
+            ("just now, and it was decided on", 9_999, &[9_999], Stands::Decided),
+        ] {
+            assert_eq!(stands(&[], &at_all(decided), at(0), at(changed), at(10_000)), expected, "{what}");
+        }
     }
 
     fn at_all(seconds: &[i64]) -> Vec<DateTime<Utc>> {
@@ -140,11 +175,11 @@ mod tests {
             let last = told.last().cloned().expect("one at least");
             let expected = if set.last().is_some_and(|(_, was, _)| *was) { Stands::Decided } else { Stands::Missed(last) };
             let expected_if_alone = expected.clone();
-            prop_assert_eq!(stands(&told, &at_all(&decided), at(0), at(20_000)), expected);
+            prop_assert_eq!(stands(&told, &at_all(&decided), at(0), at(0), at(20_000)), expected);
             let (by, of) = (turn % told.len(), turn % decided.len().max(1));
             told.rotate_left(by);
             decided.rotate_left(of);
-            prop_assert_eq!(stands(&told, &at_all(&decided), at(0), at(20_000)), expected_if_alone);
+            prop_assert_eq!(stands(&told, &at_all(&decided), at(0), at(0), at(20_000)), expected_if_alone);
         }
 
         /// Whatever is told, at most one thing is made up for, and it is the last labeling.
@@ -154,7 +189,7 @@ mod tests {
             decided in prop::collection::vec(0_i64..1_000, 0..10),
         ) {
             let told = labelings(&set);
-            match stands(&told, &at_all(&decided), at(0), at(10_000)) {
+            match stands(&told, &at_all(&decided), at(0), at(0), at(10_000)) {
                 Stands::Missed(missed) => prop_assert_eq!(Some(missed.at), told.iter().map(|l| l.at).max()),
                 Stands::Unexplained => prop_assert!(told.is_empty() && decided.is_empty()),
                 Stands::Decided => prop_assert!(!decided.is_empty()),

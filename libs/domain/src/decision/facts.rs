@@ -43,6 +43,9 @@ pub enum Told {
     /// By a delivery, sent or fetched: what it says is of that time.
     #[default]
     Delivered,
+    /// By a delivery that came late: text that it does not tell itself is the one of now, and may
+    /// have been changed since by somebody without write permission.
+    LateEdited,
     /// By a delivery or a history, and it was decided on before by the other.
     Twice,
     /// By the history, for a label that no delivery told of: the text is the one of now,

@@ -139,7 +139,11 @@ impl ControlPlane {
         .await?;
         audit::months::Months::default().make_ahead(&db, settings.clock.now()).await?;
         let wake = wake::Wake::start(&db, shutdown).await?;
-        let secrets = settings.secrets();
+        let mut secrets = settings.secrets();
+        // Those that commands made.
+        secrets.extend(
+            setup::stored_secrets(&db, &envelope).await.context("cannot read the webhooks' secrets")?,
+        );
         let app = Arc::new(App {
             git: git_upstream::GitUpstream::new(&settings.upstream)?,
             objects: objects::Objects::open(&settings.objects, db.clone(), Arc::clone(&settings.clock))?,

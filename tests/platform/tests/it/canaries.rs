@@ -20,6 +20,8 @@ use crate::harness::{
 
 const PREVIOUS: &str = "a canary, the previous webhook secret";
 const MODEL_KEY: &str = "a-canary/of+the-model's-key";
+/// A repository that a command sets up.
+const ADDED: &str = "octocat/added";
 const DATABASE_PASSWORD: &str = "a-canary-as-the-password-of-Postgres";
 /// What tokens that are signed begin with: the platform's own, runs' and Apps'.
 const SIGNED: &str = "eyJ0eXAiOiJKV1Qi";
@@ -166,7 +168,7 @@ fn at_github(github: &Simulator, folder: &Path, exchanges: &[Exchange]) -> Vec<P
     let (code, log, err) = run(git.args(["log", "--all", "-p", "--format=fuller"]));
     assert_eq!(code, 0, "{err}");
     places.push(Place::new("git", "every commit", log));
-    for exchange in exchanges {
+    for exchange in exchanges.iter().filter(|exchange| !makes_hook(exchange)) {
         let request = match &exchange.request {
             Content::Json(value) => value.to_string(),
             Content::Empty | Content::Other(_) | Content::TooLarge => String::new(),
@@ -175,6 +177,20 @@ fn at_github(github: &Simulator, folder: &Path, exchanges: &[Exchange]) -> Vec<P
         places.push(Place::new("request", format!("{} {}", exchange.method, exchange.template), said));
     }
     places
+}
+
+/// A webhook's secret is told to the code host, which signs with it.
+fn makes_hook(exchange: &Exchange) -> bool {
+    exchange.method == "POST" && exchange.template.ends_with("/hooks")
+}
+
+/// The secrets of the webhooks that the platform made.
+fn made(exchanges: &[Exchange]) -> Vec<String> {
+    let secret = |e: &Exchange| match &e.request {
+        Content::Json(value) => value["config"]["secret"].as_str().map(str::to_owned),
+        Content::Empty | Content::Other(_) | Content::TooLarge => None,
+    };
+    exchanges.iter().filter(|exchange| makes_hook(exchange)).filter_map(secret).collect()
 }
 
 /// Every token the code host gave out.
@@ -210,6 +226,25 @@ fn assert_searched(places: &[Place], run: &str) {
         let found = places.iter().any(|place| place.kind == unpacked && !place.content.is_empty());
         assert!(found, "no {unpacked} was read");
     }
+}
+
+/// The same is told while the code host cannot reach the platform, which fetches it.
+async fn fetched_when_nobody_listened(site: &Site, pasted: &str) {
+    site.github.unreachable(true);
+    site.github.open_issue(REPOSITORY, "octocat", "Help again", pasted).expect("an issue");
+    site.until("an end of all deliveries", async || {
+        site.github.deliveries(site.hook).iter().all(|d| d.answer.is_some()).then_some(())
+    })
+    .await;
+    // A process that starts looks at once.
+    site.platform().kill();
+    site.until("what nobody delivered", async || {
+        let fetched = "select exists (select from deliveries where provenance = 'fetched')";
+        sqlx::query_scalar::<_, bool>(fetched).fetch_one(&site.db).await.is_ok_and(|is| is).then_some(())
+    })
+    .await;
+    site.github.unreachable(false);
+    site.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,8 +291,15 @@ async fn no_secret_is_anywhere_it_does_not_belong(app: bool) {
     let in_file = leaked(&site, &runs[0], "repo/leak.txt").await;
     let beside = leaked(&site, &runs[1], "leak").await;
     site.settled().await;
+    // Another repository, whose webhook's secret only the platform and the code host know.
+    site.github.create_repository(ADDED, true, &[("README.md", "# Added\n")]).await.expect("a repository");
+    let added = command(&site, &["repo", "add", ADDED]);
+    let mut exchanges = site.github.take_exchanges();
+    let made = made(&exchanges);
+    assert_eq!(made.len(), usize::from(!app), "{}", String::from_utf8_lossy(&added.content));
     // A person who does not know what a secret is.
-    let pasted = format!("It says `{credential}`, the hook {PREVIOUS} and {MODEL_KEY}. Please help.");
+    let pasted =
+        format!("It says `{credential}`, the hook {PREVIOUS} {made:?} and {MODEL_KEY}. Please help.");
     let careless = site.github.open_issue(REPOSITORY, "octocat", "Help", &pasted).expect("an issue");
     site.github.add_comment(REPOSITORY, careless, "mona", &pasted).expect("a comment");
     // The code host refuses, and repeats what it was sent.
@@ -272,6 +314,7 @@ async fn no_secret_is_anywhere_it_does_not_belong(app: bool) {
     runs.push(site.run_of(careless).await);
     site.settled().await;
     assert_eq!(site.github.pull_requests(REPOSITORY).len(), 2, "what was told beside it, and the last");
+    fetched_when_nobody_listened(&site, &pasted).await;
 
     let mut canaries = Canaries::default();
     canaries.add("our credential at the code host", credential.as_bytes());
@@ -295,7 +338,11 @@ async fn no_secret_is_anywhere_it_does_not_belong(app: bool) {
         canaries.add(&format!("the key in {}", path.display()), key.as_bytes());
     }
 
+    for secret in &made {
+        canaries.add("the secret of a webhook that was made", secret.as_bytes());
+    }
     let mut places = commands(&site, &runs);
+    places.push(added);
     places.extend(errors_of_configuration(&site, secrets.path()));
     places.extend(doors(&site).await);
     places.push(Place::new("log", "at debug level", site.logs()));
@@ -307,7 +354,7 @@ async fn no_secret_is_anywhere_it_does_not_belong(app: bool) {
     };
     places.extend(leaks::files(&site.platform().folder, &holds_secrets));
     places.extend(leaks::files(&site.folder.path().join("objects"), &holds_secrets));
-    let exchanges = site.github.take_exchanges();
+    exchanges.extend(site.github.take_exchanges());
     let minted = minted(&exchanges);
     assert_eq!(!minted.is_empty(), app);
     for token in &minted {

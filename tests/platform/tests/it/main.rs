@@ -24,6 +24,7 @@ mod histories;
 mod hostile;
 mod identities;
 mod label_to_pull_request;
+mod late;
 mod leases;
 mod limits;
 mod memory;

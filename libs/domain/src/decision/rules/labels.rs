@@ -54,7 +54,7 @@ pub(super) fn labeled(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<
 fn told(case: &mut Case<'_>, on: &Thread, label: &str) -> Verdict<()> {
     let shown = for_people(label);
     let found = match case.facts.told {
-        Told::Delivered => return Ok(()),
+        Told::Delivered | Told::LateEdited => return Ok(()),
         Told::Twice => {
             let rule = format!(
                 "It was decided already that `{shown}` was set: the issue's history and a delivery tell of the same."

@@ -71,18 +71,23 @@ pub(super) fn start(case: &mut Case<'_>, ask: &Ask<'_>, wanted: &Wanted<'_>) -> 
 }
 
 /// A run works on what stood there when it was asked for. Where only the history told of the label,
-/// the text of that time cannot be had any more.
+/// and where a delivery came late that does not tell the text, that cannot be had any more.
 fn as_it_was(case: &mut Case<'_>, ask: &Ask<'_>) -> Verdict<()> {
-    let (found, holds) = match case.facts.told {
+    let same = "it did not change since, or its author may write here";
+    let edited = "it was changed since, and its author has no write permission";
+    let (found, because) = match case.facts.told {
         Told::Delivered | Told::Twice | Told::Nobody => return Ok(()),
-        Told::History => ("it did not change since, or its author may write here", true),
-        Told::HistoryEdited => ("it was changed since, and its author has no write permission", false),
+        Told::History => (same, None),
+        Told::HistoryEdited => (edited, Some("No delivery told of this label")),
+        Told::LateEdited => (edited, Some("This came late")),
     };
-    case.trace.rule("The text is the one that was there when it was asked for", found, holds, || {
-        let thread = if ask.on.pull.is_some() { "pull request" } else { "issue" };
+    let what = "The text is the one that was there when it was asked for";
+    case.trace.rule(what, found, because.is_none(), || {
+        let thread = if ask.on.pull.is_some() { "pull request or its issue" } else { "issue" };
+        let because = because.unwrap_or_default();
         ask.reject(
             Reason::EditedSince,
-            format!("No delivery told of this label, and the {thread} was changed after it was set, so what was asked for is not known any more."),
+            format!("{because}, and the {thread} was changed after it was asked for, so what was asked for is not known any more."),
             format!("Read it once more and {}.", ask.again()),
         )
     })

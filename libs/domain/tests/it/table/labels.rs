@@ -18,7 +18,7 @@ pub(super) fn sections() -> Vec<Section> {
         Section { heading: "`mode:discussion`", rows: discussion() },
         Section { heading: "`state:*` and `need:*`", rows: kept() },
         Section { heading: "Labels that start nothing", rows: nothing() },
-        Section { heading: "Labels that no delivery told of", rows: missed() },
+        Section { heading: "Labels that a delivery told of late, or none", rows: missed() },
     ]
 }
 
@@ -341,6 +341,11 @@ fn missed() -> Vec<Row> {
         labeled_pull("need:reviewer").told(Told::HistoryEdited).then(
             "the history tells who set it, and the text may have been changed since",
             "says no; takes `need:reviewer` off",
+            Reason::EditedSince,
+        ),
+        labeled_pull("run:dev:revise").told(Told::LateEdited).then(
+            "its delivery came late, and the text of its issue may have been changed since",
+            "says no; takes `run:dev:revise` off",
             Reason::EditedSince,
         ),
         dev(Told::Nobody).then("the history does not tell who set it", no, Reason::SetterUnknown),

@@ -2,7 +2,7 @@
 
 pub(crate) mod store;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use chrono::DateTime;
 use domain::{
@@ -46,6 +46,15 @@ impl Provenance {
     }
 }
 
+/// The body as it is stored, however it came: people paste what they should not.
+fn without_secrets<'b>(app: &App, body: &'b [u8]) -> Cow<'b, [u8]> {
+    if app.censor.found_in(body) {
+        Cow::Owned(app.censor.censor(&String::from_utf8_lossy(body)).into_owned().into_bytes())
+    } else {
+        Cow::Borrowed(body)
+    }
+}
+
 /// What the API gateway may call.
 #[derive(Debug)]
 pub(crate) struct Ingest(pub(crate) Arc<App>);
@@ -66,6 +75,12 @@ impl IngestService for Ingest {
             let read = async |id| -> Result<Vec<u8>, Status> {
                 let secret =
                     app.envelope.read(&app.db, id).await.map_err(|e| internal("deliveries.secret", &e))?;
+                // Another process may have made it.
+                if !app.censor.found_in(secret.expose_secret())
+                    && let Ok(text) = std::str::from_utf8(secret.expose_secret())
+                {
+                    app.censor.learn_for_good(&text.into());
+                }
                 Ok(secret.expose_secret().clone())
             };
             sources.push(Source {
@@ -86,9 +101,9 @@ impl IngestService for Ingest {
     ) -> Result<Response<StoreDeliveryResponse>, Status> {
         let app = &self.0;
         let mut new = request.into_inner();
-        // People paste what they should not. The code host signed it as it was: that is checked.
-        if app.censor.found_in(&new.body) {
-            new.body = app.censor.censor(&String::from_utf8_lossy(&new.body)).into_owned().into();
+        // The code host signed it as it was: that is checked.
+        if let Cow::Owned(without) = without_secrets(app, &new.body) {
+            new.body = without.into();
         }
         let received_at =
             DateTime::from_timestamp_micros(new.received_at_us).unwrap_or_else(|| app.clock.now());

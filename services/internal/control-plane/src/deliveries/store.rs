@@ -6,7 +6,7 @@ use proto::v1::StoreDeliveryRequest;
 use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
-use super::Provenance;
+use super::{Provenance, without_secrets};
 use crate::{
     App,
     steps::{self, Step, around},
@@ -98,7 +98,7 @@ pub(crate) async fn insert_recovered(
         new.source,
         new.guid,
         new.event,
-        new.body,
+        &*without_secrets(app, new.body),
         app.ids.trace_id(),
         new.received_at,
         app.clock.now(),
@@ -128,6 +128,8 @@ pub(crate) struct Undecided {
     pub(crate) tries: i32,
     /// It waited, and others may have been decided before it.
     pub(crate) put_off: bool,
+    /// It was looked for, because it did not come when it was sent.
+    pub(crate) was_missed: bool,
 }
 
 /// The oldest deliveries without a decision. Bodies are read one by one: each may have 25 MiB.
@@ -146,8 +148,9 @@ pub(crate) async fn undecided(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sq
 /// A delivery that still waits for its decision.
 pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Undecided>> {
     let row = sqlx::query!(
-        "select delivery_id, source, guid, event, body, trace_id, received_at, stored_at, provenance, tries, retry_at from deliveries
-         where delivery_id = $1 and decided_at is null",
+        r#"select delivery_id, source, guid, event, body, trace_id, received_at, stored_at, provenance, tries, retry_at,
+                  exists (select from missed_deliveries m where m.source = d.source and m.guid = d.guid) as "was_missed!"
+           from deliveries d where delivery_id = $1 and decided_at is null"#,
         id.uuid()
     )
     .fetch_optional(db)
@@ -166,6 +169,7 @@ pub(crate) async fn load(db: &PgPool, id: DeliveryId) -> sqlx::Result<Option<Und
             stored_at: r.stored_at,
             tries: r.tries,
             put_off: r.retry_at.is_some(),
+            was_missed: r.was_missed,
         })
     })
     .transpose()

@@ -82,6 +82,9 @@ async fn issue_of(
     }
     let history = app.forge.label_events(&repository.name, issue.number).await?;
     let added = store::added_at(&app.db, repository.id).await?;
+    let lag = TimeDelta::from_std(app.forge.list_lag()).unwrap_or_default();
+    // From here on the history tells of the last change.
+    let told_at = issue.updated_at + lag;
     let mut looked = Looked::Done;
     for label in standing {
         let same = history.iter().filter(|event| event.label.eq_ignore_ascii_case(label));
@@ -93,7 +96,7 @@ async fn issue_of(
             })
             .collect();
         let decided = store::decided(&app.db, repository.id, issue.number, label).await?;
-        match stands(&labelings, &decided, added, app.clock.now()) {
+        match stands(&labelings, &decided, added, told_at, app.clock.now()) {
             Stands::Decided => {}
             Stands::TooYoung => looked = Looked::Again(app.clock.now() + TimeDelta::minutes(1)),
             Stands::Missed(labeling) => {

@@ -309,8 +309,8 @@ pub(super) async fn is_undecided(db: &PgPool, source: &str, now: DateTime<Utc>) 
     .await
 }
 
-/// When events of this label on this thread arrived that were decided on. Rows of before labels
-/// were written down count for any label.
+/// When events of this label on this thread arrived that were decided on; what was left to another
+/// webhook was not. Rows of before labels were written down count for any label.
 pub(super) async fn decided(
     db: &PgPool,
     repository: RepositoryId,
@@ -320,7 +320,7 @@ pub(super) async fn decided(
     sqlx::query_scalar!(
         "select l.received_at from decisions d join deliveries l using (delivery_id)
          where d.repository_id = $1 and d.issue_number = $2 and d.subject in ('issues.labeled', 'pull_request.labeled')
-           and (d.label is null or lower(d.label) = lower($3))",
+           and (d.label is null or lower(d.label) = lower($3)) and d.reason not in ('own_hook', 'source_mismatch')",
         repository.uuid(),
         i64::try_from(number).unwrap_or(i64::MAX),
         label,

@@ -18,7 +18,7 @@ pub(crate) use self::{
     access::{breaks, is_needed},
     check::{check, webhook_of},
     progress::{Halt, Progress},
-    record::{remove, secret_for_a_person},
+    record::{remove, secret_for_a_person, stored_secrets},
     rotation::{end_old_rotations, rotate},
     store::{Listed, list},
 };

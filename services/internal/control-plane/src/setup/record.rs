@@ -1,12 +1,12 @@
 //! The platform's own record of a repository: made, kept, switched off.
 
 use domain::{
-    ids::{Id, RepositoryId},
+    ids::{Id, RepositoryId, SecretId},
     names::{APP_SOURCE, RepositoryName},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     App, audit,
-    envelope::{EnvelopeError, random},
+    envelope::{Envelope, EnvelopeError, random},
     projects::store::Repository,
     steps::{self, Step},
 };
@@ -46,9 +46,24 @@ pub(super) async fn note(
     audit::record(tx, &*app.clock, &app.ids, entry).await
 }
 
-/// 32 random bytes in hex, for a webhook.
-pub(super) fn new_secret() -> SecretString {
-    hex::encode(random::<32>()).into()
+/// Makes a webhook's secret, 32 random bytes in hex. It is censored from now on.
+pub(super) async fn make_secret(tx: &mut PgConnection, app: &App) -> sqlx::Result<SecretId> {
+    let secret: SecretString = hex::encode(random::<32>()).into();
+    app.censor.learn_for_good(&secret);
+    app.envelope.store(tx, &*app.clock, &app.ids, secret.expose_secret().as_bytes()).await
+}
+
+/// Every webhook secret there is.
+pub(crate) async fn stored_secrets(
+    db: &PgPool,
+    envelope: &Envelope,
+) -> Result<Vec<SecretString>, EnvelopeError> {
+    let mut secrets = Vec::new();
+    for id in store::secrets(db).await? {
+        let bytes = envelope.read(db, id).await?;
+        secrets.extend(std::str::from_utf8(bytes.expose_secret()).ok().map(SecretString::from));
+    }
+    Ok(secrets)
 }
 
 /// A stored webhook secret.
@@ -183,8 +198,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         progress.say(planned(STEP, found)).await;
         return Ok(record);
     }
-    let secret =
-        app.envelope.store(&mut tx, &*app.clock, &app.ids, new_secret().expose_secret().as_bytes()).await?;
+    let secret = make_secret(&mut tx, app).await?;
     record.current_secret = Some(secret.uuid());
     let new = store::New {
         id: record.repository.id,

@@ -5,14 +5,13 @@ use chrono::{TimeDelta, Utc};
 use domain::{ids::Id, names::RepositoryName};
 use forge::{ForgeError, Hook};
 use proto::admin::SetupStep;
-use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
     arrival::Arrival,
     hook::{self, address, by_hand},
     progress::{Halt, Progress, done, refused, unanswered, unchanged},
-    record::{known, new_secret, note},
+    record::{known, make_secret, note},
     store::{self, Managed, Record},
 };
 use crate::{
@@ -84,8 +83,7 @@ async fn open(app: &App, actor: &str, mut record: Record, progress: &Progress) -
     let mut tx = app.db.begin().await?;
     store::lock(&mut tx).await?;
     let now = app.clock.now();
-    let new =
-        app.envelope.store(&mut tx, &*app.clock, &app.ids, new_secret().expose_secret().as_bytes()).await?;
+    let new = make_secret(&mut tx, app).await?;
     match store::rotate(&mut tx, record.repository.id, new, now).await {
         Ok(()) => {}
         Err(sqlx::Error::RowNotFound) => {

@@ -250,6 +250,16 @@ pub(super) async fn newest_ping(db: &PgPool, source: &str) -> sqlx::Result<Optio
     Ok(row.map(|r| (r.delivery_id, r.previous)))
 }
 
+/// Every secret a webhook has or had, also of repositories that are off.
+pub(super) async fn secrets(db: &PgPool) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select secret_id from secrets s
+         where exists (select from repositories r where s.secret_id in (r.current_secret_id, r.previous_secret_id))"
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// When a source delivered last.
 pub(super) async fn last_delivery(db: &PgPool, source: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
     sqlx::query_scalar!("select max(received_at) from deliveries where source = $1", source)

@@ -199,18 +199,21 @@ pub(super) async fn completed(
     repository: &Repository,
     mut event: Event,
     tries: i32,
-    put_off: bool,
+    fresh: bool,
 ) -> Result<Event, Unsettled> {
     let name = &repository.name;
     if repository.no_access.is_some() {
         return Ok(event);
     }
-    if put_off
-        && let Happening::Labeled { on, .. } | Happening::Commented { on, .. } = &mut event.happening
+    if !fresh
+        && may_start(app, repository, &event).await?
+        && let Happening::Labeled { on, .. }
+        | Happening::Commented { on, .. }
+        | Happening::Reviewed { on, .. } = &mut event.happening
         && on.open
         && let Ok(now) = answer(app.forge.issue(name, on.number).await, tries)?
     {
-        // It was put off, and may have been closed since: that event asked nobody and went first.
+        // It came late or was put off, and may have been closed since: that event went first.
         on.open = now.open;
     }
     event = approval_as_it_stands(app, repository, event, tries).await?;
@@ -229,6 +232,14 @@ pub(super) async fn completed(
         };
     }
     Ok(event)
+}
+
+/// Could something start because of this event?
+async fn may_start(app: &App, repository: &Repository, event: &Event) -> sqlx::Result<bool> {
+    let default_branch = repository.default_branch.as_deref();
+    let mut db = app.db.acquire().await?;
+    let known = policies::known(&mut db, app, repository).await?;
+    matters(&mut db, repository, event, &known, default_branch).await
 }
 
 /// An approving review opens gates, so head and review are read as they are now: what came after

@@ -143,7 +143,8 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             return put_down(app, delivery, Some(&repository), Some(&event), &decided).await;
         }
     };
-    let event = completed(app, &repository, event, delivery.tries, delivery.put_off).await?;
+    let mut came = Came::by(app, &event, delivery);
+    let event = completed(app, &repository, event, delivery.tries, came.is_fresh()).await?;
     let question = Question {
         repository: &repository,
         event: &event,
@@ -151,7 +152,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
         delivery: Some(delivery.id),
     };
     let asked = ask(app, question).await?;
-    let came = Came::by(app, &repository, &event, delivery).await?;
+    came.compare(app, &repository, &event, delivery.tries).await?;
     let mut preview: Option<String> = None;
     // Read at most once; it may not be there.
     let mut issue: Option<Option<IssueSnapshot>> = None;
@@ -170,6 +171,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             // What a run may read is fixed now, not when it is prepared.
             drop(tx);
             let read = answer(app.forge.issue(&repository.name, start.issue).await, delivery.tries)?;
+            came.compare_read(app, &repository, &read, delivery.tries).await?;
             issue = Some(read.ok().map(|issue| IssueSnapshot::of(app, issue)));
             continue;
         }

@@ -67,7 +67,7 @@ pub(crate) async fn simulate(
             return Ok(Simulated { decided: ignored.decided, number });
         }
     };
-    let event: Event = completed(app, &repository, event, NO_PATIENCE, false).await?;
+    let event: Event = completed(app, &repository, event, NO_PATIENCE, true).await?;
     let question = Question { repository: &repository, event: &event, tries: NO_PATIENCE, delivery: None };
     let asked = ask(app, question).await?;
     let mut tx = app.db.begin().await?;

@@ -159,7 +159,7 @@ pub(crate) async fn pending(db: &PgPool, id: Option<Uuid>, guid: Option<&str>) -
 }
 
 /// Was the same label decided on because the issue's history told of it? The code host notes the
-/// change of the issue within the second.
+/// change of the issue within the second. That nobody knew who set it is no decision about it.
 pub(super) async fn was_reconciled(
     tx: &mut PgConnection,
     (repository, number): (RepositoryId, u64),
@@ -169,7 +169,7 @@ pub(super) async fn was_reconciled(
     sqlx::query_scalar!(
         r#"select exists (select from decisions d join deliveries l using (delivery_id)
                           where d.repository_id = $1 and d.issue_number = $2 and lower(d.label) = lower($3)
-                            and l.provenance = 'reconciled'
+                            and l.provenance = 'reconciled' and d.reason <> 'setter_unknown'
                             and l.received_at between $4::timestamptz - interval '2 seconds' and $4 + interval '2 seconds') as "was!""#,
         repository.uuid(),
         i64::try_from(number).unwrap_or(i64::MAX),
@@ -180,7 +180,7 @@ pub(super) async fn was_reconciled(
     .await
 }
 
-/// Was this label decided on after that time?
+/// Was this label decided on after that time? What was left to another webhook was not.
 pub(super) async fn was_decided_since(
     tx: &mut PgConnection,
     (repository, number): (RepositoryId, u64),
@@ -189,7 +189,8 @@ pub(super) async fn was_decided_since(
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from decisions where repository_id = $1 and issue_number = $2 and lower(label) = lower($3)
-                            and subject in ('issues.labeled', 'pull_request.labeled') and decided_at > $4) as "was!""#,
+                            and subject in ('issues.labeled', 'pull_request.labeled') and decided_at > $4
+                            and reason not in ('own_hook', 'source_mismatch')) as "was!""#,
         repository.uuid(),
         i64::try_from(number).unwrap_or(i64::MAX),
         label,

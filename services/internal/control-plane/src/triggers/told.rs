@@ -1,5 +1,5 @@
-//! How an event came to us: sent, fetched, or told by an issue's history. Of the last kind the
-//! text is the one of now, and nobody may have changed what is asked for meanwhile.
+//! How an event came to us: sent, fetched, or told by an issue's history; and whether it came at
+//! once. What it does not tell itself is read now, and nobody may have changed it meanwhile.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -7,13 +7,14 @@ use domain::{
     ids::RepositoryId,
     rights::Permission,
 };
+use forge::{ForgeError, Issue};
 use sqlx::PgConnection;
 
 use super::{
     Unsettled,
     asked::answer,
     permissions::{Fresh, Permissions},
-    records, store,
+    store,
 };
 use crate::{
     App,
@@ -23,7 +24,12 @@ use crate::{
 
 /// A label changes its issue too; a change this much later is another one.
 fn at_once() -> TimeDelta {
-    TimeDelta::seconds(5)
+    TimeDelta::seconds(1)
+}
+
+/// What is looked at this much later than it happened may have been overtaken.
+fn late() -> TimeDelta {
+    TimeDelta::seconds(10)
 }
 
 /// How an event came to us.
@@ -34,6 +40,8 @@ pub(super) struct Came {
     provenance: Provenance,
     /// When the thread had been changed last, by what the event says.
     changed_at: Option<DateTime<Utc>>,
+    /// It is looked at as soon as it happened.
+    fresh: bool,
     /// Somebody without write permission may have changed the text since.
     edited: bool,
 }
@@ -42,45 +50,50 @@ impl Came {
     /// Somebody asks what would be.
     pub(super) fn just_now(app: &App) -> Self {
         let now = app.clock.now();
-        Self { at: now, stored_at: now, provenance: Provenance::Webhook, changed_at: None, edited: false }
+        Self {
+            at: now,
+            stored_at: now,
+            provenance: Provenance::Webhook,
+            changed_at: None,
+            fresh: true,
+            edited: false,
+        }
     }
 
     /// By this delivery.
-    pub(super) async fn by(
-        app: &App,
-        repository: &Repository,
-        event: &Event,
-        delivery: &Undecided,
-    ) -> Result<Self, Unsettled> {
+    pub(super) fn by(app: &App, event: &Event, delivery: &Undecided) -> Self {
         let changed_at = match &event.happening {
-            Happening::Labeled { .. } => github::payload::changed_at(&delivery.body),
+            Happening::Labeled { .. } | Happening::Commented { .. } | Happening::Reviewed { .. } => {
+                github::payload::changed_at(&delivery.body)
+            }
             Happening::Unlabeled { .. }
             | Happening::Closed { .. }
             | Happening::Deleted { .. }
             | Happening::TransferredAway { .. }
-            | Happening::Commented { .. }
             | Happening::Synchronized { .. }
             | Happening::Reopened { .. }
-            | Happening::Reviewed { .. }
             | Happening::ReviewDismissed { .. }
             | Happening::Pushed { .. }
             | Happening::Installation { .. }
             | Happening::Repository { .. }
             | Happening::Other => None,
         };
-        let came = Self {
+        let mut came = Self {
             at: delivery.received_at,
             stored_at: delivery.stored_at,
             provenance: delivery.provenance,
             changed_at,
+            fresh: false,
             edited: false,
         };
-        Ok(match delivery.provenance {
-            Provenance::Webhook | Provenance::Fetched => came,
-            Provenance::Reconciled => {
-                Self { edited: came.edited(app, repository, event, delivery.tries).await?, ..came }
+        came.fresh = match delivery.provenance {
+            // One that was missed may be sent again by a person, before it is looked for.
+            Provenance::Webhook => {
+                !delivery.put_off && !delivery.was_missed && app.clock.now() - came.happened_at() <= late()
             }
-        })
+            Provenance::Fetched | Provenance::Reconciled => false,
+        };
+        came
     }
 
     /// When it arrived, or should have.
@@ -88,39 +101,64 @@ impl Came {
         self.at
     }
 
-    /// May somebody without write permission have changed the text since the label was set?
-    async fn edited(
-        &self,
+    /// Is it looked at as soon as it happened? What happened after another one may have been
+    /// decided before it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// When it happened, as far as is told.
+    fn happened_at(&self) -> DateTime<Utc> {
+        match self.provenance {
+            Provenance::Webhook | Provenance::Fetched => {
+                self.changed_at.map_or(self.at, |changed_at| changed_at.min(self.at))
+            }
+            // Its text is the one of now.
+            Provenance::Reconciled => self.at,
+        }
+    }
+
+    /// Compares the text of an event that was made of the history.
+    pub(super) async fn compare(
+        &mut self,
         app: &App,
         repository: &Repository,
         event: &Event,
         tries: i32,
-    ) -> Result<bool, Unsettled> {
-        let Some(on) = event.happening.on() else { return Ok(false) };
-        let mut authors = Vec::new();
-        if self.changed_at.is_none_or(|changed_at| changed_at > self.at + at_once()) {
-            authors.push(on.author.clone());
-        }
-        if on.pull.is_some() {
-            // What it is for stands in its issue.
-            let mut db = app.db.acquire().await?;
-            let linked = records::linked_issue(&mut db, repository.id, on.number).await?;
-            drop(db);
-            if let Some(linked) = linked
-                && let Ok(issue) = answer(app.forge.issue(&repository.name, linked).await, tries)?
-                && issue.updated_at > self.at + at_once()
-            {
-                authors.push(issue.author);
+    ) -> Result<(), Unsettled> {
+        match self.provenance {
+            Provenance::Webhook | Provenance::Fetched => {}
+            Provenance::Reconciled => {
+                if let Some(on) = event.happening.on()
+                    && self.changed_at.is_none_or(|changed_at| changed_at > self.at + at_once())
+                {
+                    self.edited |= !may_write(app, repository, &on.author, tries).await?;
+                }
             }
         }
-        for author in authors {
-            let permission = Permissions::ask(app, repository, &author, Fresh::Minute).await;
-            if answer(permission, tries)?.is_ok_and(|has| has >= Permission::Write) {
-                continue;
-            }
-            return Ok(true);
+        Ok(())
+    }
+
+    /// Compares the text that the event does not tell, which was read now.
+    pub(super) async fn compare_read(
+        &mut self,
+        app: &App,
+        repository: &Repository,
+        read: &Result<Issue, ForgeError>,
+        tries: i32,
+    ) -> Result<(), Unsettled> {
+        if self.fresh {
+            return Ok(());
         }
-        Ok(false)
+        match read {
+            Ok(issue) if issue.updated_at > self.happened_at() + at_once() => {
+                self.edited |= !may_write(app, repository, &issue.author, tries).await?;
+            }
+            Ok(_) => {}
+            // It would be read once more when the run is prepared, by nobody who compares.
+            Err(_) => self.edited = true,
+        }
+        Ok(())
     }
 
     /// What the decision takes. The issue is locked.
@@ -130,12 +168,13 @@ impl Came {
         repository: RepositoryId,
         event: &Event,
     ) -> sqlx::Result<Told> {
-        let Happening::Labeled { on, label } = &event.happening else { return Ok(Told::Delivered) };
+        let delivered = if self.edited { Told::LateEdited } else { Told::Delivered };
+        let Happening::Labeled { on, label } = &event.happening else { return Ok(delivered) };
         let thread = (repository, on.number);
         Ok(match self.provenance {
             Provenance::Webhook | Provenance::Fetched => match self.changed_at {
                 Some(at) if store::was_reconciled(tx, thread, label, at).await? => Told::Twice,
-                Some(_) | None => Told::Delivered,
+                Some(_) | None => delivered,
             },
             Provenance::Reconciled => {
                 if store::was_decided_since(tx, thread, label, self.stored_at).await? {
@@ -150,4 +189,10 @@ impl Came {
             }
         })
     }
+}
+
+/// May the author write here? Nobody else without that permission can change the text.
+async fn may_write(app: &App, repository: &Repository, author: &str, tries: i32) -> Result<bool, Unsettled> {
+    let permission = Permissions::ask(app, repository, author, Fresh::Minute).await;
+    Ok(answer(permission, tries)?.is_ok_and(|has| has >= Permission::Write))
 }
