@@ -124,6 +124,8 @@ pub type Result<T> = std::result::Result<T, ForgeError>;
 /// A repository as it is now.
 #[derive(Clone, Debug)]
 pub struct Repository {
+    /// Its number at the host, which outlives names.
+    pub id: u64,
     /// Spelled as the host spells it.
     pub name: RepositoryName,
     /// Branch that work starts from.
@@ -489,9 +491,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug + 'static {
 
     /// What our credential may do with a repository, asked now.
     async fn access(&self, repository: &RepositoryName) -> Result<Access>;
-    /// What was learnt about our access (tokens, installations) is asked again: the host told us
-    /// that it changed.
-    fn forget_access(&self);
+    /// What was learnt about our access to a repository (tokens, installation) is asked again:
+    /// the host refused it.
+    fn forget_access(&self, repository: &RepositoryName);
     /// What is left of the host's limits to calls about a repository, as far as we know.
     fn allowance(&self, repository: &RepositoryName) -> Allowance;
     /// A credential that reads the repository's git and is good for some minutes at least.

@@ -273,8 +273,8 @@ impl Forge for GithubForge {
         access::read(&self.client, repository).await
     }
 
-    fn forget_access(&self) {
-        self.client.forget();
+    fn forget_access(&self, repository: &RepositoryName) {
+        self.client.forget(repository);
     }
 
     fn allowance(&self, repository: &RepositoryName) -> Allowance {

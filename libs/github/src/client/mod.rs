@@ -182,10 +182,10 @@ impl Client {
         matches!(self.identity, Identity::App(_))
     }
 
-    /// What was learnt of installations and their tokens is asked again.
-    pub(crate) fn forget(&self) {
+    /// What was learnt of a repository's installation and its tokens is asked again.
+    pub(crate) fn forget(&self, repository: &RepositoryName) {
         match &self.identity {
-            Identity::App(app) => app.forget(),
+            Identity::App(app) => app.forget(repository),
             Identity::Person(_) => {}
         }
     }

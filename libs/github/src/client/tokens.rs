@@ -95,6 +95,11 @@ impl Kind {
     }
 }
 
+#[derive(Clone, Debug, Deserialize)]
+struct AccountBody {
+    login: Option<String>,
+}
+
 /// How an App is installed where a repository is.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Installation {
@@ -102,6 +107,8 @@ pub(crate) struct Installation {
     app_slug: String,
     html_url: String,
     permissions: BTreeMap<String, String>,
+    /// Absent: an enterprise's, which has no login.
+    account: Option<AccountBody>,
     suspended_at: Option<DateTime<Utc>>,
     /// When we looked, by GitHub's clock.
     #[serde(skip)]
@@ -137,6 +144,13 @@ impl Installation {
             return Ok(());
         }
         self.lacks(purpose).map_or(Ok(()), Err)
+    }
+
+    /// Whether it is the one of the account a repository is in. `known_as`: the repository's name
+    /// when the installation was looked up.
+    fn is_of(&self, repository: &RepositoryName, known_as: &RepositoryName) -> bool {
+        let login = self.account.as_ref().and_then(|account| account.login.as_deref());
+        login.unwrap_or_else(|| known_as.owner()).eq_ignore_ascii_case(repository.owner())
     }
 
     fn check_suspension(&self) -> Result<()> {
@@ -199,8 +213,8 @@ impl App {
         Arc::clone(held(&self.known).entry(repository.key()).or_default())
     }
 
-    pub(super) fn forget(&self) {
-        held(&self.known).clear();
+    pub(super) fn forget(&self, repository: &RepositoryName) {
+        held(&self.known).remove(&repository.key());
     }
 
     /// The installation a repository was last seen in.
@@ -402,6 +416,15 @@ impl Client {
         if name == *repository {
             return Err(ForgeError::Denied {
                 message: format!("GitHub gives the App no token for {repository}: {refused}"),
+            });
+        }
+        // The installation may have another repository of that name.
+        if !installation.is_of(&name, repository) {
+            return Err(ForgeError::Missing {
+                message: format!(
+                    "{repository} is {name} now, which is not in the App's installation {}",
+                    installation.html_url
+                ),
             });
         }
         mint(Some(name.name()), json!(permissions)).await

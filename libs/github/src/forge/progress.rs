@@ -4,6 +4,7 @@ use forge::{ForgeError, Progress, ProgressState, Reported, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::repositories;
 use crate::client::{Endpoint, PER_PAGE, Scope};
 
 /// Characters GitHub takes for the description of a status.
@@ -99,8 +100,12 @@ pub(super) async fn status(repository: Scope<'_>, progress: &Progress) -> Result
     }
     match repository.write(Endpoint::CreateStatus, &[progress.head.as_str()], &body).await {
         Ok(_) => Ok(None),
-        // A server without statuses says that there is no such place.
-        Err(ForgeError::Missing { message }) => Err(ForgeError::Unsupported { message }),
+        // A server without statuses says that there is no such place; so does one that does not
+        // let us at the repository.
+        Err(ForgeError::Missing { message }) => {
+            repositories::read(repository).await?;
+            Err(ForgeError::Unsupported { message })
+        }
         Err(error) => Err(error),
     }
 }

@@ -12,6 +12,7 @@ const LABEL_PAGES: u32 = 30;
 
 #[derive(Deserialize)]
 pub(super) struct RepositoryBody {
+    id: u64,
     full_name: RepositoryName,
     default_branch: String,
     #[serde(default)]
@@ -75,6 +76,7 @@ struct LabelBody {
 pub(super) async fn read(repository: Scope<'_>) -> Result<Repository> {
     let body: RepositoryBody = repository.get(Endpoint::Repository, &[], &[]).await?.json()?;
     Ok(Repository {
+        id: body.id,
         name: body.full_name,
         default_branch: body.default_branch,
         private: body.private,

@@ -66,7 +66,7 @@ impl GitUpstream {
         };
         let mut answer = self.ask(repository, step.clone(), headers, &credential().await?).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            forge.forget_access();
+            forge.forget_access(repository);
             answer = self.ask(repository, step, headers, &credential().await?).await?;
         }
         let status = answer.status();

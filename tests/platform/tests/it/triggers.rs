@@ -320,23 +320,40 @@ async fn a_discussion_ends_with_its_label_and_with_work() {
 async fn a_repository_is_renamed_and_archived() {
     let mut world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
-    let about = |action: &str, name: &str| {
+    let number = async |world: &World| -> Option<i64> {
+        let mut db = world.db().await;
+        sqlx::query_scalar("select forge_id from repositories")
+            .fetch_one(&mut db)
+            .await
+            .expect("a repository")
+    };
+    world.github.archive(REPOSITORY).expect("archived");
+    settled(&world).await;
+    let id = number(&world).await.expect("its number is known");
+    let late = |action: &str, name: &str| {
         json!({
             "action": action,
             "changes": { "repository": { "name": { "from": "hello-world" } } },
-            "repository": { "id": 42, "full_name": name, "default_branch": "main" },
+            "repository": { "id": id, "full_name": name, "default_branch": "main" },
             "sender": { "login": "octocat", "type": "User" },
         })
     };
-    deliver(&world, "repository", "archived", &about("archived", REPOSITORY)).await;
-    settled(&world).await;
     world.label(issue, "run:dev");
     settled(&world).await;
     assert!(reasons(&world, issue).await.iter().any(|r| r == "repository_archived"));
-    deliver(&world, "repository", "unarchived", &about("unarchived", REPOSITORY)).await;
+    world.github.unarchive(REPOSITORY).expect("taken out");
     settled(&world).await;
-    deliver(&world, "repository", "renamed", &about("renamed", "octocat/hello-moon")).await;
+    world.github.rename_repository(REPOSITORY, "hello-moon", "octocat").expect("renamed");
     settled(&world).await;
+    // Sent again after what undid them, they tell when to look, and nothing else.
+    deliver(&world, "repository", "archived", &late("archived", REPOSITORY)).await;
+    deliver(&world, "repository", "renamed", &late("renamed", "octocat/hello-earth")).await;
+    settled(&world).await;
+    let archived: bool = sqlx::query_scalar("select archived_at is not null from repositories")
+        .fetch_one(&mut world.db().await)
+        .await
+        .expect("a repository");
+    assert!(!archived);
     let name = async |world: &World| -> Vec<(String, bool)> {
         let mut db = world.db().await;
         sqlx::query_as("select full_name, enabled from repositories order by created_at")
@@ -347,7 +364,7 @@ async fn a_repository_is_renamed_and_archived() {
     assert_eq!(name(&world).await, [("octocat/hello-moon".to_owned(), true)]);
     // Deliveries by the new name, and late ones by the old one, are of the same repository.
     for (guid, full_name) in [("new", "octocat/hello-moon"), ("old", REPOSITORY)] {
-        let repository = json!({ "id": 42, "full_name": full_name });
+        let repository = json!({ "id": id, "full_name": full_name });
         let body = json!({ "action": "started", "repository": repository, "sender": { "login": "mona" } });
         deliver(&world, "watch", guid, &body).await;
     }

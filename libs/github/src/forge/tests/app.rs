@@ -374,15 +374,57 @@ async fn a_repository_that_was_renamed_is_found() {
     assert_eq!(asked[2]["repositories"], json!(["goodbye-world"]));
 }
 
+/// It went to another account, whose installation is another: the one it came from may have a
+/// repository of the new name.
+#[tokio::test]
+async fn no_token_is_minted_for_another_repository_of_the_same_name() {
+    let looked_up = AtomicU64::new(0);
+    let server = Server::start_for(app_settings(noon()), move |seen| {
+        if seen.target.ends_with("/installation") {
+            let mut body = installation(&everything());
+            if looked_up.fetch_add(1, Ordering::SeqCst) == 0 {
+                body["account"] = json!({ "login": "octocat" });
+            } else {
+                body["id"] = json!(8);
+                body["account"] = json!({ "login": "Hubot" });
+            }
+            return json_reply(200, &body);
+        }
+        if is_mint(&seen.target) {
+            if seen.body["repositories"] == json!(["hello-world"]) {
+                return refused(422, "There is at least one repository that does not exist");
+            }
+            return json_reply(201, &json!({ "token": "ghs_x", "expires_at": "2100-01-01T00:00:00Z" }));
+        }
+        let mut body = repository_body();
+        body["full_name"] = json!("hubot/goodbye-world");
+        json_reply(200, &body)
+    })
+    .await;
+    // It was looked up before it went there.
+    server.forge.access(&repository()).await.unwrap();
+    server.forge.repository(&repository()).await.unwrap();
+    let narrowed: Vec<String> = server
+        .seen()
+        .into_iter()
+        .filter(|seen| is_mint(&seen.target) && seen.body["repositories"] == json!(["goodbye-world"]))
+        .map(|seen| seen.target)
+        .collect();
+    assert_eq!(narrowed, ["/app/installations/8/access_tokens"]);
+}
+
 #[tokio::test]
 async fn what_was_learnt_is_forgotten_when_github_says_that_it_changed() {
     let github = Arc::new(Github::default());
     let server = app(&github, |_| json_reply(200, &repository_body())).await;
     server.forge.repository(&repository()).await.unwrap();
-    server.forge.forget_access();
+    server.forge.forget_access(&"octocat/other".parse().unwrap());
     server.forge.repository(&repository()).await.unwrap();
-    assert_eq!(server.calls().len(), 6);
-    assert_eq!(means(&server.seen()[5]), "ghs_minted2");
+    assert_eq!(server.calls().len(), 4, "of another repository");
+    server.forge.forget_access(&repository());
+    server.forge.repository(&repository()).await.unwrap();
+    assert_eq!(server.calls().len(), 7);
+    assert_eq!(means(&server.seen()[6]), "ghs_minted2");
 }
 
 #[tokio::test]

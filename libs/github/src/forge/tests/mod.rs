@@ -147,7 +147,7 @@ fn repository() -> RepositoryName {
 
 fn repository_body() -> Value {
     json!({
-        "full_name": "Octocat/Hello-World", "default_branch": "trunk", "private": true,
+        "id": 42, "full_name": "Octocat/Hello-World", "default_branch": "trunk", "private": true,
         "permissions": { "admin": false, "maintain": false, "push": true, "triage": true, "pull": true },
     })
 }

@@ -39,6 +39,22 @@ async fn statuses_of_a_persons_token() {
     assert!(server.calls().iter().all(|call| *call == format!("POST /statuses/{SHA}")));
 }
 
+/// A 404 is no word about statuses where the repository is out of reach.
+#[tokio::test]
+async fn no_place_for_statuses_and_no_repository_are_told_apart() {
+    for there in [true, false] {
+        let server = Server::start(move |seen| match seen.method {
+            Method::GET if there => json_reply(200, &repository_body()),
+            _ => refused(404, "Not Found"),
+        })
+        .await;
+        let progress = progress(ProgressState::InProgress, Reported::Never);
+        let error = server.forge.report_progress(&repository(), &progress).await.unwrap_err();
+        assert_eq!(matches!(error, ForgeError::Unsupported { .. }), there, "{error:?}");
+        assert_eq!(matches!(error, ForgeError::Missing { .. }), !there, "{error:?}");
+    }
+}
+
 /// A check run is made once, changed by its id, and looked for after a call of unknown outcome.
 #[tokio::test]
 async fn check_runs_of_an_app() {

@@ -117,7 +117,7 @@ async fn an_installation_is_suspended_narrowed_and_taken_away() {
     assert_eq!((access.identity, access.installation), (Identity::App, Some(i.id)));
     said.push(access.missing.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", "));
     github.set_installation_permissions(i.id, &USUAL_PERMISSIONS).unwrap();
-    forge.forget_access();
+    forge.forget_access(&repository);
     comment().await.unwrap();
 
     github.remove_from_installation(i.id, REPOSITORY).unwrap();

@@ -10,8 +10,8 @@ mod watch;
 
 pub(crate) use self::{
     events::{affected, note as note_installation},
-    learning::{Learnt, learn},
-    reach::{Reach, ask, end_all, note, tell},
+    learning::{Learnt, learn, note_standing},
+    reach::{Reach, ask, end_all, note},
     store::{Closed, closed},
     watch::spawn,
 };

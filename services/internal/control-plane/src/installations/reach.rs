@@ -111,7 +111,7 @@ pub(crate) async fn note(
 
 /// Writes a sentence down for every run of the repository that is not over, and lets go what may
 /// go on.
-pub(crate) async fn tell(
+pub(super) async fn tell(
     tx: &mut PgConnection,
     app: &App,
     repository: &Repository,

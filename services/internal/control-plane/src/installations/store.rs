@@ -50,7 +50,7 @@ pub(super) async fn note_reach(
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let was_closed = sqlx::query_scalar!(
-        r#"select no_access_since is not null as "was_closed!" from repositories where repository_id = $1 for update"#,
+        r#"select no_access_since is not null as "was_closed!" from repositories where repository_id = $1 for no key update"#,
         id.uuid()
     )
     .fetch_one(&mut *tx)
@@ -155,17 +155,24 @@ pub(super) async fn upsert(tx: &mut PgConnection, told: &Told<'_>, now: DateTime
     Ok(())
 }
 
-/// Repositories out of reach that were not asked about for so long.
+/// Repositories out of reach, or archived, that were not asked about for so long. One that is off
+/// counts while something waits to be made there.
 pub(super) async fn to_ask(
     db: impl PgExecutor<'_>,
     now: DateTime<Utc>,
     every: TimeDelta,
+    every_archived: TimeDelta,
 ) -> sqlx::Result<Vec<RepositoryId>> {
     let ids = sqlx::query_scalar!(
         "select repository_id from repositories
-         where enabled and no_access_since is not null and gone_at is null
-           and coalesce(access_asked_at, no_access_since) <= $1 order by access_asked_at limit 20",
-        now - every
+         where gone_at is null
+           and (no_access_since is not null and coalesce(access_asked_at, no_access_since) <= $1
+             or archived_at is not null and no_access_since is null and coalesce(access_asked_at, archived_at) <= $2)
+           and (enabled or exists (select from effects e
+             where e.repository_id = repositories.repository_id and e.state = 'pending'))
+         order by coalesce(access_asked_at, no_access_since, archived_at) limit 20",
+        now - every,
+        now - every_archived,
     )
     .fetch_all(db)
     .await?;

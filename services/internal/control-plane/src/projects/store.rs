@@ -18,6 +18,9 @@ use crate::{App, settings::ProjectSeed};
 pub(crate) const ARCHIVED: &str =
     "The repository is archived. Take it out of the archive, and what waits goes on.";
 
+/// What is said when it takes changes again.
+pub(crate) const TAKEN_OUT: &str = "The repository was taken out of the archive: what waited goes on.";
+
 /// What is said about a repository that is not there any more.
 pub(crate) const GONE: &str = "The repository was transferred or deleted.";
 

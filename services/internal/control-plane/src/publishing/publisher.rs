@@ -108,7 +108,7 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
         Failure::Forge(error) => error.no_try().map(|wait| after(app.clock.now(), wait)),
         Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
     };
-    if let Err(error) = give_up_or_retry(app, &pending, &failure).await {
+    if let Err(error) = give_up_or_retry(app, &pending, failure).await {
         tracing::warn!(effect_id = %pending.id, kind, error = %telemetry::logging::chain(&error), "cannot record how an effect ended; it is tried again");
         // Postgres is away: do not spin.
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -117,12 +117,31 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
 }
 
 /// Tries again, skips what is nice to have, or gives up with a sentence.
-async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Result<(), RunError> {
-    let text = app.censor.censor(&sentence(failure)).into_owned();
+async fn give_up_or_retry(app: &App, pending: &Pending, failure: Failure) -> Result<(), RunError> {
+    let mut failure = failure;
+    let mut text = app.censor.censor(&sentence(&failure)).into_owned();
     let now = app.clock.now();
     let kind = pending.effect.kind();
+    // It may be the repository that is out of reach or moved, and not this call that is wrong.
+    if matches!(failure, Failure::Forge(ForgeError::Denied { .. } | ForgeError::Missing { .. })) {
+        let why = match learn(app, pending.repository).await? {
+            Learnt::Closed(why) => Some(why),
+            Learnt::Moved => Some(text.clone()),
+            Learnt::Unknown(error) => {
+                // Work is not given up on a guess: it waits for the answer.
+                failure = Failure::Forge(error);
+                text = app.censor.censor(&sentence(&failure)).into_owned();
+                None
+            }
+            Learnt::Nothing => None,
+        };
+        if let Some(why) = why {
+            tracing::warn!(effect_id = %pending.id, kind, why, "the effect waits for its repository");
+            return limits::hold_back(app, pending, &Wait { until: now, why, is_limit: false }, true).await;
+        }
+    }
     let tries = u32::try_from(pending.tries).unwrap_or_default() + 1;
-    if let Failure::Forge(error) = failure
+    if let Failure::Forge(error) = &failure
         && let Some(wait) = error.no_try()
     {
         tracing::warn!(effect_id = %pending.id, kind, wait_s = wait.as_secs(), error = text, "the effect waits");
@@ -149,18 +168,6 @@ async fn give_up_or_retry(app: &App, pending: &Pending, failure: &Failure) -> Re
         tracing::warn!(effect_id = %pending.id, trace_id = pending.trace_id, kind, tries, error = text, "effect failed; trying again");
         let wait = wait.max(pending.effect.in_doubt_for(app.forge.list_lag()));
         return Ok(queue::put_off(&app.db, pending, after(now, wait), &text).await?);
-    }
-    // It may be the repository that is out of reach or moved, and not this call that is wrong.
-    if matches!(failure, Failure::Forge(ForgeError::Denied { .. } | ForgeError::Missing { .. })) {
-        let why = match learn(app, pending.repository).await? {
-            Learnt::Closed(why) => Some(why),
-            Learnt::Moved => Some(text.clone()),
-            Learnt::Nothing => None,
-        };
-        if let Some(why) = why {
-            tracing::warn!(effect_id = %pending.id, kind, why, "the effect waits for its repository");
-            return limits::hold_back(app, pending, &Wait { until: now, why, is_limit: false }, true).await;
-        }
     }
     give_up(app, pending, &text, refused).await
 }

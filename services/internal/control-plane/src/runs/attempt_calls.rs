@@ -265,10 +265,11 @@ impl AttemptService for AttemptCalls {
         };
         let fetched = self.0.git.fetch(&*self.0.forge, &run.repository, step, &request.headers).await;
         let refused = match &fetched {
-            Ok((status, _)) => matches!(status.as_u16(), 401 | 403 | 404),
+            Ok((status, _)) => matches!(status.as_u16(), 301 | 302 | 307 | 308 | 401 | 403 | 404),
             Err(status) => status.code() == tonic::Code::PermissionDenied,
         };
-        // Nobody but a change of our access makes a repository unreadable that was just read.
+        // Nobody but a change of our access, or of its name, makes a repository unreadable that was
+        // just read. The next attempt asks by the name that is learnt here.
         if refused {
             learn(&self.0, run.repository_id).await.map_err(|e| internal("attempts.git", &e))?;
         }

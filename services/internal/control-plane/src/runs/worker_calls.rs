@@ -22,7 +22,7 @@ use super::{
     attempt_calls::{MAX_MESSAGE_BYTES, cut},
     ending::{Setback, again, end, lose, out_of_time},
     lease::{self, LEASE_SECONDS},
-    prepare::{NotPrepared, prepare},
+    prepare::{NotPrepared, of_forge, prepare},
     store::{self, Attempt, Run, RunError, move_attempt},
 };
 use crate::{
@@ -112,6 +112,7 @@ impl WorkerCalls {
                 Some(run) => match learn(app, run.repository_id).await? {
                     Learnt::Closed(closed) => NotPrepared::later(closed),
                     Learnt::Moved => NotPrepared::later(why),
+                    Learnt::Unknown(error) => of_forge(&why, &error),
                     Learnt::Nothing => NotPrepared::Never(why),
                 },
                 None => NotPrepared::Never(why),

@@ -41,8 +41,8 @@ fn install_page(app: &App, login: &str) -> String {
     format!("{web}/apps/{}/installations/new", login.trim_end_matches(BOT))
 }
 
-/// Looks at the repository and at what we may do with it.
-pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<(), Halt> {
+/// Looks at the repository and at what we may do with it. Its number at the code host.
+pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) -> Result<u64, Halt> {
     let found = match app.forge.repository(name).await {
         Ok(found) => found,
         Err(ForgeError::Missing { .. }) => {
@@ -95,6 +95,7 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
         Identity::Person => permission
             .map_or_else(|| "the token may see it".to_owned(), |p| format!("the token may {}", verb(p))),
     };
+    let number = found.id;
     let found = format!("{who}; default branch {}", found.default_branch);
     progress
         .say(match words(false) {
@@ -105,7 +106,7 @@ pub(super) async fn look(app: &App, name: &RepositoryName, progress: &Progress) 
             }
         })
         .await;
-    Ok(())
+    Ok(number)
 }
 
 fn verb(permission: Permission) -> &'static str {

@@ -44,8 +44,8 @@ pub(crate) struct Asked {
 
 /// Sets a repository up, or goes on where it was broken off.
 pub(crate) async fn add(app: &App, actor: &str, asked: &Asked, progress: &Progress) -> Result<(), Halt> {
-    access::look(app, &asked.name, progress).await?;
-    let record = record::keep(app, actor, asked, progress).await?;
+    let number = access::look(app, &asked.name, progress).await?;
+    let record = record::keep(app, actor, asked, number, progress).await?;
     let own_hook = record.repository.own_hook;
     let hook = if own_hook {
         hook::set(app, actor, &record, asked, progress).await?

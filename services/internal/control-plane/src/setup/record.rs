@@ -18,7 +18,10 @@ use super::{
 use crate::{
     App, audit,
     envelope::{Envelope, EnvelopeError, random},
-    projects::store::Repository,
+    projects::{
+        self,
+        store::{Repository, Standing},
+    },
     steps::{self, Step},
 };
 
@@ -151,13 +154,26 @@ async fn agree(db: &mut PgConnection, asked: &Asked, record: &Record) -> Result<
     Ok(project)
 }
 
-/// Finds the record, or makes it with a secret of its own.
-pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progress) -> Result<Record, Halt> {
+/// Finds the record, or makes it with a secret of its own. `number`: the repository's at the code
+/// host.
+pub(super) async fn keep(
+    app: &App,
+    actor: &str,
+    asked: &Asked,
+    number: u64,
+    progress: &Progress,
+) -> Result<Record, Halt> {
+    let forge_id = i64::try_from(number).ok();
     let mut tx = app.db.begin().await?;
     store::lock(&mut tx).await?;
     let there = store::get(&mut tx, &asked.name).await?;
     if let Some(record) = there.as_ref().filter(|record| record.repository.enabled) {
         let project = agree(&mut tx, asked, record).await?;
+        if !asked.dry_run && record.repository.forge_id != forge_id {
+            let standing = Standing { forge_id, ..Standing::default() };
+            projects::store::note(&mut tx, record.repository.id, &standing, app.clock.now()).await?;
+            steps::commit(tx, Step::AccessNoted).await?;
+        }
         let whose = match record.managed {
             Managed::File => "; the configuration file has it, and nothing of it is changed here",
             Managed::Command => "",
@@ -178,7 +194,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         enabled: true,
         archived: false,
         gone: false,
-        forge_id: there.as_ref().and_then(|record| record.repository.forge_id),
+        forge_id,
         own_hook,
         installation: None,
         no_access: None,
@@ -207,6 +223,7 @@ pub(super) async fn keep(app: &App, actor: &str, asked: &Asked, progress: &Progr
         source: &record.repository.source,
         secret,
         own_hook: record.repository.own_hook,
+        forge_id,
         now: app.clock.now(),
     };
     store::add(&mut tx, &new).await?;

@@ -109,18 +109,21 @@ pub(super) struct New<'a> {
     pub(super) secret: SecretId,
     /// False: its deliveries come by the App's webhook.
     pub(super) own_hook: bool,
+    /// Its number at the code host.
+    pub(super) forge_id: Option<i64>,
     pub(super) now: DateTime<Utc>,
 }
 
 /// Adds a repository, or switches one on again that was off.
 pub(super) async fn add(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<()> {
     let added = sqlx::query!(
-        "insert into repositories (repository_id, project_id, full_name, full_name_key, source, current_secret_id, managed, created_at, own_hook)
-         values ($1, $2, $3, $4, $5, $6, 'command', $7, $8)
+        "insert into repositories (repository_id, project_id, full_name, full_name_key, source, current_secret_id, managed, created_at, own_hook, forge_id)
+         values ($1, $2, $3, $4, $5, $6, 'command', $7, $8, $9)
          on conflict (full_name_key) do update set project_id = excluded.project_id, full_name = excluded.full_name,
              source = excluded.source, current_secret_id = excluded.current_secret_id, previous_secret_id = null,
              hook_secret_id = null, secret_rotated_at = null, managed = 'command', enabled = true,
-             enabled_since = $7, archived_at = null, forge_id = null, gone_at = null, renamed_from = null, own_hook = excluded.own_hook
+             enabled_since = $7, archived_at = null, gone_at = null, renamed_from = null,
+             own_hook = excluded.own_hook, forge_id = excluded.forge_id
          where not repositories.enabled",
         new.id.uuid(),
         new.project.uuid(),
@@ -130,6 +133,7 @@ pub(super) async fn add(tx: &mut PgConnection, new: &New<'_>) -> sqlx::Result<()
         new.secret.uuid(),
         new.now,
         new.own_hook,
+        new.forge_id,
     )
     .execute(tx)
     .await?;

@@ -23,7 +23,7 @@ use crate::{
     installations::{self, Reach},
     projects::{
         self,
-        store::{ARCHIVED, GONE, Repository, Standing},
+        store::{GONE, Repository, Standing},
     },
     publishing::{self, Explained, Place},
     runs::{self, IssueSnapshot, RunError},
@@ -46,6 +46,8 @@ pub(super) struct Case<'a> {
     pub(super) preview: Option<&'a str>,
     /// How the code host lets us at the repository now, where it was asked.
     pub(super) reach: Option<&'a Reach>,
+    /// The repository as it is now, where it was read.
+    pub(super) now: Option<&'a forge::Repository>,
 }
 
 pub(super) fn signed(number: u64) -> i64 {
@@ -264,30 +266,29 @@ async fn note_repository(
     change: &RepositoryChange,
 ) -> Result<(), RunError> {
     let Case { app, repository, .. } = *case;
-    let renamed = Standing { name: case.event.repository.as_ref(), gone: Some(false), ..Standing::default() };
-    let archived = |archived| Standing { archived: Some(archived), ..Standing::default() };
+    let named = case.event.repository.as_ref();
     let gone = |gone| Standing { gone: Some(gone), ..Standing::default() };
-    let (standing, told) = match change {
-        RepositoryChange::Renamed { .. } => (renamed, None),
+    let standing = match change {
+        RepositoryChange::Renamed { .. } | RepositoryChange::Archived | RepositoryChange::Unarchived => {
+            let Some(now) = case.now else { return Ok(()) };
+            // It may have come back.
+            let back = matches!(change, RepositoryChange::Renamed { .. }) && named == Some(&now.name);
+            if back || !repository.gone {
+                installations::note_standing(tx, app, repository.id, now, back.then_some(false)).await?;
+            }
+            return Ok(());
+        }
         // It may have come back.
         RepositoryChange::Transferred { .. } => {
-            let here = case.event.repository.as_ref() == Some(&repository.name);
+            let here = named == Some(&repository.name);
             // The App is installed where it went.
             let with_us = matches!(case.reach, Some(Reach::Open(_))) && case.delivery.source == APP_SOURCE;
-            (if with_us { renamed } else { gone(!here) }, None)
+            if with_us { Standing { name: named, ..gone(false) } } else { gone(!here) }
         }
-        RepositoryChange::Archived => (archived(true), Some(("access_lost", ARCHIVED))),
-        RepositoryChange::Unarchived => (
-            archived(false),
-            Some(("access_back", "The repository was taken out of the archive: what waited goes on.")),
-        ),
         RepositoryChange::MadePrivate | RepositoryChange::MadePublic => return Ok(()),
-        RepositoryChange::Deleted => (gone(true), None),
+        RepositoryChange::Deleted => gone(true),
     };
     projects::store::note(tx, repository.id, &standing, app.clock.now()).await?;
-    if let Some((kind, text)) = told {
-        installations::tell(tx, app, repository, kind, text).await?;
-    }
     if standing.gone == Some(true) {
         installations::end_all(tx, app, repository, GONE).await?;
     }

@@ -22,7 +22,6 @@ pub(super) async fn settle(
     installation: &Installation,
     event: &Event,
 ) -> Result<(), Unsettled> {
-    app.forge.forget_access();
     let mut reached = Vec::new();
     for repository in installations::affected(app, event, installation).await? {
         if let Ok(reach) = answer(installations::ask(app, &repository).await, delivery.tries)? {

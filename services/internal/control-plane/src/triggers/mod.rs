@@ -136,9 +136,8 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             return put_down(app, delivery, repository.as_ref(), event.as_ref(), &decided).await;
         }
     };
-    let reach = match confirm(app, &mut repository, &event, delivery).await? {
-        Confirmed::Nothing => None,
-        Confirmed::Reach(reach) => Some(reach),
+    let (reach, now) = match confirm(app, &mut repository, &event, delivery).await? {
+        Confirmed::Told { reach, now } => (reach, now),
         Confirmed::Foreign(decided) => {
             return put_down(app, delivery, Some(&repository), Some(&event), &decided).await;
         }
@@ -197,6 +196,7 @@ async fn settle(app: &App, delivery: &Undecided) -> Result<(), Unsettled> {
             issue: issue.as_ref().and_then(Option::as_ref),
             preview: preview.as_deref(),
             reach: reach.as_ref(),
+            now: now.as_ref(),
         };
         apply(&mut tx, &case).await?;
         return settled(tx, delivery, Some(&event), &decided).await;

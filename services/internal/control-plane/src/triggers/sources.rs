@@ -144,16 +144,19 @@ fn name_before(name: &RepositoryName, event: &Event) -> Option<String> {
 
 /// What is to be asked of the code host before an event of a repository is decided.
 pub(super) enum Confirmed {
-    /// Nothing new.
-    Nothing,
-    /// How it lets us at the repository now.
-    Reach(Reach),
+    /// What it says now, as far as that was asked.
+    Told {
+        /// How it lets us at the repository.
+        reach: Option<Reach>,
+        /// The repository itself.
+        now: Option<forge::Repository>,
+    },
     /// The App's installation in the event is not the repository's.
     Foreign(Decided),
 }
 
-/// An event may say that our access changed; the code host is asked then. `repository` becomes
-/// what it is now.
+/// An event may say that our access changed, or the repository; the code host is asked then.
+/// `repository` becomes what it is now.
 pub(super) async fn confirm(
     app: &App,
     repository: &mut Repository,
@@ -174,15 +177,14 @@ pub(super) async fn confirm(
         repository.installation = told;
     }
     if !(moved || another || repository.no_access.is_some()) {
-        return Ok(Confirmed::Nothing);
+        return Ok(Confirmed::Told { reach: None, now: as_it_is(app, repository, event, delivery).await? });
     }
-    app.forge.forget_access();
     let mut asked_about = repository.clone();
     if let (true, Some(name)) = (from_app, &event.repository) {
         asked_about.name = name.clone();
     }
     let Ok(reach) = answer(installations::ask(app, &asked_about).await, delivery.tries)? else {
-        return Ok(Confirmed::Nothing);
+        return Ok(Confirmed::Told { reach: None, now: None });
     };
     if another && !moved && reach.installation() != told {
         let number = |n: Option<i64>| n.map_or_else(|| "none".to_owned(), |n| n.to_string());
@@ -196,5 +198,38 @@ pub(super) async fn confirm(
     }
     repository.no_access = reach.closed().map(str::to_owned);
     repository.installation = reach.installation().or(repository.installation);
-    Ok(Confirmed::Reach(reach))
+    let now = match &reach {
+        Reach::Open(_) => as_it_is(app, repository, event, delivery).await?,
+        Reach::Closed(_) => None,
+    };
+    Ok(Confirmed::Told { reach: Some(reach), now })
+}
+
+/// The repository as it is now, where the event tells of its name or the archive: it may come
+/// late, after one that tells otherwise.
+async fn as_it_is(
+    app: &App,
+    repository: &Repository,
+    event: &Event,
+    delivery: &Undecided,
+) -> Result<Option<forge::Repository>, Unsettled> {
+    let Happening::Repository { change } = &event.happening else { return Ok(None) };
+    match change {
+        RepositoryChange::Archived | RepositoryChange::Unarchived | RepositoryChange::Renamed { .. } => {}
+        RepositoryChange::Transferred { .. }
+        | RepositoryChange::MadePrivate
+        | RepositoryChange::MadePublic
+        | RepositoryChange::Deleted => return Ok(None),
+    }
+    let number = event.repository_id.or(repository.forge_id.and_then(|id| u64::try_from(id).ok()));
+    let told = event.repository.as_ref().filter(|told| **told != repository.name);
+    // Another one may have the name by which we know it.
+    for name in std::iter::once(&repository.name).chain(told) {
+        if let Ok(now) = answer(app.forge.repository(name).await, delivery.tries)?
+            && number.is_none_or(|number| number == now.id)
+        {
+            return Ok(Some(now));
+        }
+    }
+    Ok(None)
 }

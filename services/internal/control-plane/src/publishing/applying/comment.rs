@@ -41,6 +41,8 @@ pub(super) async fn status(
         return match app.forge.update_comment(&repository.name, unsigned(id), body).await {
             Ok(comment) => Ok(Applied::Edited(comment)),
             Err(ForgeError::Missing { .. }) => {
+                // Or the repository is out of reach: then that is the failure, and this waits.
+                app.forge.repository(&repository.name).await?;
                 Ok(Applied::Pointless("the status comment was deleted by a person"))
             }
             Err(error) => Err(error.into()),
