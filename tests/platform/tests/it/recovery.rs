@@ -192,6 +192,33 @@ async fn labels_that_no_delivery_told_of_are_decided_once() {
     world.end().await;
 }
 
+/// The token's owner may write and not see webhooks, so nobody tells what was sent: the histories
+/// of the issues do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_not_see_webhooks_loses_no_label() {
+    let config = json!({ "listen": { "api": free_address() } });
+    let mut world = World::with(Setup { config, token_of: Some("mona"), ..Setup::default() }).await;
+    let [by_the_owner, by_another] = ["Say hello", "Say more"].map(|title| world.issue(title, "Please."));
+    settled(&world).await;
+    world.down().await;
+    world.label_by(by_the_owner, "run:dev", "mona");
+    world.label_by(by_another, "run:plan", "octocat");
+    all_answered(&world).await;
+    world.clock.advance(TimeDelta::minutes(10));
+    world.up().await;
+
+    for issue in [by_the_owner, by_another] {
+        let run = world.run_of(issue).await;
+        world.finished(&run.id).await;
+        assert_eq!(decisions(&world, issue).await, [told("reconciled", "trigger_label")]);
+    }
+    let said = until_reported(&world, 1).await;
+    assert!(said[0].ends_with(", 2 labels reconciled"), "{said:?}");
+    let check = checked(&world).await;
+    assert!(check.contains("may not see the repository's webhook"), "{check}");
+    world.end().await;
+}
+
 /// When a label was set, by the issue's history.
 async fn set_at(world: &World, issue: u64) -> Value {
     let history = world.api("GET", &format!("issues/{issue}/timeline"), None).await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use domain::ids::{GapId, Id, RepositoryId};
 use sqlx::{PgConnection, PgPool};
 
@@ -72,11 +72,16 @@ pub(super) async fn note_hook(
     Ok(())
 }
 
-/// When the platform began to look after the repository.
+/// When the platform began to look after the repository, in whole seconds like all times of the
+/// code host: what happened in that second happened to us.
 pub(super) async fn added_at(db: &PgPool, repository: RepositoryId) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar!("select created_at from repositories where repository_id = $1", repository.uuid())
-        .fetch_one(db)
-        .await
+    let created_at = sqlx::query_scalar!(
+        "select created_at from repositories where repository_id = $1",
+        repository.uuid()
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(created_at.trunc_subsecs(0))
 }
 
 /// The gap that is open for a repository, which reaches to this time.

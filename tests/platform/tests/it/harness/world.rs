@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) files: Vec<(&'static str, &'static str)>,
     /// The platform is an App that is installed on the repository, instead of having a token.
     pub(crate) app: bool,
+    /// Whose token the platform has, instead of the owner's.
+    pub(crate) token_of: Option<&'static str>,
     /// How far this machine's clock is ahead of the code host's.
     pub(crate) clock_off: TimeDelta,
 }
@@ -141,7 +143,7 @@ impl World {
         }
         github.add_user("helper[bot]", true);
         github.set_permission(REPOSITORY, "helper[bot]", Permission::Write).expect("a permission");
-        let token = github.add_token("octocat").expect("a token");
+        let token = github.add_token(setup.token_of.unwrap_or("octocat")).expect("a token");
         let database = Database::migrated();
         std::fs::write(folder.path().join("token"), &token).expect("written");
         std::fs::write(folder.path().join("secret"), SECRET).expect("written");
