@@ -173,7 +173,10 @@ impl World {
         };
         world.up().await;
         match world.installed {
-            Some(it) => world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook"),
+            Some(it) => {
+                world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook");
+                world.hook = it.hook;
+            }
             None => {
                 world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
             }
@@ -482,7 +485,7 @@ impl World {
         PgConnection::connect(&self.database.url).await.expect("connected")
     }
 
-    /// What GitHub's API answers `octocat` about the repository.
+    /// What GitHub's API answers the owner of the token about the repository.
     pub(crate) async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let url = format!("{}/repos/{REPOSITORY}/{path}", self.github.api_url());
         let mut request =
