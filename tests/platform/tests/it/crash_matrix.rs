@@ -12,7 +12,7 @@ use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
 
-use crate::harness::{Plan, REPOSITORY, SOURCE, Server, Site};
+use crate::harness::{Plan, REPOSITORY, Server, Site};
 
 const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
 const COMMIT: &str = "POST /repos/{owner}/{repo}/git/commits";
@@ -383,23 +383,21 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         }
         Story::Missed | Story::Unreachable | Story::Unsaid => {
             let issue = site.issue("Say hello", None);
-            let nowhere = format!("http://127.0.0.1:9/webhooks/github/{SOURCE}");
             if story == Story::Unsaid {
-                site.change_hook(&json!({ "active": false })).await;
+                site.change_hook(false, &site.webhook()).await;
                 site.set_a_while_ago(issue, "run:dev").await;
             } else {
-                site.change_hook(&json!({ "config": { "url": nowhere } })).await;
+                site.change_hook(true, Site::NOWHERE).await;
                 site.label(issue, "run:dev");
                 site.until_a_delivery_failed().await;
             }
-            let here = json!({ "active": true, "config": { "url": site.webhook() } });
             if story == Story::Missed {
-                site.change_hook(&here).await;
+                site.change_hook(true, &site.webhook()).await;
             }
             site.platform().kill_and_crash_at(point);
             site.until_killed(kills).await;
             site.until("a run", async || (site.runs().await == 1).then_some(())).await;
-            site.change_hook(&here).await;
+            site.change_hook(true, &site.webhook()).await;
             "succeeded"
         }
         Story::Refused(request, status) => {

@@ -5,7 +5,9 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use webhook_simulator::Simulator;
 
-use crate::harness::{REPOSITORY, SECRET, Setup, World, filtered, sign, story::free_address};
+use crate::harness::{
+    Database, Plan, REPOSITORY, SECRET, Server, Setup, Site, World, filtered, sign, story::free_address,
+};
 
 /// A world whose webhook keeps its address when the platform is started again.
 async fn world(app: bool) -> World {
@@ -142,6 +144,11 @@ async fn an_app_asks_for_the_deliveries_of_its_own_webhook() {
     ten_minutes_away(true, true).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_to_an_app_is_fetched() {
+    ten_minutes_away(false, true).await;
+}
+
 /// The webhook is gone, so no delivery is ever made: the histories of the issues tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_that_no_delivery_told_of_are_decided_once() {
@@ -190,6 +197,158 @@ async fn labels_that_no_delivery_told_of_are_decided_once() {
         [told("reconciled", "trigger_label"), told("webhook", "decided_before")]
     );
     world.end().await;
+}
+
+/// The token's owner may write and not see webhooks, so nobody tells what was sent: the histories
+/// of the issues do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_not_see_webhooks_loses_no_label() {
+    let config = json!({ "listen": { "api": free_address() } });
+    let mut world = World::with(Setup { config, token_of: Some("mona"), ..Setup::default() }).await;
+    let [by_the_owner, by_another] = ["Say hello", "Say more"].map(|title| world.issue(title, "Please."));
+    settled(&world).await;
+    world.down().await;
+    world.label_by(by_the_owner, "run:dev", "mona");
+    world.label_by(by_another, "run:plan", "octocat");
+    all_answered(&world).await;
+    world.clock.advance(TimeDelta::minutes(10));
+    world.up().await;
+
+    for issue in [by_the_owner, by_another] {
+        let run = world.run_of(issue).await;
+        world.finished(&run.id).await;
+        assert_eq!(decisions(&world, issue).await, [told("reconciled", "trigger_label")]);
+    }
+    let said = until_reported(&world, 1).await;
+    assert!(said[0].ends_with(", 2 labels reconciled"), "{said:?}");
+    let check = checked(&world).await;
+    assert!(check.contains("may not see the repository's webhook"), "{check}");
+    world.end().await;
+}
+
+/// Nobody can tell who set a label or when: that is said once, and it is taken off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_without_a_history_is_explained_once() {
+    let mut world = world(false).await;
+    let [nameless, wanted] = ["Say hello", "Say more"].map(|title| world.issue(title, "Please."));
+    settled(&world).await;
+    world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
+    world.label(nameless, "run:dev");
+    world.github.forget_history(REPOSITORY, nameless).expect("forgotten");
+    world.clock.advance(TimeDelta::minutes(6));
+    let explained = |g: &Simulator| {
+        let taken_off = g.labels(REPOSITORY, nameless).iter().all(|label| label != "run:dev");
+        (taken_off && !g.comments(REPOSITORY, nameless).is_empty()).then_some(())
+    };
+    world.until("an explanation", explained).await;
+    settled(&world).await;
+    let comment = world.github.comments(REPOSITORY, nameless).pop().expect("a word").body;
+    filtered().bind(|| insta::assert_snapshot!("setter_unknown", comment));
+
+    // The run of another label tells that everything was looked at once more.
+    world.down().await;
+    world.label(wanted, "run:dev");
+    world.clock.advance(TimeDelta::minutes(10));
+    world.up().await;
+    let run = world.run_of(wanted).await;
+    world.finished(&run.id).await;
+    until_reported(&world, 1).await;
+    assert_eq!(decisions(&world, nameless).await, [told("reconciled", "setter_unknown")]);
+    assert_eq!(world.github.comments(REPOSITORY, nameless).len(), 1);
+    world.end().await;
+}
+
+/// The database is lost, and a backup of before is restored: what was delivered since is in GitHub's
+/// list, though everything was answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_after_the_backup_is_asked_for_again() {
+    let mut world = world(false).await;
+    let [wanted, refused] = ["Say hello", "Let me"].map(|title| world.issue(title, "Please."));
+    settled(&world).await;
+    let (backup, url) = (world.folder().join("dump"), world.database.url.clone());
+    let perform = |program: &str, arguments: &[&str]| {
+        let mut command = subprocess::command(program, world.folder());
+        let done = command.args(arguments).output().expect("it runs");
+        assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let backup = backup.to_str().expect("text");
+    perform("pg_dump", &["--format=custom", "--file", backup, &url]);
+    world.pause("", "the story").await.expect("paused");
+    world.label(wanted, "run:dev");
+    world.label_by(refused, "run:dev", "reader");
+    for issue in [wanted, refused] {
+        let said = |g: &Simulator| (!g.comments(REPOSITORY, issue).is_empty()).then_some(());
+        world.until("a word", said).await;
+    }
+    all_answered(&world).await;
+
+    let restored = Database::empty();
+    perform("pg_restore", &["--no-owner", "--exit-on-error", "--dbname", &restored.url, backup]);
+    world.down().await;
+    let path = world.folder().join("callboard.yaml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    std::fs::write(&path, config.replace(&url, &restored.url)).expect("written");
+    world.database = restored;
+    world.clock.advance(TimeDelta::minutes(10));
+    world.up().await;
+    let said = until_reported(&world, 1).await;
+    assert!(said[0].ends_with(" deliveries recovered"), "{said:?}");
+    let run = world.next_run(wanted, &[]).await;
+    world.finished(&run.id).await;
+    assert_eq!(decisions(&world, wanted).await, [told("webhook", "trigger_label")]);
+    assert_eq!(decisions(&world, refused).await, [told("webhook", "no_write_permission")]);
+    assert_eq!(world.github.pull_requests(REPOSITORY).len(), 1);
+    world.end().await;
+}
+
+/// Two platforms come up at the same time after both were away: one of them makes up for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_control_planes_make_up_for_each_label_once() {
+    let server = Server::start(false);
+    let site = Site::start(&server.database(), &Plan { platforms: 2, ..Plan::default() }).await;
+    site.ready().await;
+    let sent = ["Say hello", "Say more"].map(|title| site.issue(title, None));
+    let unsaid = site.issue("Never told of", None);
+    site.settled().await;
+    site.change_hook(false, &site.webhook()).await;
+    site.set_a_while_ago(unsaid, "run:dev").await;
+    site.change_hook(true, Site::NOWHERE).await;
+    for issue in sent {
+        site.label(issue, "run:dev");
+        site.until_a_delivery_failed().await;
+    }
+    site.change_hook(true, &site.webhook()).await;
+    for platform in &site.platforms {
+        platform.kill();
+    }
+    site.until("the gap to be reported", async || {
+        let said = "select exists (select from events where action = 'deliveries.gap_closed')";
+        sqlx::query_scalar(said).fetch_one(&site.db).await.unwrap_or(false).then_some(())
+    })
+    .await;
+    for issue in [sent[0], sent[1], unsaid] {
+        site.run_of(issue).await;
+    }
+    site.settled().await;
+    assert_eq!(site.runs().await, 3);
+    let asked = "POST /repos/{owner}/{repo}/hooks/{hook}/deliveries/{delivery}/attempts";
+    let missed: i64 = sqlx::query_scalar("select count(*) from missed_deliveries")
+        .fetch_one(&site.db)
+        .await
+        .expect("a number");
+    let counts = site.github.request_counts();
+    assert_eq!(counts.get(asked).copied(), usize::try_from(missed).ok(), "{counts:#?}");
+    let told: Vec<(i64, i64)> = sqlx::query_as(
+        "select count(*) filter (where guid like 'label-event-%'), count(distinct issue_number)
+         from decisions join deliveries using (delivery_id) where reason = 'trigger_label'",
+    )
+    .fetch_all(&site.db)
+    .await
+    .expect("decisions");
+    assert_eq!(told, [(1, 3)]);
+    assert_eq!(site.violations().await, Vec::<String>::new(), "{}", site.logs());
+    assert_eq!(site.github.pull_requests(REPOSITORY).len(), 3);
+    site.github.shutdown().await;
 }
 
 /// When a label was set, by the issue's history.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forge::{ForgeError, HookOf, SentDelivery};
+use github::webhook::EVENTS;
 
 use super::{
     BrokenOff, Looked, hooks,
@@ -42,17 +43,13 @@ fn under_way() -> TimeDelta {
 /// Deliveries that are asked for in one look.
 const AT_ONCE: usize = 50;
 
-/// Events that something follows from.
-const USED: [&str; 8] = [
-    "issues",
-    "issue_comment",
-    "pull_request",
-    "pull_request_review",
-    "push",
-    "repository",
-    "installation",
-    "installation_repositories",
-];
+/// Events that tell an App of its installations; a webhook does not ask for them.
+const OF_INSTALLATIONS: [&str; 2] = ["installation", "installation_repositories"];
+
+/// Does something follow from events of this kind?
+fn is_used(event: &str) -> bool {
+    EVENTS.contains(&event) || OF_INSTALLATIONS.contains(&event)
+}
 
 /// All attempts at one delivery that the list shows.
 #[derive(Clone, Debug)]
@@ -66,7 +63,7 @@ pub(super) struct Seen {
 fn by_guid(sent: impl Iterator<Item = SentDelivery>, now: DateTime<Utc>) -> BTreeMap<String, Seen> {
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     let over = |sent: &SentDelivery| sent.status_code.is_some() || now - sent.delivered_at > under_way();
-    let used = |sent: &SentDelivery| USED.contains(&sent.event.as_str()) && over(sent);
+    let used = |sent: &SentDelivery| is_used(&sent.event) && over(sent);
     for delivery in sent.filter(used) {
         let first_at = delivery.delivered_at;
         match seen.get_mut(&delivery.guid) {

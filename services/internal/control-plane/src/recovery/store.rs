@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use domain::ids::{GapId, Id, RepositoryId};
 use sqlx::{PgConnection, PgPool};
 
@@ -72,15 +72,17 @@ pub(super) async fn note_hook(
     Ok(())
 }
 
-/// When the platform began to look after the repository. What came before, or while it was taken
+/// When the platform began to look after the repository, in whole seconds like all times of the
+/// code host: what happened in that second happened to us. What came before, or while it was taken
 /// out, is nobody's.
 pub(super) async fn added_at(db: &PgPool, repository: RepositoryId) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar!(
+    let added_at = sqlx::query_scalar!(
         r#"select coalesce(enabled_since, created_at) as "added_at!" from repositories where repository_id = $1"#,
         repository.uuid()
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(added_at.trunc_subsecs(0))
 }
 
 /// The gap that is open for a repository, which reaches to this time.

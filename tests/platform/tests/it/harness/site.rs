@@ -178,13 +178,20 @@ impl Site {
         format!("http://{}/webhooks/github/{SOURCE}", self.platforms[0].api)
     }
 
-    /// Changes the webhook at GitHub, as its owner does on the settings page.
-    pub(crate) async fn change_hook(&self, changes: &Value) {
+    /// Changes the webhook at GitHub, as its owner does on the settings page: whether it is active,
+    /// and where it sends to.
+    pub(crate) async fn change_hook(&self, active: bool, send_to: &str) {
+        // GitHub replaces the configuration: a secret that is left out is gone.
+        let config = json!({ "url": send_to, "content_type": "json", "secret": SITE_SECRET });
+        let changes = json!({ "active": active, "config": config });
         let token = self.github.add_token("octocat").expect("a token");
         let url = format!("{}/repos/{REPOSITORY}/hooks/{}", self.github.api_url(), self.hook);
-        let changed = reqwest::Client::new().patch(url).bearer_auth(token).json(changes).send().await;
+        let changed = reqwest::Client::new().patch(url).bearer_auth(token).json(&changes).send().await;
         assert!(changed.expect("an answer").status().is_success());
     }
+
+    /// An address at which nobody listens.
+    pub(crate) const NOWHERE: &str = "http://127.0.0.1:9/webhooks/github/hello-world";
 
     /// Waits until GitHub could not hand over a delivery.
     pub(crate) async fn until_a_delivery_failed(&self) {

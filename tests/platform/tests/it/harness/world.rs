@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) files: Vec<(&'static str, &'static str)>,
     /// The platform is an App that is installed on the repository, instead of having a token.
     pub(crate) app: bool,
+    /// Whose token the platform has, instead of the owner's.
+    pub(crate) token_of: Option<&'static str>,
     /// How far this machine's clock is ahead of the code host's.
     pub(crate) clock_off: TimeDelta,
 }
@@ -141,7 +143,7 @@ impl World {
         }
         github.add_user("helper[bot]", true);
         github.set_permission(REPOSITORY, "helper[bot]", Permission::Write).expect("a permission");
-        let token = github.add_token("octocat").expect("a token");
+        let token = github.add_token(setup.token_of.unwrap_or("octocat")).expect("a token");
         let database = Database::migrated();
         std::fs::write(folder.path().join("token"), &token).expect("written");
         std::fs::write(folder.path().join("secret"), SECRET).expect("written");
@@ -171,7 +173,10 @@ impl World {
         };
         world.up().await;
         match world.installed {
-            Some(it) => world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook"),
+            Some(it) => {
+                world.github.set_app_hook(it.app, &world.webhook(), SECRET).expect("the App's hook");
+                world.hook = it.hook;
+            }
             None => {
                 world.hook = world.github.add_hook(REPOSITORY, &world.webhook(), SECRET).expect("a hook");
             }
@@ -481,7 +486,7 @@ impl World {
         PgConnection::connect(&self.database.url).await.expect("connected")
     }
 
-    /// What GitHub's API answers `octocat` about the repository.
+    /// What GitHub's API answers the owner of the token about the repository.
     pub(crate) async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let url = format!("{}/repos/{REPOSITORY}/{path}", self.github.api_url());
         let mut request =
