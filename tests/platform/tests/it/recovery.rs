@@ -297,6 +297,8 @@ async fn what_came_after_the_backup_is_asked_for_again() {
     world.finished(&run.id).await;
     assert_eq!(decisions(&world, wanted).await, [told("webhook", "trigger_label")]);
     assert_eq!(decisions(&world, refused).await, [told("webhook", "no_write_permission")]);
+    // The platform that is gone said it too.
+    assert_eq!(world.github.comments(REPOSITORY, refused).len(), 2);
     assert_eq!(world.github.pull_requests(REPOSITORY).len(), 1);
     world.end().await;
 }
