@@ -27,14 +27,10 @@ pub enum Stands {
 }
 
 /// Clocks of ours and of the code host may differ by this much.
-fn skew() -> TimeDelta {
-    TimeDelta::minutes(1)
-}
+const SKEW: TimeDelta = TimeDelta::minutes(1);
 
 /// A delivery may take this long.
-fn on_its_way() -> TimeDelta {
-    TimeDelta::minutes(1)
-}
+const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(1);
 
 /// What became of a label that stands on an issue: its `labelings` by the code host's history, the
 /// times of what was `decided` about labels of that name there (when each event arrived), `from`
@@ -57,7 +53,7 @@ pub fn stands(
     let Some(last) = open.last().copied() else {
         return if !decided.is_empty() {
             Stands::Decided
-        } else if now - changed_at < on_its_way() {
+        } else if now - changed_at < ON_ITS_WAY {
             Stands::TooYoung
         } else {
             Stands::Unexplained
@@ -67,14 +63,14 @@ pub fn stands(
     decided.sort();
     for at in decided {
         let before = open.iter().rposition(|labeling| labeling.at <= at);
-        let after = || open.iter().position(|labeling| labeling.at > at && labeling.at <= at + skew());
+        let after = || open.iter().position(|labeling| labeling.at > at && labeling.at <= at + SKEW);
         if let Some(found) = before.or_else(after) {
             open.remove(found);
         }
     }
     if last.at < from || !open.contains(&last) {
         Stands::Decided
-    } else if now - last.at < on_its_way() {
+    } else if now - last.at < ON_ITS_WAY {
         Stands::TooYoung
     } else if last.by.is_none() {
         Stands::Unexplained

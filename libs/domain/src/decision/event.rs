@@ -1,7 +1,5 @@
 //! What happened, as far as decisions care.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -119,8 +117,6 @@ pub struct Installation {
     pub account: Option<String>,
     /// Repositories the event names: those the App reaches, or those that came or went.
     pub repositories: Vec<RepositoryName>,
-    /// What the App may do there, by the host's names: "contents" to "write".
-    pub permissions: BTreeMap<String, String>,
 }
 
 /// What happened to an installation of the App.

@@ -1,7 +1,5 @@
 //! The parts of payloads, as GitHub writes them, and what they are in our words.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use domain::{
     decision::{Comment, Happening, Installation, InstallationChange, Pull, Review, ReviewVerdict, Thread},
@@ -241,20 +239,15 @@ pub(super) struct AboutInstallation {
 #[derive(Deserialize)]
 struct InstallationDetails {
     account: Option<UserBody>,
-    #[serde(default)]
-    permissions: BTreeMap<String, String>,
 }
 
 impl AboutInstallation {
     pub(super) fn of(self, change: InstallationChange) -> Installation {
         let named = self.repositories.into_iter().chain(self.repositories_added);
-        let (account, permissions) =
-            self.installation.map(|details| (details.account, details.permissions)).unwrap_or_default();
         Installation {
             change,
-            account: account.map(|account| account.login),
+            account: self.installation.and_then(|details| details.account).map(|account| account.login),
             repositories: named.chain(self.repositories_removed).filter_map(|r| r.full_name).collect(),
-            permissions,
         }
     }
 }

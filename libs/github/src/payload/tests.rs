@@ -258,7 +258,7 @@ fn installations_tell_where_and_what_they_reach() {
             event,
             &json!({
                 "action": action,
-                "installation": { "id": 42, "account": { "login": "octocat" }, "permissions": { "issues": "write" } },
+                "installation": { "id": 42, "account": { "login": "octocat" } },
                 "repositories_removed": [{ "id": 7, "full_name": "octocat/hello-world", "private": true }],
             }),
         );
@@ -269,7 +269,6 @@ fn installations_tell_where_and_what_they_reach() {
         change,
         account: Some("octocat".into()),
         repositories: vec!["octocat/hello-world".parse().expect("a name")],
-        permissions: [("issues".to_owned(), "write".to_owned())].into(),
     };
     for (event, action, change) in [
         ("installation", "created", InstallationChange::Created),

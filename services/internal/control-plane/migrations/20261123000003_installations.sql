@@ -1,16 +1,5 @@
 -- The platform as a GitHub App: where it is installed, and which repositories it reaches.
 
--- What the code host told last about an installation of the App.
-create table installations (
-    installation_id bigint primary key,
-    account         text not null,
-    suspended_at    timestamptz,
-    removed_at      timestamptz,
-    -- {"contents": "write", …}; empty while it was not told.
-    permissions     jsonb not null default '{}',
-    updated_at      timestamptz not null
-);
-
 -- The installation that covers the repository, as far as it was told.
 alter table repositories add column installation_id bigint;
 -- False: its deliveries come by the App's webhook. Its source is then its name, which no

@@ -8,9 +8,7 @@ use webhook_simulator::{DeliveryFault, Simulator};
 use crate::harness::{REPOSITORY, SECRET, SOURCE, Setup, World, sign};
 
 /// How often recovery looks.
-fn next_look() -> TimeDelta {
-    TimeDelta::minutes(6)
-}
+const NEXT_LOOK: TimeDelta = TimeDelta::minutes(6);
 
 /// Waits until all that was delivered is decided and done.
 async fn settled(world: &World) {
@@ -67,13 +65,13 @@ async fn an_issue_that_was_closed_in_the_gap_starts_nothing() {
         world.label(labelled, "run:dev");
         world.github.add_comment(REPOSITORY, commanded, "mona", "/callboard run dev").expect("a comment");
         settled(&world).await;
-        world.clock.advance(TimeDelta::seconds(3));
+        world.clock.advance(TimeDelta::seconds(2));
         for issue in [labelled, commanded] {
             world.github.close_issue(REPOSITORY, issue, "mona").expect("closed");
         }
         settled(&world).await;
         world.github.unreachable(!reachable);
-        world.clock.advance(next_look());
+        world.clock.advance(NEXT_LOOK);
 
         let how = if reachable { "webhook" } else { "fetched" };
         assert_eq!(decided(&world, labelled, 1).await, [told(how, "issue_closed")]);
@@ -102,7 +100,7 @@ async fn an_issue_that_was_edited_after_a_late_label_of_its_pull_request_starts_
     settled(&world).await;
     late_label();
     settled(&world).await;
-    world.clock.advance(next_look());
+    world.clock.advance(NEXT_LOOK);
     let second = world.next_run(issue, &[&first.id]).await;
     world.finished(&second.id).await;
 
@@ -111,7 +109,7 @@ async fn an_issue_that_was_edited_after_a_late_label_of_its_pull_request_starts_
     world.clock.advance(TimeDelta::seconds(2));
     world.github.edit_issue_body(REPOSITORY, issue, "reader", "Something else.").expect("edited");
     settled(&world).await;
-    world.clock.advance(next_look());
+    world.clock.advance(NEXT_LOOK);
     assert_eq!(
         decided(&world, pull, 2).await,
         [told("webhook", "trigger_label"), told("webhook", "edited_since")]
@@ -128,7 +126,7 @@ async fn a_label_whose_history_lags_is_not_lost() {
     let issue = world.issue("Say hello", "Please.");
     settled(&world).await;
     world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
-    world.clock.advance(next_look() - TimeDelta::seconds(20));
+    world.clock.advance(NEXT_LOOK - TimeDelta::seconds(20));
     let histories = "GET /repos/{owner}/{repo}/issues/{number}/timeline";
     let looks = |g: &Simulator| g.request_counts().get(histories).copied().unwrap_or_default();
     let before = looks(&world.github);
@@ -176,7 +174,7 @@ async fn a_label_that_was_left_to_a_webhook_that_failed_is_not_lost() {
     settled(&world).await;
     world.label(issue, "run:dev");
     assert_eq!(decided(&world, issue, 1).await, [told("webhook", "own_hook")]);
-    world.clock.advance(next_look());
+    world.clock.advance(NEXT_LOOK);
     assert_eq!(
         decided(&world, issue, 2).await,
         [told("webhook", "own_hook"), told("reconciled", "trigger_label")]

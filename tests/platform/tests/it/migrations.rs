@@ -107,8 +107,7 @@ const ROWS: &[(i64, &str)] = &[
     ),
     (
         20_261_123_000_003,
-        "insert into installations (installation_id, account, suspended_at, permissions, updated_at) values (7, 'o', now(), '{\"issues\": \"write\"}', now());
-         update repositories set installation_id = 7, own_hook = false, no_access_why = 'suspended', no_access_since = now(), access_asked_at = now();",
+        "update repositories set installation_id = 7, own_hook = false, no_access_why = 'suspended', no_access_since = now(), access_asked_at = now();",
     ),
     (
         20_261_123_000_006,

@@ -1,6 +1,6 @@
 //! An event and everything that is known about it, in a few words each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeZone, Utc};
 use domain::{
@@ -172,7 +172,7 @@ pub(crate) fn pushed(branch: Option<&str>, head: Option<CommitSha>) -> Situation
 /// Something happened to the App's installation in `account`.
 pub(crate) fn installation(when: &str, account: &str, change: InstallationChange) -> Situation {
     let (account, repositories) = (Some(account.to_owned()), Vec::new());
-    let installation = Installation { change, account, repositories, permissions: BTreeMap::new() };
+    let installation = Installation { change, account, repositories };
     situation(when, Happening::Installation { installation })
 }
 pub(crate) fn repository(when: &str, change: RepositoryChange) -> Situation {

@@ -17,9 +17,7 @@ use crate::{
 };
 
 /// Time between checkpoints.
-fn every() -> TimeDelta {
-    TimeDelta::days(1)
-}
+const EVERY: TimeDelta = TimeDelta::days(1);
 
 /// Name of the platform's key that signs them.
 pub(crate) const KEY_NAME: &str = "audit";
@@ -91,12 +89,12 @@ pub(super) async fn due(app: &App) -> sqlx::Result<DateTime<Utc>> {
     let now = app.clock.now();
     // Without one: now, so that a young log has a signature too. One of the future is from a
     // clock that was wrong, and must not keep the next one away.
-    Ok(last.filter(|last| *last <= now).map_or(now, |last| last + every()))
+    Ok(last.filter(|last| *last <= now).map_or(now, |last| last + EVERY))
 }
 
 /// Signs the end of every chain; returns when to do it again.
 pub(super) async fn write(app: &App) -> anyhow::Result<DateTime<Utc>> {
-    let next = app.clock.now() + every();
+    let next = app.clock.now() + EVERY;
     let mut tx = app.db.begin().await?;
     store::lock_sealer(&mut tx).await?;
     let kept_from = kept_from(&signed(&mut tx, app).await?.0);

@@ -1,12 +1,11 @@
-//! What an event about the App's installation is about, and what is kept of it.
+//! What an event about the App's installation is about.
 
 use domain::{
     decision::{Event, Installation},
     names::RepositoryName,
 };
-use sqlx::PgConnection;
 
-use super::store::{self, Told};
+use super::store;
 use crate::{
     App,
     projects::store::{Repository, by_id},
@@ -26,21 +25,4 @@ pub(crate) async fn affected(
         found.push(by_id(&app.db, id).await?);
     }
     Ok(found)
-}
-
-/// Takes note of the installation itself.
-pub(crate) async fn note(
-    tx: &mut PgConnection,
-    app: &App,
-    event: &Event,
-    installation: &Installation,
-) -> sqlx::Result<()> {
-    let Some(id) = event.installation.and_then(|number| i64::try_from(number).ok()) else { return Ok(()) };
-    let told = Told {
-        id,
-        account: installation.account.as_deref().unwrap_or_default(),
-        change: installation.change,
-        permissions: &installation.permissions,
-    };
-    store::upsert(tx, &told, app.clock.now()).await
 }

@@ -9,7 +9,7 @@ mod store;
 mod watch;
 
 pub(crate) use self::{
-    events::{affected, note as note_installation},
+    events::affected,
     learning::{Learnt, learn, note_standing},
     reach::{Reach, ask, end_all, note},
     store::{Closed, closed},

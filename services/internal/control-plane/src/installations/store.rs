@@ -1,13 +1,10 @@
 //! SQL of installations, and of whether repositories are within reach.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{
-    decision::InstallationChange,
-    ids::{Id, RepositoryId},
-};
-use sqlx::{PgConnection, PgExecutor, types::Json};
+use domain::ids::{Id, RepositoryId};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Reach;
@@ -120,39 +117,6 @@ pub(super) async fn covered(
     .fetch_all(db)
     .await?;
     Ok(ids.into_iter().map(RepositoryId::from_uuid).collect())
-}
-
-/// What an event tells about an installation.
-#[derive(Debug)]
-pub(super) struct Told<'a> {
-    pub(super) id: i64,
-    pub(super) account: &'a str,
-    pub(super) change: InstallationChange,
-    pub(super) permissions: &'a BTreeMap<String, String>,
-}
-
-/// Takes note of it.
-pub(super) async fn upsert(tx: &mut PgConnection, told: &Told<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
-    let change = told.change;
-    sqlx::query!(
-        "insert into installations (installation_id, account, suspended_at, removed_at, permissions, updated_at)
-         values ($1, $2, case when $4 then $6::timestamptz end, case when $5 then $6::timestamptz end, $3, $6)
-         on conflict (installation_id) do update set account = excluded.account,
-             suspended_at = case when $4 then coalesce(installations.suspended_at, $6) when $7 then null else installations.suspended_at end,
-             removed_at = case when $5 then $6::timestamptz end,
-             permissions = case when excluded.permissions = '{}' then installations.permissions else excluded.permissions end,
-             updated_at = $6",
-        told.id,
-        told.account,
-        Json(told.permissions) as _,
-        change == InstallationChange::Suspended,
-        change == InstallationChange::Deleted,
-        now,
-        change == InstallationChange::Unsuspended,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Repositories out of reach, or archived, that were not asked about for so long. One that is off

@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use domain::{
     censor::Censor,
     run::{RunState, Waiting},
@@ -53,7 +52,6 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
     let mut wake = app.wake.subscribe(Topic::Effects);
     let mut busy = HashSet::new();
     let mut under_way = FuturesUnordered::new();
-    let mut limited_until = DateTime::<Utc>::MIN_UTC;
     loop {
         wake.mark_unchanged();
         if ended.is_cancelled() {
@@ -62,16 +60,19 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
             return Ok(());
         }
         leads.still().await?;
-        tick(app, app.clock.now(), limited_until).await?;
+        tick(app, app.clock.now()).await?;
         for effect in queue::due(&app.db, app.clock.now()).await? {
             if under_way.len() < AT_ONCE && busy.insert(effect.lane.clone()) {
-                under_way.push(async move { (effect.lane.clone(), attempt(app, effect).await) });
+                under_way.push(async move {
+                    let lane = effect.lane.clone();
+                    attempt(app, effect).await;
+                    lane
+                });
             }
         }
         tokio::select! {
-            Some((lane, limited)) = under_way.next() => {
+            Some(lane) = under_way.next() => {
                 busy.remove(&lane);
-                limited_until = limited_until.max(limited.unwrap_or(limited_until));
             }
             () = news(&mut wake, SWEEP) => {}
             () = ended.cancelled() => {}
@@ -79,8 +80,8 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
     }
 }
 
-/// Until when the code host wants us to wait, where it said so.
-async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
+/// Applies an effect, and records how it ended.
+async fn attempt(app: &App, pending: Pending) {
     let kind = pending.effect.kind();
     let now = app.clock.now();
     let known_at = after(now, pending.effect.in_doubt_for(app.forge.list_lag()));
@@ -103,17 +104,12 @@ async fn attempt(app: &App, pending: Pending) -> Option<DateTime<Utc>> {
         }
         Err(error) => Err(error.into()),
     };
-    let failure = result.err()?;
-    let limited = match &failure {
-        Failure::Forge(error) => error.no_try().map(|wait| after(app.clock.now(), wait)),
-        Failure::Run(_) | Failure::Database(_) | Failure::Changeset(_) => None,
-    };
+    let Err(failure) = result else { return };
     if let Err(error) = give_up_or_retry(app, &pending, failure).await {
         tracing::warn!(effect_id = %pending.id, kind, error = %telemetry::logging::chain(&error), "cannot record how an effect ended; it is tried again");
         // Postgres is away: do not spin.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    limited
 }
 
 /// Tries again, skips what is nice to have, or gives up with a sentence.

@@ -25,12 +25,8 @@ const HOURLY_BUDGET: u32 = 500;
 /// What a comment shows changes once a minute; an edit before that would change nothing.
 const RESOLUTION: Duration = Duration::from_secs(60);
 
-/// Refreshes what is due by `now`; nothing while the code host has us wait, until
-/// `limited_until`.
-pub(super) async fn tick(app: &App, now: DateTime<Utc>, limited_until: DateTime<Utc>) -> sqlx::Result<()> {
-    if now < limited_until {
-        return Ok(());
-    }
+/// Refreshes what is due by `now`; nothing while the code host has us wait.
+pub(super) async fn tick(app: &App, now: DateTime<Utc>) -> sqlx::Result<()> {
     let working = sqlx::query!(
         r#"select r.run_id, e.created_at as "said_at!", e.state = 'pending' as "pending!"
            from runs r join attempts a using (run_id) join status_comments c using (run_id)

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::Id;
 use proto::admin::{Finding, finding::Level};
 use serde_json::json;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::{
@@ -20,9 +21,7 @@ use crate::{
 };
 
 /// How long a gap is shown.
-fn shown() -> TimeDelta {
-    TimeDelta::days(7)
-}
+const SHOWN: TimeDelta = TimeDelta::days(7);
 
 /// What was missed from when to when, and what became of it.
 #[derive(Clone, Debug)]
@@ -68,24 +67,33 @@ impl Gap {
     }
 }
 
-/// Closes the repository's gap when nothing of it is looked for any more, and says what it was.
-pub(super) async fn close(app: &App, repository: &Repository) -> sqlx::Result<()> {
-    let mut tx = app.db.begin().await?;
-    let gap = sqlx::query_as!(
+/// The gaps of a repository that ended after a time, newest first; without one, those that are not
+/// closed yet. Five at most.
+async fn of(
+    db: impl PgExecutor<'_>,
+    repository: &Repository,
+    since: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<Gap>> {
+    sqlx::query_as!(
         Gap,
         r#"select gap_id, started_at, ended_at, reconciled::bigint as "reconciled!",
                   (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and recovered_at is not null and fetched_at is null) as "redelivered!",
                   (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and fetched_at is not null) as "fetched!",
                   (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and given_up_at is not null) as "given_up!",
-                  0::bigint as "open!"
-           from gaps g
-           where repository_id = $1 and closed_at is null
-             and not exists (select from missed_deliveries m where m.gap_id = g.gap_id and recovered_at is null and given_up_at is null)
-           for update"#,
-        repository.id.uuid()
+                  (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and recovered_at is null and given_up_at is null) as "open!"
+           from gaps g where repository_id = $1 and case when $2::timestamptz is null then closed_at is null else ended_at > $2 end
+           order by ended_at desc limit 5"#,
+        repository.id.uuid(),
+        since,
     )
-    .fetch_optional(&mut *tx)
-    .await?;
+    .fetch_all(db)
+    .await
+}
+
+/// Closes the repository's gap when nothing of it is looked for any more, and says what it was.
+pub(super) async fn close(app: &App, repository: &Repository) -> sqlx::Result<()> {
+    let mut tx = app.db.begin().await?;
+    let gap = of(&mut *tx, repository, None).await?.into_iter().find(|gap| gap.open == 0);
     let Some(gap) = gap else { return Ok(()) };
     let closed = sqlx::query!(
         "update gaps set closed_at = $2 where gap_id = $1 and closed_at is null",
@@ -152,20 +160,7 @@ pub(crate) async fn findings(app: &App, repository: &Repository) -> sqlx::Result
             }
         },
     });
-    let gaps = sqlx::query_as!(
-        Gap,
-        r#"select gap_id, started_at, ended_at, reconciled::bigint as "reconciled!",
-                  (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and recovered_at is not null and fetched_at is null) as "redelivered!",
-                  (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and fetched_at is not null) as "fetched!",
-                  (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and given_up_at is not null) as "given_up!",
-                  (select count(*) from missed_deliveries m where m.gap_id = g.gap_id and recovered_at is null and given_up_at is null) as "open!"
-           from gaps g where repository_id = $1 and ended_at > $2 order by ended_at desc limit 5"#,
-        repository.id.uuid(),
-        app.clock.now() - shown()
-    )
-    .fetch_all(&app.db)
-    .await?;
-    for gap in gaps {
+    for gap in of(&app.db, repository, Some(app.clock.now() - SHOWN)).await? {
         let found = format!("{}: {}", gap.started_at.format("%Y-%m-%d"), gap.sentence());
         let (level, next) = if gap.given_up > 0 {
             (Level::Warning, "`Recent Deliveries` of the webhook shows what else happened then")

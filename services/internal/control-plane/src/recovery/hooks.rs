@@ -9,9 +9,7 @@ use super::{BrokenOff, store};
 use crate::{App, projects::store::Repository};
 
 /// How long it is believed that nothing can be seen.
-fn believed() -> TimeDelta {
-    TimeDelta::hours(1)
-}
+const BELIEVED: TimeDelta = TimeDelta::hours(1);
 
 /// Whether the deliveries of a webhook can be looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +84,7 @@ pub(super) async fn watched(
             (State::On, None) => {}
             // A delivery that came since shows that there is a webhook by now.
             (State::NoRight | State::NoHook, _) => {
-                let young = app.clock.now() - known.asked_at < believed();
+                let young = app.clock.now() - known.asked_at < BELIEVED;
                 if young && !first && !known.was_heard_of {
                     return Ok(None);
                 }

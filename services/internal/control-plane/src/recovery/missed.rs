@@ -8,9 +8,8 @@ use forge::{ForgeError, HookOf, SentDelivery};
 use github::webhook::EVENTS;
 
 use super::{
-    BrokenOff, Looked, hooks,
+    BrokenOff, Looked, SOON, hooks,
     hooks::Watched,
-    soon,
     store::{self, Open},
 };
 use crate::{
@@ -21,24 +20,16 @@ use crate::{
 };
 
 /// The code host keeps deliveries for this long.
-fn kept() -> TimeDelta {
-    TimeDelta::days(3)
-}
+const KEPT: TimeDelta = TimeDelta::days(3);
 
 /// A list may not show yet what was just made.
-fn overlap() -> TimeDelta {
-    TimeDelta::minutes(5)
-}
+const OVERLAP: TimeDelta = TimeDelta::minutes(5);
 
 /// What was asked for comes within this time, or counts as failed.
-fn patience() -> TimeDelta {
-    TimeDelta::minutes(1)
-}
+const PATIENCE: TimeDelta = TimeDelta::minutes(1);
 
 /// The code host waits this long for an answer, at most.
-fn under_way() -> TimeDelta {
-    TimeDelta::seconds(30)
-}
+const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
 
 /// Deliveries that are asked for in one look.
 const AT_ONCE: usize = 50;
@@ -62,7 +53,7 @@ pub(super) struct Seen {
 /// Each delivery of a kind we use that was made and is not under way, once.
 fn by_guid(sent: impl Iterator<Item = SentDelivery>, now: DateTime<Utc>) -> BTreeMap<String, Seen> {
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-    let over = |sent: &SentDelivery| sent.status_code.is_some() || now - sent.delivered_at > under_way();
+    let over = |sent: &SentDelivery| sent.status_code.is_some() || now - sent.delivered_at > UNDER_WAY;
     let used = |sent: &SentDelivery| is_used(&sent.event) && over(sent);
     for delivery in sent.filter(used) {
         let first_at = delivery.delivered_at;
@@ -98,8 +89,8 @@ pub(super) async fn look(app: &App, repository: &Repository, first: bool) -> Res
         return Ok(Looked::Done);
     }
     let added = store::added_at(&app.db, repository.id).await?;
-    let from = looked_to.map_or(added, |looked_to| looked_to - overlap());
-    let since = from.max(now - kept()).max(added);
+    let from = looked_to.map_or(added, |looked_to| looked_to - OVERLAP);
+    let since = from.max(now - KEPT).max(added);
     let sent = match app.forge.deliveries(&of, since).await {
         Ok(sent) => by_guid(sent.into_iter().filter(|sent| is_about(repository, sent)), now),
         Err(error) => {
@@ -117,7 +108,7 @@ pub(super) async fn look(app: &App, repository: &Repository, first: bool) -> Res
         let newest = sent.get(&missed.guid).map(|seen| &seen.newest);
         open |= !settled(app, repository, &of, &missed, newest, &mut asked).await?;
     }
-    Ok(if open { Looked::Again(now + soon()) } else { Looked::Done })
+    Ok(if open { Looked::Again(now + SOON) } else { Looked::Done })
 }
 
 /// Does the next thing about a missed delivery; true when nothing is left to be done.
@@ -166,7 +157,7 @@ async fn settled(
     match newest.filter(|newest| newest.id > missed.host_id) {
         // It was sent again, and is not here: the code host cannot reach us.
         Some(newest) => fetch(app, repository, of, missed, newest.id).await,
-        None if app.clock.now() - asked_at > patience() => {
+        None if app.clock.now() - asked_at > PATIENCE => {
             fetch(app, repository, of, missed, missed.host_id).await
         }
         None => Ok(false),

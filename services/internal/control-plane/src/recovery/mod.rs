@@ -28,19 +28,13 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 
 /// Between two looks at a repository.
-fn every() -> TimeDelta {
-    TimeDelta::minutes(5)
-}
+const EVERY: TimeDelta = TimeDelta::minutes(5);
 
 /// The same, while little is left of the code host's limits.
-fn rarely() -> TimeDelta {
-    TimeDelta::minutes(30)
-}
+const RARELY: TimeDelta = TimeDelta::minutes(30);
 
 /// Until it is looked again at what is under way.
-fn soon() -> TimeDelta {
-    TimeDelta::seconds(3)
-}
+const SOON: TimeDelta = TimeDelta::seconds(3);
 
 /// Why a look was broken off.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +82,8 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
                     due.insert(repository.id, again);
                 }
             }
-            next = due.values().copied().filter(|due| *due > now).min().unwrap_or_else(|| now + every());
-            next = next.min(now + every());
+            next = due.values().copied().filter(|due| *due > now).min().unwrap_or_else(|| now + EVERY);
+            next = next.min(now + EVERY);
         }
         tokio::select! {
             () = ended.cancelled() => {}
@@ -104,20 +98,20 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
 async fn look(app: &App, repository: &Repository, first: bool) -> sqlx::Result<DateTime<Utc>> {
     let now = app.clock.now();
     if repository.gone {
-        return Ok(now + rarely());
+        return Ok(now + RARELY);
     }
     if repository.no_access.is_some() {
-        return Ok(now + every());
+        return Ok(now + EVERY);
     }
     let allowance = app.forge.allowance(&repository.name);
     if let Some(until) = allowance.closed_until.filter(|until| *until > now) {
         return Ok(until);
     }
     let pause = match allowance.level {
-        Level::Plenty => every(),
-        Level::Low => rarely(),
+        Level::Plenty => EVERY,
+        Level::Low => RARELY,
         // Somebody waits for what is left.
-        Level::Scarce => return Ok(now + every()),
+        Level::Scarce => return Ok(now + EVERY),
     };
     let looked = match both(app, repository, first).await {
         Ok(looked) => looked,

@@ -9,7 +9,7 @@ use domain::{
 use forge::Issue;
 use github::payload::StandingLabel;
 
-use super::{BrokenOff, Looked, hooks, soon, store};
+use super::{BrokenOff, Looked, SOON, hooks, store};
 use crate::{
     App,
     deliveries::{Provenance, store::Recovered},
@@ -18,9 +18,7 @@ use crate::{
 };
 
 /// Labels that are a minute old are looked at once more, and lists may lag.
-fn overlap() -> TimeDelta {
-    TimeDelta::minutes(2)
-}
+const OVERLAP: TimeDelta = TimeDelta::minutes(2);
 
 /// Does a label of this name ask for something by standing there?
 fn is_trigger(policy: &Policy, label: &str, is_discussing: bool) -> bool {
@@ -42,12 +40,12 @@ pub(super) async fn look(app: &App, repository: &Repository) -> Result<Looked, B
     let now = app.clock.now();
     if store::is_undecided(&app.db, hooks::source(repository), now).await? {
         // What waits for its decision may be about a label that stands.
-        return Ok(Looked::Again(now + soon()));
+        return Ok(Looked::Again(now + SOON));
     }
     let added = store::added_at(&app.db, repository.id).await?;
     let looked_to = store::labels_looked_to(&app.db, repository.id).await?;
     // The same as long as nothing changes, so that the code host may answer that nothing did.
-    let since = looked_to.map_or(added, |looked_to| (looked_to - overlap()).max(added));
+    let since = looked_to.map_or(added, |looked_to| (looked_to - OVERLAP).max(added));
     let policy = policies::known(&mut *app.db.acquire().await?, app, repository).await?.policy;
     let mut looked = Looked::Done;
     let changed = app.forge.changed_since(&repository.name, since).await?;
@@ -101,7 +99,7 @@ async fn issue_of(
             Stands::TooYoung => looked = Looked::Again(app.clock.now() + TimeDelta::minutes(1)),
             Stands::Missed(labeling) => {
                 make_up_for(app, repository, issue, label, Some(&labeling)).await?;
-                looked = Looked::Again(app.clock.now() + soon());
+                looked = Looked::Again(app.clock.now() + SOON);
             }
             Stands::Unexplained => make_up_for(app, repository, issue, label, None).await?,
         }

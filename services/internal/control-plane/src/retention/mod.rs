@@ -22,9 +22,7 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Time between two rounds.
-fn every() -> TimeDelta {
-    TimeDelta::hours(1)
-}
+const EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// What is deleted, each after its own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +91,13 @@ async fn work(app: &App, leads: &mut Leads, ended: &CancellationToken) -> anyhow
     let now = app.clock.now();
     // A round of the future is from a clock that was wrong, and must not keep the next one away.
     let last = store::last_round(&app.db).await?.filter(|last| *last <= now);
-    let mut due = last.map_or(now, |last| last + every());
+    let mut due = last.map_or(now, |last| last + EVERY);
     while !ended.is_cancelled() {
         leads.still().await?;
         let now = app.clock.now();
         if now >= due {
             round(app, leads, now, ended).await;
-            due = now + every();
+            due = now + EVERY;
         }
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}

@@ -22,9 +22,7 @@ use crate::{
 const STEP: &str = "secret";
 
 /// How long the old secret is good when nobody ends the rotation.
-fn overlap() -> TimeDelta {
-    TimeDelta::hours(24)
-}
+const OVERLAP: TimeDelta = TimeDelta::hours(24);
 
 /// Rotates the secret, or goes on with a rotation that is open; `finish` ends it.
 pub(crate) async fn rotate(
@@ -70,7 +68,7 @@ pub(crate) async fn rotate(
 }
 
 fn until(record: &Record) -> Option<chrono::DateTime<Utc>> {
-    record.rotated_at.map(|at| at + overlap())
+    record.rotated_at.map(|at| at + OVERLAP)
 }
 
 /// From here on both secrets are good. A rotation that is open is gone on with: a third secret
@@ -182,7 +180,7 @@ async fn ended(app: &App, actor: &str, record: &Record) -> Result<(), Halt> {
 /// Ends the rotations that are open for a day, where the webhook has the new secret.
 pub(crate) async fn end_old_rotations(app: &App) -> Result<(), Halt> {
     store::note_proven(&app.db).await?;
-    for name in store::old_rotations(&app.db, app.clock.now() - overlap()).await? {
+    for name in store::old_rotations(&app.db, app.clock.now() - OVERLAP).await? {
         let record = known(app, &name).await?;
         ended(app, "platform", &record).await?;
         tracing::info!(repository = %name, "the previous webhook secret is good no more");

@@ -49,7 +49,6 @@ pub(super) async fn settle(
     }
     write_down(&mut tx, app, delivery, None, Some(event), &decided).await?;
     if let Decision::NoteInstallation { .. } = decided.decision {
-        installations::note_installation(&mut tx, app, event, installation).await?;
         for (repository, reach) in &reached {
             installations::note(&mut tx, app, repository, reach).await?;
         }

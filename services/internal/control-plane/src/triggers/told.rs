@@ -23,14 +23,10 @@ use crate::{
 };
 
 /// A label changes its issue too; a change this much later is another one.
-fn at_once() -> TimeDelta {
-    TimeDelta::seconds(1)
-}
+const AT_ONCE: TimeDelta = TimeDelta::seconds(1);
 
 /// What is looked at this much later than it happened may have been overtaken.
-fn late() -> TimeDelta {
-    TimeDelta::seconds(10)
-}
+const LATE: TimeDelta = TimeDelta::seconds(10);
 
 /// How an event came to us.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +85,7 @@ impl Came {
         came.fresh = match delivery.provenance {
             // One that was missed may be sent again by a person, before it is looked for.
             Provenance::Webhook => {
-                !delivery.put_off && !delivery.was_missed && app.clock.now() - came.happened_at() <= late()
+                !delivery.put_off && !delivery.was_missed && app.clock.now() - came.happened_at() <= LATE
             }
             Provenance::Fetched | Provenance::Reconciled => false,
         };
@@ -130,7 +126,7 @@ impl Came {
             Provenance::Webhook | Provenance::Fetched => {}
             Provenance::Reconciled => {
                 if let Some(on) = event.happening.on()
-                    && self.changed_at.is_none_or(|changed_at| changed_at > self.at + at_once())
+                    && self.changed_at.is_none_or(|changed_at| changed_at > self.at + AT_ONCE)
                 {
                     self.edited |= !may_write(app, repository, &on.author, tries).await?;
                 }
@@ -151,7 +147,7 @@ impl Came {
             return Ok(());
         }
         match read {
-            Ok(issue) if issue.updated_at > self.happened_at() + at_once() => {
+            Ok(issue) if issue.updated_at > self.happened_at() + AT_ONCE => {
                 self.edited |= !may_write(app, repository, &issue.author, tries).await?;
             }
             Ok(_) => {}
