@@ -30,7 +30,10 @@ use telemetry::{
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{AgentName, Config, ConfigError, GithubCredential, Sandbox, read_secret},
+    config::{
+        AgentName, Config, ConfigError, Executor, GithubCredential, ImagePullPolicy, KubernetesExecutor,
+        LocalExecutor, Sandbox, read_secret,
+    },
     data_dir::DataDir,
 };
 
@@ -91,7 +94,7 @@ impl Platform {
         telemetry::admin::metrics();
         let data = DataDir::prepare(&config.data_dir)?;
         let lock = data.lock()?;
-        if config.executor.local.sandbox == Sandbox::None {
+        if config.executor.is_unsandboxed() {
             tracing::warn!("{NO_SANDBOX}");
         }
         let (postgres, database_url) = database(config, &data).await?;
@@ -112,11 +115,6 @@ impl Platform {
             agent_gateway_settings(config, internal.clone(), identity("agent-gateway")?, &options)?;
         let agents = agents_address(config, &data)?;
         let listen = agents_listener(&agents).await?;
-        let Address::Unix(gateway_socket) = agents else {
-            anyhow::bail!(
-                "listen.agents: the local executor needs a Unix socket; leave the key out or write unix:/path"
-            );
-        };
         supervise(&edge, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
 
         let api_gateway = api_gateway::Settings {
@@ -136,7 +134,8 @@ impl Platform {
             identity: worker_identity,
             clock: Arc::clone(&options.clock),
             process: options.ids.next(),
-            local: local_executor(config, &data, gateway_socket, &options)?,
+            labels: config.worker.labels.clone().unwrap_or_default(),
+            executor: executor(config, &data, &agents, &options)?,
         };
         supervise(&agents_group, "worker", worker::run(worker, agents_group.token()));
 
@@ -269,7 +268,7 @@ pub(crate) fn control_plane_settings(
     let objects = config.objects.directory.clone().unwrap_or_else(|| data.objects());
     anyhow::ensure!(objects.is_dir(), "objects.directory: {} is not a folder", objects.display());
     let mut notes = Vec::new();
-    if config.executor.local.sandbox == Sandbox::None {
+    if config.executor.is_unsandboxed() {
         notes.push(NO_SANDBOX.to_owned());
     }
     Ok(control_plane::Settings {
@@ -366,7 +365,7 @@ fn inside(host: &Path) -> PathBuf {
 }
 
 fn agents(config: &Config) -> control_plane::Agents {
-    let local = &config.executor.local;
+    let limits = config.executor.limits();
     let (kind, argv, model) = match config.agents.default {
         AgentName::Command => {
             let mut argv = config.agents.command.as_ref().map(|c| c.argv.clone()).unwrap_or_default();
@@ -392,9 +391,9 @@ fn agents(config: &Config) -> control_plane::Agents {
         kind,
         argv,
         model,
-        memory_bytes: mib(local.memory_mib),
-        processes: local.processes,
-        output_bytes: mib(local.output_mib),
+        memory_bytes: mib(limits.memory_mib),
+        processes: limits.processes,
+        output_bytes: mib(limits.output_mib),
         file_bytes: mib(1024),
         checkpoint_seconds: config.agents.checkpoint_seconds,
         time_limit: seconds.map(|s| Duration::from_secs(u64::from(s))),
@@ -451,9 +450,71 @@ pub(crate) async fn agents_listener(address: &Address) -> anyhow::Result<agent_g
     })
 }
 
+/// Where attempts run, and how; `agents` is where the agent gateway listens.
+pub(crate) fn executor(
+    config: &Config,
+    data: &DataDir,
+    agents: &Address,
+    options: &Options,
+) -> anyhow::Result<worker::ExecutorSettings> {
+    match &config.executor {
+        Executor::Local(local) => {
+            let Address::Unix(socket) = agents else {
+                anyhow::bail!(
+                    "listen.agents: the local executor needs the agent gateway on a Unix socket of this machine; leave the key out or write unix:/path"
+                );
+            };
+            let settings = local_executor(config, local, data, socket.clone(), options)?;
+            Ok(worker::ExecutorSettings::Local(settings))
+        }
+        Executor::Kubernetes(cluster) => {
+            Ok(worker::ExecutorSettings::Kubernetes(kubernetes_executor(config, cluster)?))
+        }
+    }
+}
+
+/// How attempts run in a cluster.
+fn kubernetes_executor(
+    config: &Config,
+    cluster: &KubernetesExecutor,
+) -> anyhow::Result<worker::KubernetesSettings> {
+    let mib = |n: u64| n.saturating_mul(1024 * 1024);
+    let url = config.agents_url.clone().context(
+        "agents_url is missing; write how pods reach the agent gateway, such as https://callboard-agents:8081",
+    )?;
+    let ca = &cluster.gateway_ca_file;
+    Ok(worker::KubernetesSettings {
+        kubeconfig: cluster.kubeconfig.clone(),
+        capacity: cluster.capacity,
+        image: cluster.image.clone(),
+        image_pull_policy: match cluster.image_pull_policy {
+            ImagePullPolicy::IfNotPresent => worker::ImagePullPolicy::IfNotPresent,
+            ImagePullPolicy::Never => worker::ImagePullPolicy::Never,
+            ImagePullPolicy::Always => worker::ImagePullPolicy::Always,
+        },
+        image_pull_secrets: cluster.image_pull_secrets.clone(),
+        gateway: worker::Gateway {
+            url,
+            ip: cluster.gateway_ip,
+            ca: std::fs::read_to_string(ca)
+                .with_context(|| format!("executor.kubernetes.gateway_ca_file: {}", ca.display()))?,
+            pods: cluster.gateway_pods.as_ref().map(|pods| worker::GatewayPods {
+                namespace: pods.namespace.clone(),
+                labels: pods.labels.clone(),
+                port: pods.port,
+            }),
+        },
+        cpu_millis: cluster.cpu_millis,
+        storage_bytes: mib(cluster.storage_mib),
+        patience: Duration::from_secs(u64::from(cluster.pending_seconds)),
+        priority_classes: cluster.priority_classes.clone(),
+    })
+}
+
 /// How attempts run on this machine.
 pub(crate) fn local_executor(
     config: &Config,
+    local: &LocalExecutor,
     data: &DataDir,
     gateway_socket: PathBuf,
     options: &Options,
@@ -476,11 +537,11 @@ pub(crate) fn local_executor(
         None => std::env::current_exe()?.with_file_name("agent-runner"),
     };
     Ok(worker::LocalSettings {
-        sandbox: match config.executor.local.sandbox {
+        sandbox: match local.sandbox {
             Sandbox::Bubblewrap => worker::Sandbox::Bubblewrap,
             Sandbox::None => worker::Sandbox::None,
         },
-        capacity: config.executor.local.capacity,
+        capacity: local.capacity,
         state_dir: data.root().to_path_buf(),
         runner,
         gateway_socket,

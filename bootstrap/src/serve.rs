@@ -17,7 +17,7 @@ use crate::{
     data_dir::DataDir,
     platform::{
         Options, agent_gateway_settings, agents_address, agents_listener, bind, control_plane_settings,
-        database, local_executor, spawn_admin, supervise,
+        database, executor, spawn_admin, supervise,
     },
 };
 
@@ -87,17 +87,13 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
             ready
         }
         Service::Worker => {
-            let Address::Unix(socket) = agents_address(config, &data)? else {
-                anyhow::bail!(
-                    "listen.agents: the local executor needs the agent gateway on a Unix socket of this machine"
-                );
-            };
             let settings = worker::Settings {
                 control_plane,
                 identity: identity("worker")?,
                 clock: Arc::clone(&options.clock),
                 process: options.ids.next(),
-                local: local_executor(config, &data, socket, &options)?,
+                labels: config.worker.labels.clone().unwrap_or_default(),
+                executor: executor(config, &data, &agents_address(config, &data)?, &options)?,
             };
             supervise(&group, "worker", worker::run(settings, group.token()));
             always

@@ -11,7 +11,7 @@ use super::{
     up,
 };
 use crate::{
-    config::Config,
+    config::{Config, Executor},
     data_dir::DataDir,
     platform::{agents_address, local_executor},
 };
@@ -60,11 +60,12 @@ pub(crate) async fn check(config: Option<&Config>, format: Format) -> Result<Exi
 /// What an attempt needs of this machine.
 async fn machine(config: &Config) -> Vec<Finding> {
     let data = DataDir::at(&config.data_dir);
+    let Executor::Local(local) = &config.executor else { return Vec::new() };
     let socket = match agents_address(config, &data) {
         Ok(telemetry::address::Address::Unix(path)) => path,
         Ok(_) | Err(_) => data.agents_socket(),
     };
-    match local_executor(config, &data, socket, &up::options()) {
+    match local_executor(config, local, &data, socket, &up::options()) {
         Ok(local) => worker::probe(&local).await,
         Err(error) => vec![Finding {
             level: Level::Failure.into(),

@@ -11,7 +11,7 @@ use domain::names::APP_SOURCE;
 use secrecy::SecretString;
 use serde_yaml::Value;
 
-use super::{AgentName, Config, GithubCredential, Repository};
+use super::{AgentName, Config, Executor, GithubCredential, Repository};
 
 /// Bytes of a configuration file.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -195,6 +195,10 @@ fn resolve(config: &mut Config, folder: &Path) {
         repository.previous_webhook_secret_file.iter_mut().for_each(fix);
     }
     config.models.iter_mut().filter_map(|m| m.api_key_file.as_mut()).for_each(fix);
+    if let Executor::Kubernetes(cluster) = &mut config.executor {
+        cluster.kubeconfig.iter_mut().for_each(fix);
+        fix(&mut cluster.gateway_ca_file);
+    }
     config.agents.codex.iter_mut().for_each(|c| fix(&mut c.binary));
 }
 
@@ -233,8 +237,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             if config.models.len() > 1 {
                 return Err(value("models", "has more than one backend; exactly one is supported"));
             }
-            if config.executor.local.capacity == 0 {
-                return Err(value("executor.local.capacity", "is 0, so nothing would ever run"));
+            if config.executor.capacity() == 0 {
+                return Err(value("executor", "`capacity` is 0, so nothing would ever run"));
             }
             Ok(())
         }

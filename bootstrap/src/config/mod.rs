@@ -3,7 +3,10 @@
 mod github;
 mod load;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use domain::{
     decision::Limits,
@@ -57,6 +60,11 @@ pub struct Config {
     /// Where attempts run.
     #[serde(default)]
     pub executor: Executor,
+    /// What `serve worker` and `up` say of their worker.
+    #[serde(default)]
+    pub worker: Worker,
+    /// The agent gateway as pods reach it: `https://callboard-agents:8081`.
+    pub agents_url: Option<Url>,
     /// How long what is kept.
     #[serde(default)]
     pub retention: Retention,
@@ -225,12 +233,177 @@ pub struct Objects {
 }
 
 /// Where attempts run.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Executor {
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "ExecutorKeys")]
+pub enum Executor {
     /// On this machine.
+    Local(LocalExecutor),
+    /// As pods of a cluster.
+    Kubernetes(Box<KubernetesExecutor>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExecutorKeys {
+    local: Option<LocalExecutor>,
+    kubernetes: Option<KubernetesExecutor>,
+}
+
+impl TryFrom<ExecutorKeys> for Executor {
+    type Error = &'static str;
+    fn try_from(keys: ExecutorKeys) -> Result<Self, Self::Error> {
+        match (keys.local, keys.kubernetes) {
+            (local, None) => Ok(Self::Local(local.unwrap_or_default())),
+            (None, Some(cluster)) => Ok(Self::Kubernetes(Box::new(cluster))),
+            (Some(_), Some(_)) => {
+                Err("executor: `local` and `kubernetes` are both there; a worker has one of them")
+            }
+        }
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self::Local(LocalExecutor::default())
+    }
+}
+
+impl Executor {
+    /// What an attempt may use, wherever it runs.
+    pub fn limits(&self) -> AttemptLimits {
+        let limits = |memory_mib, processes, output_mib| AttemptLimits { memory_mib, processes, output_mib };
+        match self {
+            Self::Local(local) => limits(local.memory_mib, local.processes, local.output_mib),
+            Self::Kubernetes(cluster) => limits(cluster.memory_mib, cluster.processes, cluster.output_mib),
+        }
+    }
+
+    /// Attempts at the same time.
+    pub fn capacity(&self) -> usize {
+        match self {
+            Self::Local(local) => local.capacity,
+            Self::Kubernetes(cluster) => cluster.capacity,
+        }
+    }
+
+    /// True when agents run with nothing but a process group around them.
+    pub fn is_unsandboxed(&self) -> bool {
+        match self {
+            Self::Local(local) => local.sandbox == Sandbox::None,
+            Self::Kubernetes(_) => false,
+        }
+    }
+}
+
+/// What an attempt may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// Mebibytes of memory.
+    pub memory_mib: u64,
+    /// Processes.
+    pub processes: u32,
+    /// Mebibytes of output before it is ended.
+    pub output_mib: u64,
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// Those of the labels it was enrolled with that it has; absent: all.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// As pods of a cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesExecutor {
+    /// Absent: `KUBECONFIG`, or the service account of the worker's pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Attempts at the same time.
+    #[serde(default = "default_cluster_capacity")]
+    pub capacity: usize,
+    /// What pods run.
+    pub image: String,
+    /// When a node fetches it.
     #[serde(default)]
-    pub local: LocalExecutor,
+    pub image_pull_policy: ImagePullPolicy,
+    /// Secrets in the runs' namespaces that a node fetches it with.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// The address behind the name in `agents_url`.
+    pub gateway_ip: IpAddr,
+    /// The authority of its certificate, PEM.
+    pub gateway_ca_file: PathBuf,
+    /// Its own pods, when it runs in the cluster itself.
+    pub gateway_pods: Option<GatewayPods>,
+    /// Thousandths of a processor a pod gets.
+    #[serde(default = "default_cpu_millis")]
+    pub cpu_millis: u32,
+    /// Mebibytes of memory an attempt may use.
+    #[serde(default = "default_memory_mib")]
+    pub memory_mib: u64,
+    /// Mebibytes of files a pod may have.
+    #[serde(default = "default_storage_mib")]
+    pub storage_mib: u64,
+    /// Processes an attempt may have.
+    #[serde(default = "default_processes")]
+    pub processes: u32,
+    /// Mebibytes of output before an attempt is ended.
+    #[serde(default = "default_output_mib")]
+    pub output_mib: u64,
+    /// How long a pod may wait for a node, an image or its quota.
+    #[serde(default = "default_pending_seconds")]
+    pub pending_seconds: u32,
+    /// Priority classes of the cluster, by the least priority of a run that gets them.
+    #[serde(default)]
+    pub priority_classes: BTreeMap<i32, String>,
+}
+
+/// When a node fetches an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ImagePullPolicy {
+    /// When it does not have it.
+    #[default]
+    IfNotPresent,
+    /// It has it already.
+    Never,
+    /// Whenever a pod starts.
+    Always,
+}
+
+/// The agent gateway's own pods.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayPods {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their labels.
+    pub labels: BTreeMap<String, String>,
+    /// The port they listen on.
+    pub port: u16,
+}
+
+fn default_cluster_capacity() -> usize {
+    4
+}
+fn default_cpu_millis() -> u32 {
+    1000
+}
+fn default_memory_mib() -> u64 {
+    4096
+}
+fn default_storage_mib() -> u64 {
+    8192
+}
+fn default_processes() -> u32 {
+    512
+}
+fn default_output_mib() -> u64 {
+    32
+}
+fn default_pending_seconds() -> u32 {
+    600
 }
 
 /// On this machine.
@@ -251,7 +424,13 @@ pub struct LocalExecutor {
 
 impl Default for LocalExecutor {
     fn default() -> Self {
-        Self { sandbox: Sandbox::Bubblewrap, capacity: 2, memory_mib: 4096, processes: 512, output_mib: 32 }
+        Self {
+            sandbox: Sandbox::Bubblewrap,
+            capacity: 2,
+            memory_mib: default_memory_mib(),
+            processes: default_processes(),
+            output_mib: default_output_mib(),
+        }
     }
 }
 

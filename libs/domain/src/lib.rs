@@ -7,6 +7,7 @@
 pub mod censor;
 pub mod changeset;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod decision;
 pub mod hostile;

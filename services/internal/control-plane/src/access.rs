@@ -23,6 +23,8 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/callboard.v1.IngestService/Sources", Role::ApiGateway),
     ("/callboard.v1.IngestService/StoreDelivery", Role::ApiGateway),
     ("/callboard.v1.WorkerService/Lease", Role::Worker),
+    ("/callboard.v1.WorkerService/Adopt", Role::Worker),
+    ("/callboard.v1.WorkerService/Judge", Role::Worker),
     ("/callboard.v1.WorkerService/Heartbeat", Role::Worker),
     ("/callboard.v1.WorkerService/Directives", Role::Worker),
     ("/callboard.v1.WorkerService/Report", Role::Worker),

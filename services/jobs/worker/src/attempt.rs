@@ -173,7 +173,7 @@ fn presentable(line: &str) -> String {
 }
 
 fn ended(outcome: Outcome, message: impl Into<String>) -> AttemptEnded {
-    AttemptEnded { outcome: outcome.into(), message: message.into(), exit_code: None }
+    AttemptEnded { outcome: outcome.into(), message: message.into(), ..AttemptEnded::default() }
 }
 
 #[cfg(test)]

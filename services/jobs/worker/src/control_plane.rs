@@ -79,7 +79,7 @@ impl ControlPlane {
     /// Waits for an attempt to run; `None` when nothing came up in time.
     pub(crate) async fn lease(&self) -> Result<Option<AttemptLease>, Status> {
         let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
-        let request = LeaseRequest { wait_ms, process_id: self.process_id.clone() };
+        let request = LeaseRequest { wait_ms, process_id: self.process_id.clone(), declaration: None };
         let mut client = self.client.clone();
         let call = within(LEASE_WAIT + PREPARING + CALL_LIMIT, client.lease(request)).await;
         self.noted(call).map(|response| response.into_inner().lease)

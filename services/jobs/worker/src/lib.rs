@@ -1,10 +1,10 @@
-//! Runs attempts on this machine.
+//! Runs attempts: on this machine, or as pods of a cluster.
 //!
 //! A worker opens no port: it leases attempts from the control plane, starts an agent runner
 //! for each in a sandbox, keeps the lease alive, and reports how it ended. Whatever happens
 //! to the platform, no process of an attempt outlives it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::WorkerProcessId};
 use telemetry::{address::Address, identity::Identity};
@@ -12,9 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 mod attempt;
 mod control_plane;
+mod kubernetes;
 mod leasing;
 mod local;
 
+pub use kubernetes::{
+    AgentRun, AgentRunSpec, AgentRunStatus, Gateway, GatewayPods, ImagePullPolicy, KubernetesSettings, Phase,
+    Toleration, TopologySpread,
+};
 pub use local::{SANDBOX_FIRST_UID, SANDBOX_GID, check::probe};
 
 /// What a worker needs to know.
@@ -28,8 +33,19 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// This process, as opposed to earlier ones of the same worker.
     pub process: WorkerProcessId,
-    /// How attempts run on this machine.
-    pub local: LocalSettings,
+    /// Those of the labels it was enrolled with that it has.
+    pub labels: BTreeMap<String, String>,
+    /// Where attempts run.
+    pub executor: ExecutorSettings,
+}
+
+/// Where attempts run.
+#[derive(Clone, Debug)]
+pub enum ExecutorSettings {
+    /// On this machine.
+    Local(LocalSettings),
+    /// In a cluster.
+    Kubernetes(KubernetesSettings),
 }
 
 /// How attempts run on this machine.
@@ -76,7 +92,11 @@ pub struct Mount {
 /// tokens travel in the clear. An absent control plane or sandbox is no error here: the
 /// first is waited for, the second is reported with every attempt.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let executor = local::Executor::open(settings.local).await?;
+    let local = match settings.executor {
+        ExecutorSettings::Local(local) => local,
+        ExecutorSettings::Kubernetes(_) => anyhow::bail!("executor.kubernetes: not yet"),
+    };
+    let executor = local::Executor::open(local).await?;
     let control_plane = control_plane::ControlPlane::connect(
         &settings.control_plane,
         settings.identity,

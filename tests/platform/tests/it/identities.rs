@@ -140,7 +140,7 @@ async fn a_worker_gets_the_runs_of_its_projects_only() {
     };
     let lease = async |mut worker: WorkerServiceClient<AuthenticatedChannel>, wait_ms: u32| {
         worker
-            .lease(LeaseRequest { process_id: String::new(), wait_ms })
+            .lease(LeaseRequest { process_id: String::new(), wait_ms, declaration: None })
             .await
             .expect("an answer")
             .into_inner()

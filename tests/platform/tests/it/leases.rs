@@ -72,7 +72,7 @@ impl Played {
     }
 
     async fn lease(&self, process: &str) -> Result<AttemptLease, Status> {
-        let request = LeaseRequest { wait_ms: 20_000, process_id: process.to_owned() };
+        let request = LeaseRequest { wait_ms: 20_000, process_id: process.to_owned(), declaration: None };
         Ok(self.worker.clone().lease(request).await?.into_inner().lease.expect("an attempt"))
     }
 

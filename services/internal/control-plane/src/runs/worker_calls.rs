@@ -9,9 +9,10 @@ use domain::{
 };
 use futures::Stream;
 use proto::v1::{
-    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest,
-    HeartbeatResponse, LeaseRequest, LeaseResponse, Limits, ReportRequest, ReportResponse,
-    attempt_ended::Outcome, report_request::What, worker_service_server::WorkerService,
+    AdoptRequest, AdoptResponse, AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest,
+    HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse, Limits,
+    ReportRequest, ReportResponse, attempt_ended::Outcome, report_request::What,
+    worker_service_server::WorkerService,
 };
 use secrecy::ExposeSecret;
 use sqlx::PgConnection;
@@ -168,6 +169,8 @@ impl WorkerCalls {
             }),
             trace_id: run.trace_id.clone(),
             lease_seconds: LEASE_SECONDS,
+            namespace: domain::cluster::namespace(&run.project_name, run.project),
+            placement: None,
         }
     }
 
@@ -327,6 +330,14 @@ impl WorkerService for WorkerCalls {
         }
     }
 
+    async fn adopt(&self, _request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn judge(&self, _request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn heartbeat(
         &self,
         request: Request<HeartbeatRequest>,
@@ -408,6 +419,9 @@ impl WorkerService for WorkerCalls {
         let accepted = match &report.what {
             Some(What::Started(started)) => self.started(&run, &attempt, started).await,
             Some(What::Ended(ended)) => self.ended(&attempt, ended).await,
+            Some(What::Planned(_) | What::Created(_) | What::Waits(_)) => {
+                return Err(Status::unimplemented("not yet"));
+            }
             None => return Err(Status::invalid_argument("a report says what happened")),
         }
         .map_err(|e| internal("runs.report", &e))?;

@@ -12,8 +12,9 @@ use std::{
 };
 
 use proto::v1::{
-    AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest, HeartbeatRequest,
-    HeartbeatResponse, LeaseRequest, LeaseResponse, ReportRequest, ReportResponse,
+    AdoptRequest, AdoptResponse, AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest,
+    HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse,
+    ReportRequest, ReportResponse,
     report_request::What,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
@@ -135,6 +136,14 @@ impl WorkerService for Service {
         // The test may have ended.
         let _ = self.0.beats.send(held);
         Ok(Response::new(HeartbeatResponse::default()))
+    }
+
+    async fn adopt(&self, _: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
+        Err(Status::unimplemented("attempts of this worker end with it"))
+    }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        Err(Status::unimplemented("this worker has no objects"))
     }
 
     type DirectivesStream = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;

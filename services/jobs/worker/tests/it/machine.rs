@@ -1,6 +1,7 @@
 //! A worker with folders of its own, stub runners, and a look at it from the host.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use worker::{LocalSettings, Mount, Sandbox, Settings};
+use worker::{ExecutorSettings, LocalSettings, Mount, Sandbox, Settings};
 
 use crate::control_plane::ControlPlane;
 
@@ -129,7 +130,8 @@ pub(crate) fn settings(folder: &Path, sandbox: Sandbox) -> Settings {
         ))),
         clock: Arc::new(SystemClock),
         process: "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e60".parse().expect("an id"),
-        local: LocalSettings {
+        labels: BTreeMap::new(),
+        executor: ExecutorSettings::Local(LocalSettings {
             sandbox,
             capacity: 2,
             state_dir: folder.to_owned(),
@@ -139,7 +141,7 @@ pub(crate) fn settings(folder: &Path, sandbox: Sandbox) -> Settings {
                 host: folder.join("agent.txt"),
                 inside: PathBuf::from("/opt/agent/agent.txt"),
             }],
-        },
+        }),
     }
 }
 
@@ -157,6 +159,7 @@ pub(crate) fn lease(number: u32) -> AttemptLease {
         limits: None,
         trace_id: "0af7651916cd43dd8448eb211c80319c".to_owned(),
         lease_seconds: 30,
+        ..AttemptLease::default()
     }
 }
 

@@ -1,0 +1,102 @@
+//! Attempts in a Kubernetes cluster, as far as rules care: how their objects are called, and
+//! whether one that is found there is ours.
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::{AttemptId, Id, ProjectId};
+
+/// The namespace of a project's runs: `callboard-<project>-<hash>`. The hash tells projects of
+/// the same name on different platforms apart.
+pub fn namespace(project: &str, id: ProjectId) -> String {
+    // A project's name has at most 40 characters, so this has at most 59 of 63.
+    format!("callboard-{project}-{}", hex::encode(&Sha256::digest(id.uuid().as_bytes())[..4]))
+}
+
+/// The name of all objects of an attempt.
+pub fn object_name(attempt: AttemptId) -> String {
+    format!("attempt-{attempt}")
+}
+
+/// What the platform stored of an attempt's object before it was made, and since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Of what it was to be made of, hexadecimal.
+    pub digest: String,
+    /// What the cluster called it; `None` until that was reported.
+    pub uid: Option<String>,
+    /// The attempt is not over.
+    pub is_live: bool,
+}
+
+/// An object under an attempt's name, as it is in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Of what it says it is made of, hexadecimal.
+    pub digest: String,
+    /// What the cluster calls it.
+    pub uid: String,
+}
+
+/// What becomes of an object that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the attempt's: the attempt goes on.
+    Ours,
+    /// Made, but never reported: whoever made it, it is deleted and made anew.
+    Recreate,
+    /// Its attempt is over: it is deleted.
+    Over,
+    /// Made or changed by somebody else: it gets nothing, and is left for a person.
+    Foreign,
+}
+
+/// Judges an object by what was stored about the attempt whose name it has.
+pub fn judge(stored: Option<&Stored>, found: &Found) -> Verdict {
+    let Some(stored) = stored else { return Verdict::Foreign };
+    match (&stored.uid, stored.is_live) {
+        (None, true) => Verdict::Recreate,
+        (None, false) => Verdict::Over,
+        (Some(uid), _) if *uid != found.uid => Verdict::Foreign,
+        (Some(_), false) => Verdict::Over,
+        (Some(_), true) if stored.digest == found.digest => Verdict::Ours,
+        (Some(_), true) => Verdict::Foreign,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_a_label() {
+        let id = ProjectId::from_uuid(Uuid::nil());
+        let name = |text: &str| namespace(text, id);
+        assert_eq!(name("demo"), "callboard-demo-374708ff");
+        assert_ne!(name("demo"), namespace("demo", ProjectId::from_uuid(Uuid::max())));
+    }
+
+    #[test]
+    fn only_what_was_stored_is_ours() {
+        let found = Found { digest: "d".into(), uid: "u".into() };
+        let stored = |digest: &str, uid: Option<&str>, is_live| Stored {
+            digest: digest.into(),
+            uid: uid.map(Into::into),
+            is_live,
+        };
+        for (stored, verdict) in [
+            (None, Verdict::Foreign),
+            (Some(stored("d", Some("u"), true)), Verdict::Ours),
+            (Some(stored("d", None, true)), Verdict::Recreate),
+            (Some(stored("d", None, false)), Verdict::Over),
+            (Some(stored("d", Some("u"), false)), Verdict::Over),
+            // Its spec was changed; it was deleted and made by somebody else.
+            (Some(stored("e", Some("u"), true)), Verdict::Foreign),
+            (Some(stored("d", Some("v"), true)), Verdict::Foreign),
+            (Some(stored("d", Some("v"), false)), Verdict::Foreign),
+        ] {
+            assert_eq!(judge(stored.as_ref(), &found), verdict, "{stored:?}");
+        }
+    }
+}
