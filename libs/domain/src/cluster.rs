@@ -20,6 +20,18 @@ pub fn object_name(attempt: AttemptId) -> String {
     format!("attempt-{attempt}")
 }
 
+/// The user, and the group, of an attempt's pod. A node counts the processes of a user over all
+/// its pods, so that of two with the same user one would use up the other's limit. Between the
+/// users images have and those of systemd, and below 65536: a node, or a pod, with a user
+/// namespace has no others.
+pub fn user(attempt: AttemptId) -> u32 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 40_000;
+    // The end of an id is random.
+    let [.., a, b, c, d] = *attempt.uuid().as_bytes();
+    FIRST + u32::from_be_bytes([a, b, c, d]) % COUNT
+}
+
 /// What the platform stored of an attempt's object before it was made, and since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -165,6 +177,13 @@ mod tests {
         let name = |text: &str| namespace(text, id);
         assert_eq!(name("demo"), "callboard-demo-374708ff");
         assert_ne!(name("demo"), namespace("demo", ProjectId::from_uuid(Uuid::max())));
+    }
+
+    #[test]
+    fn pods_have_users_of_their_own() {
+        let of = |end: u32| user(AttemptId::from_uuid(Uuid::from_u128((7 << 64) | u128::from(end))));
+        assert_eq!((of(0), of(39_999), of(40_000)), (20_000, 59_999, 20_000));
+        assert_ne!(of(1), of(2));
     }
 
     #[test]
