@@ -2,6 +2,7 @@
 //! generated pages.
 
 mod closing_lines;
+mod cluster;
 mod demo;
 mod docs;
 mod environment;

@@ -11,8 +11,9 @@ use clap::Args;
 
 use crate::{
     closing_lines::ClosingLines,
+    cluster::Cluster,
     demo,
-    environment::{cargo, inherited, run as run_to_end, workspace_root},
+    environment::{cargo, inherited, is_ci, run as run_to_end, workspace_root},
     install::{self, Need},
     sqlx,
     steps::Steps,
@@ -29,6 +30,11 @@ pub(crate) struct Options {
     #[arg(long)]
     long: bool,
 }
+
+/// Said first and last.
+const NO_CLUSTER: &str = "cluster tests: not run, KUBECONFIG is not set";
+/// Stories about the cluster at the same time; they wait for pods most of it.
+const CLUSTER_STORIES: &str = "4";
 
 /// Cases per property test with `--long`; 256 without.
 const LONG_CASES: &str = "20000";
@@ -54,6 +60,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) -> Result<()> {
     let root = workspace_root()?;
+    let cluster = Cluster::named(&root)?;
+    if cluster.is_none() {
+        if is_ci() {
+            bail!("no cluster: KUBECONFIG is not set, and ../shared/test-cluster/cluster is not there");
+        }
+        println!("{NO_CLUSTER}");
+    }
     let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm]).collect();
     install::provide(&needs, options.yes, steps)?;
     let deny = steps.run("tool: cargo-deny", || tools::cargo_deny(&root))?;
@@ -79,8 +92,16 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     })?;
     steps.run("stored queries", || sqlx::check(&root))?;
     steps.run("build", || cargo_to_end(&root, &["build", "--workspace"]))?;
+    let image = cluster.as_ref().map(|cluster| cluster.image(steps)).transpose()?;
+    let in_cluster = |tests: &mut Command| {
+        if let (Some(cluster), Some(image)) = (&cluster, &image) {
+            tests.env("CALLBOARD_TEST_IMAGE", image).env("CALLBOARD_TEST_KUBECTL", cluster.kubectl_program());
+        }
+    };
     steps.run("tests", || {
         let mut tests = cargo(&root);
+        // By themselves below, so that their minutes can be told from the others'.
+        tests.env_remove("KUBECONFIG");
         tests.args(["test", "--workspace", "--no-fail-fast"]);
         tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
         tests.env("CALLBOARD_TEST_PAYLOADS", &payloads).env("CALLBOARD_TEST_CODEX", &codex);
@@ -90,6 +111,19 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         read_along(tests, closing)
     })?;
+    if cluster.is_some() {
+        steps.run("cluster tests", || {
+            let mut tests = cargo(&root);
+            tests.args(["test", "--package", "platform-tests", "--test", "it", "cluster::"]);
+            tests.args(["--", "--test-threads", CLUSTER_STORIES]);
+            if options.long {
+                tests.arg("--include-ignored");
+            }
+            tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
+            in_cluster(&mut tests);
+            read_along(tests, closing)
+        })?;
+    }
     if options.long {
         steps.run("random histories, half an hour", || {
             let mut histories = cargo(&root);
@@ -98,7 +132,14 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             read_along(histories, closing)
         })?;
     }
-    steps.run("demo, with each agent", demo::with_each_agent)
+    steps.run("demo, with each agent", demo::with_each_agent)?;
+    match cluster {
+        Some(_) => steps.run("demo, in the cluster", demo::in_a_cluster),
+        None => {
+            println!("{NO_CLUSTER}");
+            Ok(())
+        }
+    }
 }
 
 fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {

@@ -11,6 +11,7 @@ mod calls;
 mod canaries;
 mod changesets;
 mod checkpoints;
+mod cluster;
 mod codex;
 mod contract;
 mod crash_matrix;

@@ -1,4 +1,5 @@
-//! One real platform that is killed and started again, as systemd or Kubernetes would.
+//! One real process of the platform that is killed and started again, as systemd or Kubernetes
+//! would.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +16,7 @@ use tonic::transport::Channel;
 
 use super::program;
 
-/// A platform that is started again whenever it dies.
+/// A platform, or one service of it, that is started again whenever it dies.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     state: Arc<Mutex<State>>,
@@ -38,10 +39,10 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(folder: &Path, environment: &[(&str, String)]) -> Child {
+fn spawn(folder: &Path, words: &[&str], environment: &[(&str, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
     let mut command = subprocess::command(program("callboard"), folder);
-    command.args(["up", "--config", "callboard.yaml"]).stderr(log);
+    command.args(words).args(["--config", "callboard.yaml"]).stderr(log);
     for (name, value) in environment {
         command.env(name, value);
     }
@@ -49,16 +50,17 @@ fn spawn(folder: &Path, environment: &[(&str, String)]) -> Child {
 }
 
 impl Supervised {
-    /// Starts it; `environment` is of the first process, `always` of every one.
+    /// Starts `callboard WORDS`; `first` is the environment of the first process, `always` of
+    /// every one.
     pub(super) fn start(
         folder: PathBuf,
+        words: &'static [&'static str],
         (api, admin): (SocketAddr, SocketAddr),
-        first: &[(&str, String)],
-        always: &'static [(&'static str, &'static str)],
+        first: &[(&'static str, String)],
+        always: Vec<(&'static str, String)>,
     ) -> Self {
-        let always: Vec<_> = always.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
         let state = Arc::new(Mutex::new(State::default()));
-        let mut child = spawn(&folder, &[first, &always].concat());
+        let mut child = spawn(&folder, words, &[first, &always].concat());
         locked(&state).pid = rustix::process::Pid::from_raw(child.id().cast_signed());
         let (watched, place) = (Arc::clone(&state), folder.clone());
         let watch = std::thread::spawn(move || {
@@ -74,7 +76,7 @@ impl Supervised {
                     }
                     let mut environment = always.clone();
                     environment.extend(state.crash_point.take().map(|point| ("CRASH_POINT", point)));
-                    child = spawn(&place, &environment);
+                    child = spawn(&place, words, &environment);
                     state.pid = rustix::process::Pid::from_raw(child.id().cast_signed());
                 }
             }
