@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -112,12 +112,17 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         read_along(tests, closing)
     })?;
     if cluster.is_some() {
+        if options.long {
+            steps.run("release build of the worker", || {
+                cargo_to_end(&root, &["build", "--release", "--package", "callboard"])
+            })?;
+        }
         steps.run("cluster tests", || {
             let mut tests = cargo(&root);
             tests.args(["test", "--package", "platform-tests", "--test", "it", "cluster::"]);
             tests.args(["--", "--test-threads", CLUSTER_STORIES]);
             if options.long {
-                tests.arg("--include-ignored");
+                tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
             }
             tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
             in_cluster(&mut tests);
@@ -140,6 +145,13 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             Ok(())
         }
     }
+}
+
+/// Where cargo puts a release build of `callboard`.
+fn release(root: &Path) -> PathBuf {
+    let target = cargo(root).get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR");
+    let target = target.and_then(|(_, folder)| folder).map(PathBuf::from);
+    target.unwrap_or_else(|| root.join("target")).join("release/callboard")
 }
 
 fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {

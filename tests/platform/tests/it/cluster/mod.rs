@@ -6,6 +6,7 @@ mod cut;
 mod hostile;
 mod main_job;
 mod many;
+mod memory;
 mod restarts;
 mod room;
 mod steady;

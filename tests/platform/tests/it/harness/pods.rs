@@ -1,7 +1,7 @@
 //! A platform whose attempts are pods: each service in a process of its own, and a worker that
 //! may do in the cluster what `callboard worker manifests` gives it and nothing else.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -25,8 +25,8 @@ pub(crate) struct PodPlan {
     pub(crate) config: Value,
     /// Projects beside `demo`, which the configuration names.
     pub(crate) more_projects: Vec<&'static str>,
-    /// Environment of the worker's first process.
-    pub(crate) first: Vec<(&'static str, String)>,
+    /// The worker's program, where it is another build.
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// Everything of one story about pods.
@@ -92,7 +92,9 @@ impl Pods {
         let (code, manifests, err) = run(subprocess::command(program("callboard"), &place).args(&words));
         assert_eq!(code, 0, "{err}");
         cluster.kubectl(&["apply", "-f", "-"], &manifests);
-        let worker = site.supervise(&["serve", "worker"], &plan.first);
+        let mut start = site.service(&["serve", "worker"]);
+        start.program = plan.program.unwrap_or(start.program);
+        let worker = Supervised::start(start);
         Self { site, cluster, worker, wire, namespaces, _database: database, _folder: folder }
     }
 

@@ -20,7 +20,7 @@ use super::{
     exactly_once::{Seen, violations},
     folder, merge, program,
     story::free_address,
-    supervised::Supervised,
+    supervised::{Start, Supervised},
     world::install,
 };
 
@@ -114,7 +114,16 @@ impl Site {
             }
             let words: &[&str] = if plan.apart { &["serve", "control-plane"] } else { &["up"] };
             let always = plan.always.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
-            platforms.push(Supervised::start(place, words, (api, admin), first, always));
+            let start = Start {
+                folder: place,
+                program: program("callboard"),
+                words,
+                api,
+                admin,
+                first: first.to_vec(),
+                always,
+            };
+            platforms.push(Supervised::start(start));
         }
         let webhook = format!("http://{}/webhooks/github", platforms[0].api);
         let hook = match installed {
@@ -130,19 +139,22 @@ impl Site {
 
     /// Starts one service of the first platform in a process of its own.
     pub(super) fn serve(&mut self, words: &'static [&'static str]) {
-        let service = self.supervise(words, &[]);
+        let service = Supervised::start(self.service(words));
         self.services.push(service);
     }
 
-    /// The same, held by the caller; `first` is the environment of its first process.
-    pub(super) fn supervise(
-        &self,
-        words: &'static [&'static str],
-        first: &[(&'static str, String)],
-    ) -> Supervised {
-        let (admin, place) = (free_address(), self.platform().folder.clone());
-        let always = vec![("CALLBOARD_LISTEN_ADMIN", admin.to_string())];
-        Supervised::start(place, words, (self.platform().api, admin), first, always)
+    /// How such a process starts.
+    pub(super) fn service(&self, words: &'static [&'static str]) -> Start {
+        let admin = free_address();
+        Start {
+            folder: self.platform().folder.clone(),
+            program: program("callboard"),
+            words,
+            api: self.platform().api,
+            admin,
+            first: Vec::new(),
+            always: vec![("CALLBOARD_LISTEN_ADMIN", admin.to_string())],
+        }
     }
 
     pub(crate) fn platform(&self) -> &Supervised {
