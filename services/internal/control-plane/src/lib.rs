@@ -56,7 +56,7 @@ use crate::steps::Step;
 pub use crate::{
     access::METHODS,
     settings::{
-        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Settings,
+        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed, RepositorySeed, Settings,
         Tls, Upstream,
     },
 };

@@ -7,6 +7,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const OPEN_FILES: u64 = 4096;
 
 /// No core dumps, a bound on open files and on processes.
+///
+/// The kernel counts processes and threads by user, not by process tree. So the limit holds what
+/// it promises where the attempt has a user of its own: in the sandbox of this machine the host
+/// user of its slot, in a pod [`domain::cluster::user`].
 pub(crate) fn before_cloning(assignment: &Assignment, limit_processes: bool) -> anyhow::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES)?;

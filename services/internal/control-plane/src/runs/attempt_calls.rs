@@ -26,8 +26,8 @@ use super::{
     head_moved::input_changeset,
     incoming::Incoming,
     prepare::prepare,
+    reports::{hello, late_word},
     store::{self, Attempt, Run, RunError, move_attempt},
-    worker_calls::{hello, late_word},
 };
 use crate::{
     App, checkpoints,

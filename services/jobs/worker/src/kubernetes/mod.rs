@@ -8,6 +8,21 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 mod agent_run;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod desired;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod objects;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod observe;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod policy;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod restricted;
+#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod status;
+
+#[cfg(test)]
+mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
 
