@@ -7,6 +7,7 @@ mod head_moved;
 mod incoming;
 mod lease;
 mod pinning;
+mod placement;
 mod prepare;
 mod reading;
 mod start;

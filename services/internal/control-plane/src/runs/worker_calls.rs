@@ -23,6 +23,7 @@ use super::{
     attempt_calls::{MAX_MESSAGE_BYTES, cut},
     ending::{Setback, again, end, lose, out_of_time},
     lease::{self, LEASE_SECONDS},
+    placement,
     prepare::{NotPrepared, of_forge, prepare},
     store::{self, Attempt, Run, RunError, move_attempt},
 };
@@ -162,7 +163,7 @@ impl WorkerCalls {
             )
             .unwrap_or(u32::MAX),
             limits: Some(Limits {
-                memory_bytes: app.agents.memory_bytes,
+                memory_bytes: placement::memory_bytes(app, run),
                 processes: app.agents.processes,
                 output_bytes: app.agents.output_bytes,
                 file_bytes: app.agents.file_bytes,
@@ -170,7 +171,7 @@ impl WorkerCalls {
             trace_id: run.trace_id.clone(),
             lease_seconds: LEASE_SECONDS,
             namespace: domain::cluster::namespace(&run.project_name, run.project),
-            placement: None,
+            placement: Some(placement::of(run)),
         }
     }
 
