@@ -347,7 +347,8 @@ fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
                 name: project.name.clone(),
                 repositories: repositories.collect::<anyhow::Result<_>>()?,
                 members: project.members.iter().map(|(login, role)| (login.clone(), *role)).collect(),
-                ceilings: project.ceilings.clone(),
+                ceilings: project.ceilings_with(&config.executor),
+                pods: project.pods.clone(),
                 bots: project.bots.clone(),
             })
         })

@@ -253,6 +253,15 @@ fn check_projects(config: &Config) -> Result<(), ConfigError> {
         if !projects.insert(project.name.as_str()) {
             return Err(value("projects", format!("`{}` is there twice", project.name)));
         }
+        let of_pods = [("pods", project.pods.problem()), ("ceilings.pods", project.ceilings.pods.problem())];
+        for (key, problem) in of_pods {
+            if let Some((field, problem)) = problem {
+                return Err(value(
+                    format!("projects[].{key}.{field}"),
+                    format!("of `{}` {problem}", project.name),
+                ));
+            }
+        }
     }
     for repository in &repositories {
         if !names.insert(repository.name.key()) {

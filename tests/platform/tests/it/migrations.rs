@@ -114,6 +114,10 @@ const ROWS: &[(i64, &str)] = &[
         "update repositories set hook_id = 1, hook_secret_id = current_secret_id, secret_rotated_at = now();",
     ),
     (20_261_123_000_070, "update effects set priority = 0; update deliveries set put_off_because = 'x';"),
+    (
+        20_261_124_000_020,
+        "update projects set pods = '{\"cpu_millis\": 500}', pod_ceilings = '{\"max_cpu_millis\": 500}';",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
