@@ -13,14 +13,12 @@ use serde_json::Value;
 
 use crate::{
     environment::{inherited, output, run},
-    images,
+    images::{self, Image, Profile},
     steps::Steps,
 };
 
 /// The test cluster's command, seen from the checkout.
 const AT_HAND: &str = "../shared/test-cluster/cluster";
-/// The image whose agent plays scripts.
-pub(crate) const SCRIPTED: &str = "callboard-agent-scripted:dev";
 
 /// A cluster.
 #[derive(Debug)]
@@ -76,23 +74,24 @@ impl Cluster {
             WayIn::There(image) => return Ok(image.clone()),
             WayIn::AtHand(_) | WayIn::Kind(_) => &self.way_in,
         };
-        let archive = steps.run("image of the scripted agent", || images::scripted(&self.root))?;
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let made = images::build(&self.root, Image::AgentScripted, Profile::Dev, folder.path(), steps)?;
         steps.run("image into the cluster", || {
             run(&mut match way_in {
                 WayIn::AtHand(command) => {
                     let mut load = inherited(command, &self.root);
-                    load.arg("load").arg(&archive);
+                    load.arg("load").arg(&made.file);
                     load
                 }
                 WayIn::Kind(name) => {
                     let mut load = inherited("kind", &self.root);
-                    load.args(["load", "image-archive"]).arg(&archive).args(["--name", name]);
+                    load.args(["load", "image-archive"]).arg(&made.file).args(["--name", name]);
                     load
                 }
                 WayIn::There(_) => return Ok(()),
             })
         })?;
-        Ok(SCRIPTED.to_owned())
+        Ok(made.name)
     }
 
     /// A `kubectl` of its version.

@@ -14,6 +14,7 @@ use crate::{
     cluster::Cluster,
     demo,
     environment::{cargo, inherited, is_ci, run as run_to_end, workspace_root},
+    images,
     install::{self, Need},
     sqlx,
     steps::Steps,
@@ -67,12 +68,13 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         println!("{NO_CLUSTER}");
     }
-    let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm]).collect();
+    let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm, Need::Pip]).collect();
     install::provide(&needs, options.yes, steps)?;
     let deny = steps.run("tool: cargo-deny", || tools::cargo_deny(&root))?;
     let payloads = steps.run("tool: webhook payloads", || tools::payloads(&root))?;
     let openapi = steps.run("tool: GitHub's OpenAPI description", || tools::openapi(&root))?;
     let codex = steps.run("tool: Codex CLI", || tools::codex(&root))?;
+    let hadolint = steps.run("tool: hadolint", || tools::hadolint(&root))?;
 
     steps.run("format", || cargo_to_end(&root, &["fmt", "--all", "--check"]))?;
     steps.run("clippy", || {
@@ -90,6 +92,11 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             "sources",
         ]))
     })?;
+    steps.run("Dockerfiles", || {
+        let mut hadolint = inherited(&hadolint, &root);
+        hadolint.args(["--config", "deploy/images/hadolint.yaml"]);
+        run_to_end(hadolint.args(images::Image::ALL.map(|image| image.dockerfile(&root))))
+    })?;
     steps.run("stored queries", || sqlx::check(&root))?;
     steps.run("build", || cargo_to_end(&root, &["build", "--workspace"]))?;
     let image = cluster.as_ref().map(|cluster| cluster.image(steps)).transpose()?;
@@ -106,6 +113,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
         tests.env("CALLBOARD_TEST_PAYLOADS", &payloads).env("CALLBOARD_TEST_CODEX", &codex);
         tests.env("CALLBOARD_TEST_OPENAPI", &openapi);
+        tests.env("CALLBOARD_TEST_DEBIAN", images::package_cache(&root)?);
         if options.long {
             tests.env("PROPTEST_CASES", LONG_CASES);
         }
