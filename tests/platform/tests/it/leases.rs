@@ -128,7 +128,11 @@ impl Played {
 }
 
 fn ended(message: &str) -> What {
-    What::Ended(AttemptEnded { outcome: Outcome::Died.into(), message: message.to_owned(), exit_code: None })
+    What::Ended(AttemptEnded {
+        outcome: Outcome::Died.into(),
+        message: message.to_owned(),
+        ..AttemptEnded::default()
+    })
 }
 
 /// Silent as leased, as preparing and as running; each time another attempt, then the tries
