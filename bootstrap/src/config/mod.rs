@@ -90,11 +90,11 @@ pub struct Listen {
     pub api: SocketAddr,
     /// `/healthz`, `/readyz`, `/metrics`.
     pub admin: SocketAddr,
-    /// The agent gateway; `unix:…` or loopback.
+    /// The agent gateway; `unix:…`, loopback, or any address with TLS.
     pub agents: Option<String>,
     /// Internal calls of the control plane; `unix:…`, loopback, or any address with TLS.
     pub internal: Option<String>,
-    /// Certificate for `internal`, PEM.
+    /// Certificate and its chain for `internal` and `agents` over TCP, PEM. Read at the start.
     pub tls_certificate_file: Option<PathBuf>,
     /// Its key, PEM.
     pub tls_key_file: Option<PathBuf>,
