@@ -10,7 +10,7 @@ use domain::{
     names::{ProjectName, RepositoryName},
     retention::Retention,
     rights::ProjectRole,
-    stage::Ceilings,
+    stage::{Ceilings, Pod},
     workers::Labels,
 };
 use forge::Forge;
@@ -163,6 +163,8 @@ pub struct ProjectSeed {
     pub members: Vec<(String, ProjectRole)>,
     /// What its own files can only narrow.
     pub ceilings: Ceilings,
+    /// What its stages ask of a cluster that do not say it themselves.
+    pub pods: Pod,
     /// Bots that may ask like people.
     pub bots: Vec<String>,
 }

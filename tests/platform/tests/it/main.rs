@@ -11,6 +11,7 @@ mod calls;
 mod canaries;
 mod changesets;
 mod checkpoints;
+mod cluster;
 mod cluster_worker;
 mod codex;
 mod contract;

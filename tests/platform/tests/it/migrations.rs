@@ -121,6 +121,10 @@ const ROWS: &[(i64, &str)] = &[
          update runs set no_worker = 'x', no_worker_since = now();
          insert into foreign_objects values ('u', '00000000-0000-7000-8000-000000000004', 'n', 'a', now());",
     ),
+    (
+        20_261_124_000_020,
+        "update projects set pods = '{\"cpu_millis\": 500}', pod_ceilings = '{\"max_cpu_millis\": 500}';",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod incoming;
 mod lease;
 mod no_worker;
 mod pinning;
+mod placement;
 mod prepare;
 mod reading;
 mod reports;

@@ -23,6 +23,7 @@ use super::{
     agent_runs,
     ending::{Setback, again, end, lose},
     lease::{self, Renewed, lease_seconds},
+    placement,
     prepare::{NotPrepared, of_forge, prepare},
     reports::{self, Heard},
     store::{self, Attempt, Run, RunError, move_attempt},
@@ -163,7 +164,7 @@ impl WorkerCalls {
             )
             .unwrap_or(u32::MAX),
             limits: Some(Limits {
-                memory_bytes: app.agents.memory_bytes,
+                memory_bytes: placement::memory_bytes(app, run),
                 processes: app.agents.processes,
                 output_bytes: app.agents.output_bytes,
                 file_bytes: app.agents.file_bytes,
@@ -171,7 +172,7 @@ impl WorkerCalls {
             trace_id: run.trace_id.clone(),
             lease_seconds: lease_seconds(attempt.in_cluster),
             namespace: domain::cluster::namespace(&run.project_name, run.project),
-            placement: None,
+            placement: Some(placement::of(run)),
         }
     }
 }

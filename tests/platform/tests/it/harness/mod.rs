@@ -1,14 +1,18 @@
 //! What a story needs.
 
+pub(crate) mod certificates;
+pub(crate) mod cluster;
 pub(crate) mod contract;
 mod errors;
 mod exactly_once;
 pub(crate) mod leaks;
 mod played;
+pub(crate) mod pods;
 mod postgres;
 mod site;
 pub(crate) mod story;
 mod supervised;
+mod wire;
 mod world;
 
 use std::{
