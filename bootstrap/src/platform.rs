@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context;
 use control_plane::{
-    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed, RepositorySeed, Tls,
-    Upstream,
+    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed,
+    RepositorySeed, Tls, Upstream,
 };
 use domain::{
     censor::Censor,

@@ -55,7 +55,11 @@ pub(crate) enum WorkerCommand {
 fn labels(worker: &Worker) -> String {
     let ignored = written(&worker.ignored_labels);
     let ignored = if ignored.is_empty() { ignored } else { format!("(not enrolled: {})", plain(&ignored)) };
-    [written(&worker.labels), ignored].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    [written(&worker.labels), ignored]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn list(workers: &[Worker]) -> String {

@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_word_that_was_stored_is_not_taken_back() {
-        let stored = |uid: Option<&str>| Stored { digest: "d".into(), uid: uid.map(Into::into), is_live: true };
+        let stored =
+            |uid: Option<&str>| Stored { digest: "d".into(), uid: uid.map(Into::into), is_live: true };
         for (stored, digest, word) in [
             (None, "d", Word::New),
             (Some(stored(None)), "d", Word::Known),
@@ -239,7 +240,10 @@ mod tests {
         let kind = kind_of_wait("No node has room for it: 0/3 nodes are available: 3 Insufficient cpu.");
         assert_eq!(kind, "No node has room for it");
         assert_eq!(kind, kind_of_wait("No node has room for it: 0/2 nodes are available."));
-        assert_eq!(kind_of_wait("Its image registry:5000/a is fetched."), "Its image registry:5000/a is fetched.");
+        assert_eq!(
+            kind_of_wait("Its image registry:5000/a is fetched."),
+            "Its image registry:5000/a is fetched."
+        );
     }
 
     #[test]

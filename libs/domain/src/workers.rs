@@ -183,8 +183,13 @@ mod tests {
     #[test]
     fn labels_read_as_people_write_them() {
         assert_eq!(label("gpu=a100"), Ok(("gpu".to_owned(), "a100".to_owned())));
-        assert_eq!(label("example.com/zone=eu-1.a"), Ok(("example.com/zone".to_owned(), "eu-1.a".to_owned())));
-        for text in ["", "gpu", "=a", "gpu=", "gpu=a b", "gpu=a=b", "-gpu=a", &format!("{}=a", "k".repeat(64))] {
+        assert_eq!(
+            label("example.com/zone=eu-1.a"),
+            Ok(("example.com/zone".to_owned(), "eu-1.a".to_owned()))
+        );
+        for text in
+            ["", "gpu", "=a", "gpu=", "gpu=a b", "gpu=a=b", "-gpu=a", &format!("{}=a", "k".repeat(64))]
+        {
             let error = label(text).expect_err(text).to_string();
             assert!(error.contains("write key=value"), "{error}");
         }

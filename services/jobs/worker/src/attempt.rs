@@ -145,7 +145,9 @@ fn describe(cause: Cause, output: &str) -> AttemptEnded {
     match cause {
         Cause::Stopped(reason) => ended(Outcome::Stopped, format!("Stopped: {reason}.")),
         Cause::DiskFull(shortage) => ended(Outcome::Died, shortage),
-        Cause::Shutdown => ended(Outcome::Shutdown, "The attempt was asked to leave the worker, and was ended."),
+        Cause::Shutdown => {
+            ended(Outcome::Shutdown, "The attempt was asked to leave the worker, and was ended.")
+        }
         Cause::Exited(Exit { code: Some(0) }) => {
             AttemptEnded { exit_code: Some(0), ..ended(Outcome::Exited, "The runner came to its end.") }
         }

@@ -236,7 +236,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "none",
             "enrol one: callboard worker enroll --project NAME",
         )),
-        Ok(workers) => out.extend(workers.into_iter().map(worker)),
+        Ok(workers) => out.extend(workers.iter().map(worker)),
         Err(error) => out.push(finding(Level::Failure, "workers", "can be read", error.to_string(), "")),
     }
     out.extend(refused_agent_runs(app).await);
@@ -244,7 +244,7 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
 }
 
 /// Was it ever here, and may it have runs?
-fn worker(worker: proto::admin::Worker) -> Finding {
+fn worker(worker: &proto::admin::Worker) -> Finding {
     let seen = if worker.last_seen_at.is_empty() { "never" } else { &worker.last_seen_at };
     let mut found = format!("{seen}; projects {}", worker.projects.join(", "));
     let mut next = String::new();
@@ -279,7 +279,10 @@ async fn refused_agent_runs(app: &App) -> Option<Finding> {
                 "{} of somebody else in the last 7 days, which got nothing; the last {at}: {} in {}",
                 row.n, row.name, row.namespace
             );
-            let next = format!("find out who may write there, and `kubectl -n {} delete arun {}`", row.namespace, row.name);
+            let next = format!(
+                "find out who may write there, and `kubectl -n {} delete arun {}`",
+                row.namespace, row.name
+            );
             Some(finding(Level::Warning, probe, expected, found, &next))
         }
         Err(error) => Some(finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres")),

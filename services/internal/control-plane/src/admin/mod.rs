@@ -23,10 +23,10 @@ use proto::admin::{
     EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation,
     GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListRepositoriesRequest,
     ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse,
-    LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse, RenderPromptRequest, RenderPromptResponse,
-    RepositoryRequest, RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest,
-    SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse,
-    admin_service_server::AdminService,
+    LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse,
+    RenderPromptRequest, RenderPromptResponse, RepositoryRequest, RotateSecretRequest, RunActionRequest,
+    RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest,
+    VerifyAuditResponse, WebhookSecretResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -421,7 +421,8 @@ impl AdminService for AdminCalls {
         let principal = operator(&request, Action::ManageWorkers)?;
         let asked = request.into_inner();
         let (id, identity) =
-            workers::enroll(&self.app, &asked.name, &asked.projects, &asked.labels, &principal.name()).await?;
+            workers::enroll(&self.app, &asked.name, &asked.projects, &asked.labels, &principal.name())
+                .await?;
         Ok(Response::new(EnrollWorkerResponse {
             worker_id: id.uuid().to_string(),
             identity: identity.to_json().expose_secret().to_owned(),

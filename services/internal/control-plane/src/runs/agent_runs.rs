@@ -46,9 +46,12 @@ pub(super) fn found(object: &ClusterObject) -> Found {
 
 /// What is stored of an attempt's object; `None` before it was planned.
 pub(super) async fn stored(tx: &mut PgConnection, attempt: AttemptId) -> Result<Option<Stored>, RunError> {
-    let row = sqlx::query!("select object_digest, object_uid, state from attempts where attempt_id = $1", attempt.uuid())
-        .fetch_one(tx)
-        .await?;
+    let row = sqlx::query!(
+        "select object_digest, object_uid, state from attempts where attempt_id = $1",
+        attempt.uuid()
+    )
+    .fetch_one(tx)
+    .await?;
     row.object_digest.map(|digest| of_row(attempt, digest, row.object_uid, &row.state)).transpose()
 }
 
@@ -62,7 +65,11 @@ fn of_row(id: AttemptId, digest: String, uid: Option<String>, state: &str) -> Re
 }
 
 /// Stores what is going to be made. The attempt's run is locked.
-pub(super) async fn plan(tx: &mut PgConnection, attempt: AttemptId, object: &ClusterObject) -> sqlx::Result<()> {
+pub(super) async fn plan(
+    tx: &mut PgConnection,
+    attempt: AttemptId,
+    object: &ClusterObject,
+) -> sqlx::Result<()> {
     let updated = sqlx::query!(
         "update attempts set object_namespace = $2, object_name = $3, object_digest = $4
          where attempt_id = $1 and object_uid is null",
@@ -216,7 +223,9 @@ async fn note_foreign(app: &App, worker: WorkerId, object: &ClusterObject) -> sq
         &mut tx,
         &*app.clock,
         &app.ids,
-        &format!("AgentRun `{name}` in namespace `{namespace}` was not made by the platform: it gets nothing."),
+        &format!(
+            "AgentRun `{name}` in namespace `{namespace}` was not made by the platform: it gets nothing."
+        ),
         audit::Entry {
             project: project.map(|(id, _)| id),
             actor: &format!("worker:{by}"),
@@ -229,6 +238,12 @@ async fn note_foreign(app: &App, worker: WorkerId, object: &ClusterObject) -> sq
     .await?;
     steps::commit(tx, Step::ForeignObjectNoted).await?;
     metrics::counter!("callboard_agent_runs_refused_total").increment(1);
-    tracing::warn!(namespace, name, uid, worker = by, "an AgentRun that the platform did not make gets nothing");
+    tracing::warn!(
+        namespace,
+        name,
+        uid,
+        worker = by,
+        "an AgentRun that the platform did not make gets nothing"
+    );
     Ok(())
 }

@@ -65,8 +65,9 @@ pub(super) async fn lease(
     process: Option<WorkerProcessId>,
 ) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
-    hold_off_pauses(&mut tx).await?;
+    // The worker, then pauses, then the run: the order of locks everywhere.
     let Some(asking) = asking(&mut tx, worker, process).await? else { return Ok(None) };
+    hold_off_pauses(&mut tx).await?;
     let next = sqlx::query_scalar!(
         "select r.run_id from runs r
          join worker_projects wp on wp.project_id = r.project_id and wp.worker_id = $1
@@ -91,7 +92,8 @@ pub(super) async fn lease(
     let run = store::lock(&mut tx, RunId::from_uuid(id))
         .await?
         .ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
-    let attempt = insert_attempt(&mut tx, app, &run, worker, process, lease_seconds(asking.in_cluster)).await?;
+    let attempt =
+        insert_attempt(&mut tx, app, &run, worker, process, lease_seconds(asking.in_cluster)).await?;
     let message = format!("Attempt {} is on worker `{}`.", attempt.number, attempt.worker_name);
     let run =
         move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)
@@ -151,7 +153,7 @@ pub(super) async fn renew(
     let renew = sqlx::query_as!(
         Renewed,
         r#"update attempts a
-           set lease_expires_at = now() + make_interval(secs => case when w.is_cluster then $5 else $4 end)
+           set lease_expires_at = now() + make_interval(secs => case when w.is_cluster then $5::float8 else $4::float8 end)
            from workers w where w.worker_id = a.worker_id
              and a.attempt_id = $1 and a.worker_id = $2 and a.fence = $3 and a.state in ('leased', 'preparing', 'running')
            returning a.drained_at is not null as "is_drained!""#,

@@ -52,7 +52,8 @@ pub(super) async fn look(app: &App, all_are_heard: bool) -> Result<(), RunError>
     }
     let workers = candidates(app, all_are_heard).await?;
     for row in queued {
-        let candidates = workers.get(&ProjectId::from_uuid(row.project_id)).map(Vec::as_slice).unwrap_or_default();
+        let candidates =
+            workers.get(&ProjectId::from_uuid(row.project_id)).map(Vec::as_slice).unwrap_or_default();
         // What waits for something else says that, and its time does not pass.
         let lacks = if row.waits_for_a_worker { none_for(&row.wanted, candidates) } else { None };
         let lacks = lacks.map(|why| why.sentence(&row.project, &row.stage));
@@ -107,7 +108,8 @@ async fn settle(app: &App, id: RunId, said: Option<&str>, due: Due) -> Result<()
     hold_off_pauses(&mut tx).await?;
     let run = store::lock(&mut tx, id).await?;
     // It may have been leased or cancelled meanwhile, or another control plane was faster.
-    let Some(run) = run.filter(|run| run.state == RunState::Queued && run.no_worker.as_deref() == said) else {
+    let Some(run) = run.filter(|run| run.state == RunState::Queued && run.no_worker.as_deref() == said)
+    else {
         return Ok(());
     };
     match due {

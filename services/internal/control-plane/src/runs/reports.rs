@@ -68,12 +68,16 @@ pub(super) async fn created(app: &App, attempt: &Attempt, object: &ClusterObject
     let mut tx = app.db.begin().await?;
     let Some((run, attempt)) = held(&mut tx, attempt).await? else { return Ok(Heard::Superseded) };
     if !agent_runs::is_of(object, &run, attempt.id) || !agent_runs::is_uid(&object.uid) {
-        return Ok(Heard::Contradicts("an attempt's object has the namespace of its lease, its own name and a uid"));
+        return Ok(Heard::Contradicts(
+            "an attempt's object has the namespace of its lease, its own name and a uid",
+        ));
     }
     let stored = agent_runs::stored(&mut tx, attempt.id).await?;
     match cluster::created(stored.as_ref(), &agent_runs::found(object)) {
         Word::Known => return Ok(Heard::Accepted),
-        Word::Contradicts => return Ok(Heard::Contradicts("this is not the object that was planned for this attempt")),
+        Word::Contradicts => {
+            return Ok(Heard::Contradicts("this is not the object that was planned for this attempt"));
+        }
         Word::New => agent_runs::name(&mut tx, attempt.id, &object.uid).await?,
     }
     steps::commit(tx, Step::ObjectCreated).await?;
@@ -89,9 +93,10 @@ pub(super) async fn waits(app: &App, attempt: &Attempt, waits: &AttemptWaits) ->
     if attempt.state != AttemptState::Leased || attempt.waits_for.as_ref() == Some(&why) || why.is_empty() {
         return Ok(Heard::Accepted);
     }
-    let noted = sqlx::query!("update attempts set waits_for = $2 where attempt_id = $1", attempt.id.uuid(), why)
-        .execute(&mut *tx)
-        .await?;
+    let noted =
+        sqlx::query!("update attempts set waits_for = $2 where attempt_id = $1", attempt.id.uuid(), why)
+            .execute(&mut *tx)
+            .await?;
     if noted.rows_affected() != 1 {
         return Err(RunError::Database(sqlx::Error::RowNotFound));
     }
@@ -105,7 +110,11 @@ pub(super) async fn waits(app: &App, attempt: &Attempt, waits: &AttemptWaits) ->
 }
 
 /// The attempt has a process.
-pub(super) async fn started(app: &App, attempt: &Attempt, started: &AttemptStarted) -> Result<Heard, RunError> {
+pub(super) async fn started(
+    app: &App,
+    attempt: &Attempt,
+    started: &AttemptStarted,
+) -> Result<Heard, RunError> {
     let isolation = claim(app, &started.isolation);
     let mut tx = app.db.begin().await?;
     // The run first, then its attempt: the order of locks everywhere.

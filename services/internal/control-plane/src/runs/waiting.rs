@@ -132,7 +132,15 @@ pub(crate) async fn that_wait(
         .map(|row| {
             let (reason, why, since) = what(row.no_worker, row.no_worker_since, row.waits_for, row.leased_at);
             let id = RunId::from_uuid(row.run_id);
-            ThatWaits { id, stage: row.stage, repository: row.full_name, issue: row.issue_number, reason, why, since }
+            ThatWaits {
+                id,
+                stage: row.stage,
+                repository: row.full_name,
+                issue: row.issue_number,
+                reason,
+                why,
+                since,
+            }
         })
         .collect())
 }

@@ -12,7 +12,8 @@ use futures::Stream;
 use proto::v1::{
     AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Directive, DirectivesRequest,
     HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse, Limits,
-    ReportRequest, ReportResponse, judge_response, report_request::What, worker_service_server::WorkerService,
+    ReportRequest, ReportResponse, judge_response, report_request::What,
+    worker_service_server::WorkerService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -125,7 +126,8 @@ impl WorkerCalls {
             return Ok(());
         };
         // This one and no other: while it was prepared it may have been given up, and another made.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.is_held_as(attempt)) else {
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.is_held_as(attempt))
+        else {
             return Ok(());
         };
         match error {
@@ -259,7 +261,9 @@ impl WorkerService for WorkerCalls {
         let process = process_id(&process)?
             .ok_or_else(|| Status::invalid_argument("a process that adopts says which it is"))?;
         if !declaration.cluster {
-            return Err(Status::failed_precondition("only attempts in a cluster outlive their worker's process"));
+            return Err(Status::failed_precondition(
+                "only attempts in a cluster outlive their worker's process",
+            ));
         }
         let adopted = agent_runs::adopt(&self.app, worker, process, &declaration)
             .await
@@ -334,7 +338,10 @@ impl WorkerService for WorkerCalls {
                     wake.mark_unchanged();
                     match stops(&app, worker).await {
                         Ok(all) => {
-                            ready.extend(all.into_iter().filter(|d| told.insert((d.attempt_id.clone(), d.reason.clone()))));
+                            ready.extend(
+                                all.into_iter()
+                                    .filter(|d| told.insert((d.attempt_id.clone(), d.reason.clone()))),
+                            );
                         }
                         Err(error) => {
                             return Some((

@@ -4,8 +4,6 @@
 mod arriving;
 mod orders;
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{Id, ProjectId, WorkerId},
@@ -99,11 +97,7 @@ async fn store(app: &App, new: &Enrolment<'_>) -> sqlx::Result<()> {
 
 /// The worker of `callboard up`: enrolled at each start for the projects of the file, with the
 /// labels of the file.
-pub(crate) async fn enroll_local(
-    app: &App,
-    local: &LocalWorker,
-    seed: &[ProjectSeed],
-) -> anyhow::Result<()> {
+pub(crate) async fn enroll_local(app: &App, local: &LocalWorker, seed: &[ProjectSeed]) -> anyhow::Result<()> {
     let LocalWorker { identity, labels } = local;
     let Subject::Worker(id) = identity.subject() else {
         anyhow::bail!("the local worker's identity is not a worker's")

@@ -50,7 +50,13 @@ async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Worker>>
     }))
 }
 
-async fn set(tx: &mut PgConnection, app: &App, worker: &Worker, cordoned: bool, drained: bool) -> sqlx::Result<()> {
+async fn set(
+    tx: &mut PgConnection,
+    app: &App,
+    worker: &Worker,
+    cordoned: bool,
+    drained: bool,
+) -> sqlx::Result<()> {
     let now = app.clock.now();
     let updated = sqlx::query!(
         "update workers set cordoned_at = case when $2 then coalesce(cordoned_at, $4) end,
@@ -65,7 +71,14 @@ async fn set(tx: &mut PgConnection, app: &App, worker: &Worker, cordoned: bool, 
     if updated.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
-async fn record(tx: &mut PgConnection, app: &App, worker: &Worker, name: &str, action: &str, by: &str) -> sqlx::Result<()> {
+async fn record(
+    tx: &mut PgConnection,
+    app: &App,
+    worker: &Worker,
+    name: &str,
+    action: &str,
+    by: &str,
+) -> sqlx::Result<()> {
     let entry = audit::Entry {
         project: None,
         actor: by,
@@ -147,7 +160,5 @@ async fn drain(app: &App, name: &str, by: &str) -> Result<Option<String>, RunErr
         1 => "One attempt leaves it with its last checkpoint.".to_owned(),
         n => format!("{n} attempts leave it with their last checkpoints."),
     };
-    Ok(Some(format!(
-        "Worker `{name}` gets nothing new. {what} `callboard worker uncordon {name}` ends it."
-    )))
+    Ok(Some(format!("Worker `{name}` gets nothing new. {what} `callboard worker uncordon {name}` ends it.")))
 }

@@ -115,9 +115,8 @@ fn statuses() -> Vec<(&'static str, String)> {
         ("waiting_for_the_cluster", {
             let mut waits = attempt(1, Leased, "");
             waits.isolation = None;
-            waits.waits_for = Some(
-                "No node has room for it: 0/3 nodes are available: 3 Insufficient cpu.".to_owned(),
-            );
+            waits.waits_for =
+                Some("No node has room for it: 0/3 nodes are available: 3 Insufficient cpu.".to_owned());
             status_now(&on_worker, &about(vec![waits], None))
         }),
         ("working", status_now(&on_worker, &about(vec![attempt(1, Running, "")], None))),
