@@ -88,7 +88,8 @@ pub(super) fn write(
     Ok(format!("sha256:{}", sha256(&manifest)))
 }
 
-fn container(config: &Config) -> Value {
+/// What a container starts with, as images say it.
+pub(super) fn container(config: &Config) -> Value {
     let env: Vec<_> = config.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let ports: serde_json::Map<_, _> = config.ports.iter().map(|port| (port.clone(), json!({}))).collect();
     let mut container = json!({

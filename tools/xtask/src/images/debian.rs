@@ -15,7 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::environment::{inherited, output};
 
-const RELEASE: &str = "bookworm";
+/// Debian 12.
+pub(super) const RELEASE: &str = "bookworm";
 /// What Debian's own slim image has: every required package, and this in place of the one that
 /// merges `/bin` into `/usr` when it is installed.
 const BESIDE_REQUIRED: &str = "usr-is-merged";

@@ -48,14 +48,27 @@ pub(super) fn write<W: Write>(layer: &mut Layer<W>, packages: &[Package], recipe
     for package in packages {
         let list = unpack(layer, package, recipe, &mut sources)
             .with_context(|| format!("package {}", package.name))?;
-        layer.text(&format!("var/lib/dpkg/info/{}.list", package.name), list.as_bytes())?;
-        // As dpkg writes it; scanners read this.
+        // As dpkg writes both; scanners read the second.
         let control = package.control()?;
         let (name, rest) = control.split_once('\n').context("a package says its name first")?;
+        layer.text(&format!("var/lib/dpkg/info/{}.list", instance(&control)?), list.as_bytes())?;
         status.push_str(&format!("{name}\nStatus: install ok installed\n{}\n\n", rest.trim_end()));
     }
     layer.text("var/lib/dpkg/status", status.as_bytes())?;
     settle(layer, &sources, recipe)
+}
+
+/// What dpkg calls a package that may be there for several architectures: with its own.
+fn instance(control: &str) -> Result<String> {
+    let field = |name: &str| {
+        let value = control.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.with_context(|| format!("a package without {name}"))
+    };
+    let name = field("Package")?;
+    match field("Multi-Arch") {
+        Ok("same") => Ok(format!("{name}:{}", field("Architecture")?)),
+        Ok(_) | Err(_) => Ok(name.to_owned()),
+    }
 }
 
 /// The package's paths, one a line, as dpkg keeps them. What is needed later goes to `sources`.

@@ -116,6 +116,11 @@ pub(crate) fn build(
     if profile == Profile::Release && !image.is_released() {
         bail!("{} is for tests and never released; build it with `--profile dev`", image.name());
     }
+    if !can_be_made_here() {
+        bail!(
+            "images are made on Debian 12 only: our programs need the C library they were compiled with; elsewhere use the Dockerfiles"
+        );
+    }
     let recipe = Recipe::of(image, root)?;
     let packages = steps.run(&format!("{}: Debian packages", image.repository()), || {
         Debian::open(&package_cache(root)?)?.fetch(&recipe.packages)
@@ -133,6 +138,12 @@ pub(crate) fn build(
             .with_context(|| format!("{} cannot be made", out.display()))?;
         assemble(&name, &recipe, &packages, &programs, &out)
     })
+}
+
+/// True on Debian 12, which the images are made of.
+pub(crate) fn can_be_made_here() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == format!("VERSION_CODENAME={}", debian::RELEASE))
 }
 
 /// Where packages are kept that were fetched.
