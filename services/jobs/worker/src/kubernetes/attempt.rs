@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams, Preconditions};
+use kube::{
+    api::{DeleteParams, LogParams, PostParams, Preconditions},
+    runtime::reflector::ObjectRef,
+};
 use proto::v1::{
     AttemptEnded, AttemptLease, AttemptStarted, AttemptWaits, ClusterObject,
     attempt_ended::{Cause, Outcome},
@@ -103,6 +106,9 @@ impl Attempt<'_> {
             return End::Ended(not_started(Cause::Denied, sentence));
         }
         let digest = match object.filter(|object| !object.uid.is_empty()) {
+            Some(object) if !self.is_there(&object.uid) => {
+                return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
+            }
             Some(object) => object.digest,
             None => match self.make(uid).await {
                 Ok(digest) => digest,
@@ -114,6 +120,12 @@ impl Attempt<'_> {
         attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
         self.namespace.ask(name);
         self.follow(&uid).await
+    }
+
+    /// Whether its `AgentRun` was among what was found when the namespace was opened.
+    fn is_there(&self, uid: &str) -> bool {
+        let object = ObjectRef::new(&self.desired.name).within(&self.namespace.name);
+        self.namespace.agent_runs.get(&object).is_some_and(|found| found.uid() == uid)
     }
 
     /// Makes its `AgentRun`; nothing before the plan is stored, and it counts only once its uid is.
@@ -170,7 +182,7 @@ impl Attempt<'_> {
                 "an AgentRun that was never reported is deleted and made anew"
             );
             let exactly = Preconditions { uid: Some(found.uid().to_owned()), resource_version: None };
-            let params = kube::api::DeleteParams::background().preconditions(exactly);
+            let params = DeleteParams::background().preconditions(exactly);
             // Looked for again by the caller.
             let _ = steps::around(Step::ObjectsDeleted, api.delete(name, &params)).await;
         }
