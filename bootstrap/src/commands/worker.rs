@@ -9,8 +9,10 @@ use proto::admin::{EnrollWorkerRequest, ListWorkersRequest, Worker};
 use super::{
     Result,
     connection::Connection,
+    manifests::{Manifests, manifests},
     output::{Format, complain, line, print, table},
 };
+use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
@@ -28,6 +30,8 @@ pub(crate) enum WorkerCommand {
     },
     /// Every worker, what it may run, and when it was last here.
     List,
+    /// Prints what an administrator of a cluster applies for projects: `… | kubectl apply -f -`.
+    Manifests(Manifests),
 }
 
 fn list(workers: &[Worker]) -> String {
@@ -44,7 +48,12 @@ fn list(workers: &[Worker]) -> String {
 }
 
 impl WorkerCommand {
-    pub(crate) async fn run(self, connection: &Connection, format: Format) -> Result<()> {
+    pub(crate) async fn run(
+        self,
+        config: Option<&Config>,
+        connection: &Connection,
+        format: Format,
+    ) -> Result<()> {
         let mut client = connection.client();
         match self {
             Self::Enroll { projects, name, identity_file } => {
@@ -79,6 +88,7 @@ impl WorkerCommand {
                     .workers;
                 print(format, &workers, |w| list(w))
             }
+            Self::Manifests(asked) => manifests(config, connection, asked).await,
         }
     }
 }

@@ -10,14 +10,16 @@ use url::Url;
 mod agent_run;
 #[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod desired;
+mod manifests;
 #[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod objects;
 #[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod observe;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod policy;
+mod probe;
 #[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod restricted;
+mod rights;
 #[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod status;
 
@@ -25,6 +27,9 @@ mod status;
 mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
+pub use manifests::{Grantee, Most, manifests};
+pub use probe::probe as probe_cluster;
+pub use rights::{RIGHTS, Right};
 
 /// How attempts run in a cluster.
 #[derive(Clone, Debug)]
