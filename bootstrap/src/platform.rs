@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context;
 use control_plane::{
-    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Tls,
-    Upstream,
+    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed,
+    RepositorySeed, Tls, Upstream,
 };
 use domain::{
     censor::Censor,
@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::{
         AgentName, Config, ConfigError, Executor, GithubCredential, ImagePullPolicy, KubernetesExecutor,
-        LocalExecutor, Sandbox, read_secret,
+        Listen, LocalExecutor, Sandbox, read_secret,
     },
     data_dir::DataDir,
 };
@@ -103,7 +103,8 @@ impl Platform {
         let (agents_group, edge, core) = (Shutdown::new(), Shutdown::new(), Shutdown::new());
 
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
-        settings.local_worker = Some(Arc::clone(&worker_identity));
+        let labels = config.worker.labels.clone().unwrap_or_default();
+        settings.local_worker = Some(LocalWorker { identity: Arc::clone(&worker_identity), labels });
         let control_plane = ControlPlane::start(settings, &core).await?;
 
         let internal = Address::Unix(data.control_plane_socket());
@@ -114,7 +115,7 @@ impl Platform {
         let agent_gateway =
             agent_gateway_settings(config, internal.clone(), identity("agent-gateway")?, &options)?;
         let agents = agents_address(config, &data)?;
-        let listen = agents_listener(&agents).await?;
+        let listen = agents_listener(config, &agents).await?;
         supervise(&edge, "agent-gateway", agent_gateway::run(agent_gateway, listen, edge.token()));
 
         let api_gateway = api_gateway::Settings {
@@ -252,19 +253,6 @@ pub(crate) fn control_plane_settings(
         Some(text) => text.parse().context("listen.internal")?,
         None => Address::Unix(data.control_plane_socket()),
     };
-    let tls = match (&config.listen.tls_certificate_file, &config.listen.tls_key_file) {
-        (Some(certificate), Some(key)) => Some(Tls {
-            certificate: std::fs::read(certificate)
-                .with_context(|| format!("listen.tls_certificate_file: {}", certificate.display()))?,
-            key: SecretBox::new(Box::new(
-                std::fs::read(key).with_context(|| format!("listen.tls_key_file: {}", key.display()))?,
-            )),
-        }),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
-            anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together")
-        }
-    };
     let objects = config.objects.directory.clone().unwrap_or_else(|| data.objects());
     anyhow::ensure!(objects.is_dir(), "objects.directory: {} is not a folder", objects.display());
     let mut notes = Vec::new();
@@ -275,7 +263,7 @@ pub(crate) fn control_plane_settings(
         database_url,
         objects,
         key: data.key(config.key_file.as_deref())?,
-        internal: InternalListener { address, tls },
+        internal: InternalListener { address, tls: tls(config)? },
         admin_socket: data.admin_socket(),
         identities: data.identities(),
         local_worker: None,
@@ -296,6 +284,24 @@ pub(crate) fn control_plane_settings(
         clock: Arc::clone(&options.clock),
         ids: options.ids.clone(),
     })
+}
+
+/// What proves to others who we are, where we listen beyond sockets.
+fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Listen { tls_certificate_file, tls_key_file, .. } = &config.listen;
+    match (tls_certificate_file, tls_key_file) {
+        (Some(certificate), Some(key)) => Ok(Some(Tls {
+            certificate: std::fs::read(certificate)
+                .with_context(|| format!("listen.tls_certificate_file: {}", certificate.display()))?,
+            key: SecretBox::new(Box::new(
+                std::fs::read(key).with_context(|| format!("listen.tls_key_file: {}", key.display()))?,
+            )),
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => {
+            anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together")
+        }
+    }
 }
 
 /// Who we are, the secret that proves it, and what proves an App's deliveries.
@@ -346,7 +352,8 @@ fn projects(config: &Config) -> anyhow::Result<Vec<ProjectSeed>> {
                 name: project.name.clone(),
                 repositories: repositories.collect::<anyhow::Result<_>>()?,
                 members: project.members.iter().map(|(login, role)| (login.clone(), *role)).collect(),
-                ceilings: project.ceilings.clone(),
+                ceilings: project.ceilings_with(&config.executor),
+                pods: project.pods.clone(),
                 bots: project.bots.clone(),
             })
         })
@@ -435,7 +442,10 @@ pub(crate) fn agents_address(config: &Config, data: &DataDir) -> anyhow::Result<
     }
 }
 
-pub(crate) async fn agents_listener(address: &Address) -> anyhow::Result<agent_gateway::Listen> {
+pub(crate) async fn agents_listener(
+    config: &Config,
+    address: &Address,
+) -> anyhow::Result<agent_gateway::Listen> {
     Ok(match address {
         Address::Unix(path) => {
             // As root the sandbox has a user and a group of its own, and this is the one
@@ -443,7 +453,18 @@ pub(crate) async fn agents_listener(address: &Address) -> anyhow::Result<agent_g
             let group = rustix::process::geteuid().is_root().then_some(worker::SANDBOX_GID);
             agent_gateway::Listen::Unix { path: path.clone(), group }
         }
-        Address::Tcp(address) => agent_gateway::Listen::Tcp(bind("listen.agents", *address).await?),
+        Address::Tcp(address) => {
+            let tls = tls(config)?;
+            anyhow::ensure!(
+                tls.is_some() || address.ip().is_loopback(),
+                "listen.agents: {address} is beyond loopback, and run tokens must not travel in the clear; write listen.tls_certificate_file and listen.tls_key_file, or leave listen.agents out for a socket of this machine"
+            );
+            let listener = bind("listen.agents", *address).await?;
+            match tls {
+                Some(Tls { certificate, key }) => agent_gateway::Listen::Tls { listener, certificate, key },
+                None => agent_gateway::Listen::Tcp(listener),
+            }
+        }
         Address::Tls(url) => {
             anyhow::bail!("listen.agents: `{url}` is an address to connect to, not one to listen on")
         }

@@ -82,7 +82,7 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
             let settings =
                 agent_gateway_settings(config, control_plane, identity("agent-gateway")?, &options)?;
             let ready = agent_gateway::readiness(&settings)?;
-            let listen = agents_listener(&agents_address(config, &data)?).await?;
+            let listen = agents_listener(config, &agents_address(config, &data)?).await?;
             supervise(&group, "agent-gateway", agent_gateway::run(settings, listen, group.token()));
             ready
         }

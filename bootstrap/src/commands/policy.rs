@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use domain::stage::{Ceilings, Policy, Stage};
+use domain::stage::{Ceilings, Pod, Policy, Stage};
 use proto::admin::SimulateRequest;
 use serde::Serialize;
 
@@ -113,13 +113,14 @@ impl Checked {
     }
 }
 
-fn ceilings(config: Option<&Config>, project: Option<&str>) -> Result<Ceilings> {
+/// The ceilings, and what stages ask of a cluster that do not say it themselves.
+fn of_operator(config: Option<&Config>, project: Option<&str>) -> Result<(Ceilings, Pod)> {
     let Some(config) = config else {
         return match project {
             Some(_) => {
                 Err(CommandError::Usage("--project needs --config FILE, which has its ceilings".to_owned()))
             }
-            None => Ok(Ceilings::default()),
+            None => Ok((Ceilings::default(), Pod::default())),
         };
     };
     let names = || config.projects.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -128,12 +129,12 @@ fn ceilings(config: Option<&Config>, project: Option<&str>) -> Result<Ceilings> 
             CommandError::Usage(format!("there is no project `{name}`; projects: {}", names()))
         })?,
         (None, [only]) => only,
-        (None, []) => return Ok(Ceilings::default()),
+        (None, []) => return Ok((Ceilings::default(), Pod::default())),
         (None, _) => {
             return Err(CommandError::Usage(format!("name a project with --project: {}", names())));
         }
     };
-    Ok(found.ceilings.clone())
+    Ok((found.ceilings_with(&config.executor), found.pods.clone()))
 }
 
 fn read(dir: &Path) -> Result<Option<String>> {
@@ -154,8 +155,8 @@ impl PolicyCommand {
     pub(crate) async fn run(self, config: Option<&Config>, format: Format) -> Result<ExitCode> {
         match self {
             Self::Check { dir, project } => {
-                let ceilings = ceilings(config, project.as_deref())?;
-                let checked = Checked::new(Policy::of_project(read(&dir)?.as_deref(), &ceilings));
+                let (ceilings, pods) = of_operator(config, project.as_deref())?;
+                let checked = Checked::new(Policy::of_project(read(&dir)?.as_deref(), &ceilings, &pods));
                 print(format, &checked, Checked::words)?;
                 Ok(if checked.is_good() { ExitCode::SUCCESS } else { ExitCode::from(1) })
             }

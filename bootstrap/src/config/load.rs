@@ -10,6 +10,7 @@ use std::{
 use domain::names::APP_SOURCE;
 use secrecy::SecretString;
 use serde_yaml::Value;
+use url::Url;
 
 use super::{AgentName, Config, Executor, GithubCredential, Repository};
 
@@ -221,6 +222,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return Err(value(key, "has a user name or password in it; the token goes into token_file"));
         }
     }
+    if let Some(url) = &config.agents_url {
+        check_agents_url(url)?;
+    }
     check_projects(config)?;
     match config.agents.default {
         AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => Err(value(
@@ -245,6 +249,22 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
+/// How pods reach the agent gateway.
+fn check_agents_url(url: &Url) -> Result<(), ConfigError> {
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if url.scheme() == "https" && url.has_host() && plain {
+        return Ok(());
+    }
+    Err(value(
+        "agents_url",
+        "pods send their run tokens there, so it is https and nothing but name and port; write https://callboard-agents:8081",
+    ))
+}
+
 fn check_projects(config: &Config) -> Result<(), ConfigError> {
     let is_app = matches!(config.github.credential, GithubCredential::App(_));
     let repositories: Vec<_> = config.projects.iter().flat_map(|p| &p.repositories).collect();
@@ -252,6 +272,15 @@ fn check_projects(config: &Config) -> Result<(), ConfigError> {
     for project in &config.projects {
         if !projects.insert(project.name.as_str()) {
             return Err(value("projects", format!("`{}` is there twice", project.name)));
+        }
+        let of_pods = [("pods", project.pods.problem()), ("ceilings.pods", project.ceilings.pods.problem())];
+        for (key, problem) in of_pods {
+            if let Some((field, problem)) = problem {
+                return Err(value(
+                    format!("projects[].{key}.{field}"),
+                    format!("of `{}` {problem}", project.name),
+                ));
+            }
         }
     }
     for repository in &repositories {
@@ -363,6 +392,12 @@ mod tests {
         let twice = "projects: [ { name: demo, repositories: [ { name: a/b, webhook_secret_file: s }, { name: a/c, webhook_secret_file: s } ] } ]\n";
         insta::assert_snapshot!(error(&format!("{GOOD}{twice}")));
         insta::assert_snapshot!(error(&format!("{GOOD}retention: {{ transcripts: 30 }}\n")));
+        let url = |url: &str| format!("{GOOD}agents_url: {url}\n");
+        assert!(with(&url("https://callboard-agents:8081"), &none).is_ok());
+        for wrong in ["http://127.0.0.1:8081", "https://me@callboard-agents", "https://callboard-agents/path"]
+        {
+            assert!(error(&url(wrong)).starts_with("agents_url: pods send their run tokens"), "{wrong}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use domain::{
     names::{ProjectName, RepositoryName},
     retention::Retention,
     rights::ProjectRole,
-    stage::Ceilings,
+    stage::{Ceilings, Pod},
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -90,11 +90,11 @@ pub struct Listen {
     pub api: SocketAddr,
     /// `/healthz`, `/readyz`, `/metrics`.
     pub admin: SocketAddr,
-    /// The agent gateway; `unix:…` or loopback.
+    /// The agent gateway; `unix:…`, loopback, or any address with TLS.
     pub agents: Option<String>,
     /// Internal calls of the control plane; `unix:…`, loopback, or any address with TLS.
     pub internal: Option<String>,
-    /// Certificate for `internal`, PEM.
+    /// Certificate and its chain for `internal` and `agents` over TCP, PEM. Read at the start.
     pub tls_certificate_file: Option<PathBuf>,
     /// Its key, PEM.
     pub tls_key_file: Option<PathBuf>,
@@ -128,9 +128,21 @@ pub struct Project {
     /// What its own files can only narrow.
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// What its stages ask of a cluster that do not say it themselves.
+    #[serde(default)]
+    pub pods: Pod,
     /// Logins of bots that may ask like people.
     #[serde(default)]
     pub bots: Vec<String>,
+}
+
+impl Project {
+    /// What its own files can only narrow: their pods are no larger than its other pods, and those
+    /// as large as the executor makes them.
+    pub fn ceilings_with(&self, executor: &Executor) -> Ceilings {
+        let pods = self.ceilings.pods.clone().as_large_as(&self.pods, executor.pod());
+        Ceilings { pods, ..self.ceilings.clone() }
+    }
 }
 
 /// A repository.
@@ -276,6 +288,19 @@ impl Executor {
             Self::Local(local) => limits(local.memory_mib, local.processes, local.output_mib),
             Self::Kubernetes(cluster) => limits(cluster.memory_mib, cluster.processes, cluster.output_mib),
         }
+    }
+
+    /// How large its pods are where nobody says anything: thousandths of a processor, mebibytes of
+    /// memory and of files.
+    fn pod(&self) -> [u32; 3] {
+        let (cpu_millis, memory_mib, storage_mib) = match self {
+            // It has no limit of its own for the others; a cluster's worker may be added.
+            Self::Local(local) => (default_cpu_millis(), local.memory_mib, default_storage_mib()),
+            Self::Kubernetes(cluster) => (cluster.cpu_millis, cluster.memory_mib, cluster.storage_mib),
+        };
+        // Without a limit everything is less.
+        let mib = |mib: u64| u32::try_from(mib).ok().filter(|mib| *mib > 0).unwrap_or(u32::MAX);
+        [cpu_millis, mib(memory_mib), mib(storage_mib)]
     }
 
     /// Attempts at the same time.

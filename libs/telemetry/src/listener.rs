@@ -1,7 +1,7 @@
 //! Serving HTTP to callers who are not trusted: bounded in connections, and in how long a
 //! caller may take to say what it wants.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, serve::Listener};
 use hyper_util::{
@@ -19,8 +19,69 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const STILL_THERE_EVERY: Duration = Duration::from_secs(30);
 const STILL_THERE_WITHIN: Duration = Duration::from_secs(20);
 
+/// The connection a request came by; every request has it among its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Connection(Arc<Signals>);
+
+#[derive(Debug, Default)]
+struct Signals {
+    /// A request has come.
+    asked: CancellationToken,
+    ending: CancellationToken,
+}
+
+impl Connection {
+    /// Takes no further request on it: ends it when what is being answered is answered.
+    pub fn end(&self) {
+        self.0.ending.cancel();
+    }
+
+    /// Something that ends with the connection, and tells it from others.
+    pub fn mark(&self) -> Mark {
+        Mark(Arc::downgrade(&self.0))
+    }
+}
+
+/// Knows a connection without keeping it.
+#[derive(Clone, Debug)]
+pub struct Mark(std::sync::Weak<Signals>);
+
+impl Mark {
+    /// Is the connection still there?
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Is it this connection's?
+    pub fn is_of(&self, connection: &Connection) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&connection.0))
+    }
+}
+
+/// Connections on which nothing was asked yet, the oldest first.
+#[derive(Default)]
+struct Silent(VecDeque<Mark>);
+
+impl Silent {
+    fn add(&mut self, connection: &Connection) {
+        self.0.retain(|mark| mark.0.upgrade().is_some_and(|signals| !signals.asked.is_cancelled()));
+        self.0.push_back(connection.mark());
+    }
+
+    /// Ends the oldest, if there is one.
+    fn end_oldest(&mut self) {
+        while let Some(mark) = self.0.pop_front() {
+            if let Some(signals) = mark.0.upgrade().filter(|signals| !signals.asked.is_cancelled()) {
+                signals.ending.cancel();
+                return;
+            }
+        }
+    }
+}
+
 /// Serves HTTP/1 and HTTP/2 until `shutdown`, and then until every request that was taken is
-/// answered. At most `max_connections` are open at a time; further ones wait to be accepted.
+/// answered. At most `max_connections` are open at a time: the oldest on which nothing was asked
+/// yet makes room for the next one, which waits when there is none.
 pub async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
@@ -35,18 +96,24 @@ pub async fn serve<L: Listener>(
         .keep_alive_timeout(STILL_THERE_WITHIN);
     let places = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
+    let mut silent = Silent::default();
     loop {
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-            (place, listener.accept().await.0)
+            let stream = listener.accept().await.0;
+            if places.available_permits() == 0 {
+                silent.end_oldest();
+            }
+            (Arc::clone(&places).acquire_owned().await.expect("it is never closed"), stream)
         };
         let (place, stream) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = accepted => accepted,
         };
+        let connection = Connection::default();
+        silent.add(&connection);
         let (http, router, shutdown) = (http.clone(), router.clone(), shutdown.clone());
         connections.spawn(async move {
-            converse(&http, stream, router, &shutdown).await;
+            converse(&http, stream, router, &connection, &shutdown).await;
             drop(place);
         });
     }
@@ -55,31 +122,43 @@ pub async fn serve<L: Listener>(
     connections.wait().await;
 }
 
-async fn converse<I>(http: &Builder<TokioExecutor>, stream: I, router: Router, shutdown: &CancellationToken)
-where
+async fn converse<I>(
+    http: &Builder<TokioExecutor>,
+    stream: I,
+    router: Router,
+    connection: &Connection,
+    shutdown: &CancellationToken,
+) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let asked = CancellationToken::new();
+    let Signals { asked, ending } = &*connection.0;
     let service = router.map_request({
-        let asked = asked.clone();
-        move |request| {
-            asked.cancel();
+        let connection = connection.clone();
+        move |mut request: http::Request<_>| {
+            connection.0.asked.cancel();
+            request.extensions_mut().insert(connection.clone());
             request
         }
     });
     // hyper's own timer starts only when it knows the version of the protocol.
     let silent = async {
-        if tokio::time::timeout(HEAD_WITHIN, asked.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            () = asked.cancelled() => std::future::pending().await,
+            () = ending.cancelled() => {}
+            () = tokio::time::sleep(HEAD_WITHIN) => {}
         }
     };
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    let over = async {
+        asked.cancelled().await;
+        ending.cancelled().await;
+    };
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = serving.as_mut() => ended,
         () = silent => return,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        () = async { tokio::select! { () = shutdown.cancelled() => {}, () = over => {} } } => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
         }
     };
     if let Err(error) = ended {
@@ -124,8 +203,11 @@ mod tests {
 
     impl Server {
         fn start(max_connections: usize) -> Self {
+            Self::of(Router::new().route("/", get(|| async { "hello" })), max_connections)
+        }
+
+        fn of(router: Router, max_connections: usize) -> Self {
             let (callers, accepted) = mpsc::unbounded_channel();
-            let router = Router::new().route("/", get(|| async { "hello" }));
             let shutdown = CancellationToken::new();
             let serving = serve(Callers(accepted), router, max_connections, shutdown.clone());
             Self { callers, shutdown, serving: tokio::spawn(serving) }
@@ -163,15 +245,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_connection_too_many_waits() {
-        let server = Server::start(1);
-        let silent = server.connect();
+    async fn one_connection_too_many_takes_the_place_of_the_oldest_silent_one_or_waits() {
+        let server = Server::start(2);
+        let mut used = server.connect();
+        used.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+        used.read_u8().await.expect("an answer");
         let started = Instant::now();
-        let mut waiting = server.connect();
-        waiting.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sent");
-        assert!(rest(waiting).await.ends_with("hello"));
-        assert_eq!(started.elapsed().as_secs(), HEAD_WITHIN.as_secs());
-        drop(silent);
+        let (silent, mut third) = (server.connect(), server.connect());
+        assert_eq!(rest(silent).await, "", "it made room");
+        third.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+        third.read_u8().await.expect("an answer");
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        let mut fourth = server.connect();
+        fourth.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sent");
+        assert!(rest(fourth).await.ends_with("hello"));
+        assert_eq!(started.elapsed().as_secs(), HEAD_WITHIN.as_secs(), "until one is idle for too long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_can_be_ended_by_what_is_asked_on_it() {
+        let router = Router::new().route(
+            "/",
+            get(|request: axum::extract::Request| async move {
+                request.extensions().get::<Connection>().expect("there").end();
+                "the last"
+            }),
+        );
+        let server = Server::of(router, 9);
+        let mut stream = server.connect();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+        let started = Instant::now();
+        assert!(rest(stream).await.ends_with("the last"));
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Certificates,
     /// Packages that only npm has.
     Npm,
+    /// Packages that only PyPI has.
+    Pip,
 }
 
 /// What every build and every local platform needs.
@@ -52,6 +54,7 @@ impl Need {
             Self::Compiler => &["gcc", "libc6-dev"],
             Self::Certificates => &["ca-certificates"],
             Self::Npm => &["npm"],
+            Self::Pip => &["python3-pip"],
         }
     }
 
@@ -63,6 +66,7 @@ impl Need {
             Self::Compiler => "the C parts of the TLS library",
             Self::Certificates => "TLS to GitHub and to package registries",
             Self::Npm => "packages that only npm has",
+            Self::Pip => "packages that only PyPI has",
         }
     }
 
@@ -76,8 +80,15 @@ impl Need {
             Self::Certificates => Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
             // Started with the caller's PATH, so a version manager's will do.
             Self::Npm => on_path("npm") && (on_path("node") || on_path("nodejs")),
+            Self::Pip => has_pip(),
         }
     }
+}
+
+/// Python without it is common.
+fn has_pip() -> bool {
+    let mut pip = environment::inherited("python3", Path::new("/"));
+    on_path("python3") && environment::output(pip.args(["-m", "pip", "--version"])).is_ok()
 }
 
 fn on_path(name: &str) -> bool {

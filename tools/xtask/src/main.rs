@@ -1,10 +1,12 @@
 //! Chores of this repository, one command each: the demo, every test, the stored queries, the
-//! generated pages.
+//! generated pages, the images.
 
 mod closing_lines;
+mod cluster;
 mod demo;
 mod docs;
 mod environment;
+mod images;
 mod install;
 mod sqlx;
 mod steps;
@@ -27,6 +29,8 @@ enum Task {
     Sqlx(sqlx::Options),
     /// Writes the pages that are made of the code (docs/product)
     Docs,
+    /// Container images as OCI archives, without a container engine (deploy/images)
+    Images(images::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Sqlx(options) => sqlx::run(&options),
         Task::Docs => docs::run(),
+        Task::Images(options) => images::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -11,8 +11,10 @@ use clap::Args;
 
 use crate::{
     closing_lines::ClosingLines,
+    cluster::Cluster,
     demo,
-    environment::{cargo, inherited, run as run_to_end, workspace_root},
+    environment::{cargo, inherited, is_ci, run as run_to_end, workspace_root},
+    images,
     install::{self, Need},
     sqlx,
     steps::Steps,
@@ -29,6 +31,11 @@ pub(crate) struct Options {
     #[arg(long)]
     long: bool,
 }
+
+/// Said first and last.
+const NO_CLUSTER: &str = "cluster tests: not run, KUBECONFIG is not set";
+/// Stories about the cluster at the same time; they wait for pods most of it.
+const CLUSTER_STORIES: &str = "4";
 
 /// Cases per property test with `--long`; 256 without.
 const LONG_CASES: &str = "20000";
@@ -54,12 +61,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) -> Result<()> {
     let root = workspace_root()?;
-    let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm]).collect();
+    let cluster = Cluster::named(&root)?;
+    if cluster.is_none() {
+        if is_ci() {
+            bail!("no cluster: KUBECONFIG is not set, and ../shared/test-cluster/cluster is not there");
+        }
+        println!("{NO_CLUSTER}");
+    }
+    let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm, Need::Pip]).collect();
     install::provide(&needs, options.yes, steps)?;
     let deny = steps.run("tool: cargo-deny", || tools::cargo_deny(&root))?;
     let payloads = steps.run("tool: webhook payloads", || tools::payloads(&root))?;
     let openapi = steps.run("tool: GitHub's OpenAPI description", || tools::openapi(&root))?;
     let codex = steps.run("tool: Codex CLI", || tools::codex(&root))?;
+    let hadolint = steps.run("tool: hadolint", || tools::hadolint(&root))?;
 
     steps.run("format", || cargo_to_end(&root, &["fmt", "--all", "--check"]))?;
     steps.run("clippy", || {
@@ -77,19 +92,51 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             "sources",
         ]))
     })?;
+    steps.run("Dockerfiles", || {
+        let mut hadolint = inherited(&hadolint, &root);
+        hadolint.args(["--config", "deploy/images/hadolint.yaml"]);
+        run_to_end(hadolint.args(images::Image::ALL.map(|image| image.dockerfile(&root))))
+    })?;
     steps.run("stored queries", || sqlx::check(&root))?;
     steps.run("build", || cargo_to_end(&root, &["build", "--workspace"]))?;
+    let image = cluster.as_ref().map(|cluster| cluster.image(steps)).transpose()?;
+    let in_cluster = |tests: &mut Command| {
+        if let (Some(cluster), Some(image)) = (&cluster, &image) {
+            tests.env("CALLBOARD_TEST_IMAGE", image).env("CALLBOARD_TEST_KUBECTL", cluster.kubectl_program());
+        }
+    };
     steps.run("tests", || {
         let mut tests = cargo(&root);
+        // By themselves below, so that their minutes can be told from the others'.
+        tests.env_remove("KUBECONFIG");
         tests.args(["test", "--workspace", "--no-fail-fast"]);
         tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
         tests.env("CALLBOARD_TEST_PAYLOADS", &payloads).env("CALLBOARD_TEST_CODEX", &codex);
         tests.env("CALLBOARD_TEST_OPENAPI", &openapi);
+        tests.env("CALLBOARD_TEST_DEBIAN", images::package_cache(&root)?);
         if options.long {
             tests.env("PROPTEST_CASES", LONG_CASES);
         }
         read_along(tests, closing)
     })?;
+    if cluster.is_some() {
+        if options.long {
+            steps.run("release build of the worker", || {
+                cargo_to_end(&root, &["build", "--release", "--package", "callboard"])
+            })?;
+        }
+        steps.run("cluster tests", || {
+            let mut tests = cargo(&root);
+            tests.args(["test", "--package", "platform-tests", "--test", "it", "cluster::"]);
+            tests.args(["--", "--test-threads", CLUSTER_STORIES]);
+            if options.long {
+                tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
+            }
+            tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
+            in_cluster(&mut tests);
+            read_along(tests, closing)
+        })?;
+    }
     if options.long {
         steps.run("random histories, half an hour", || {
             let mut histories = cargo(&root);
@@ -98,7 +145,21 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             read_along(histories, closing)
         })?;
     }
-    steps.run("demo, with each agent", demo::with_each_agent)
+    steps.run("demo, with each agent", demo::with_each_agent)?;
+    match cluster {
+        Some(_) => steps.run("demo, in the cluster", demo::in_a_cluster),
+        None => {
+            println!("{NO_CLUSTER}");
+            Ok(())
+        }
+    }
+}
+
+/// Where cargo puts a release build of `callboard`.
+fn release(root: &Path) -> PathBuf {
+    let target = cargo(root).get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR");
+    let target = target.and_then(|(_, folder)| folder).map(PathBuf::from);
+    target.unwrap_or_else(|| root.join("target")).join("release/callboard")
 }
 
 fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {

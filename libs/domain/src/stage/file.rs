@@ -7,10 +7,12 @@ use serde_yaml::{Mapping, Value};
 
 use super::{
     Broken, Labels, Off, Policy, Stage, StageKind,
-    fields::{FIELDS, Field, MOST_ITEMS, STAGE_NAME_IN_WORDS, shown, stage_name, text_fits},
+    fields::FIELDS,
+    holds::{
+        MOST_ITEMS, STAGE_NAME_IN_WORDS, known, missing, shown, shown_key, stage_name, text_fits, wrong_field,
+    },
     plain, yaml,
 };
-use crate::names::nearest;
 
 /// Languages there are prompts in.
 pub(super) const LANGUAGES: [&str; 2] = ["en", "ru"];
@@ -83,42 +85,17 @@ fn part<'a>(file: &'a Mapping, name: &str) -> Result<Vec<(&'a Value, &'a Value)>
     }
 }
 
-fn shown_key(key: &Value) -> String {
-    key.as_str().map_or_else(|| plain(&shown(key)), |name| plain(&name.chars().take(60).collect::<String>()))
-}
-
-/// Is the key one of these? Else what is wrong with it, as part of a sentence.
-fn known(key: &Value, known: impl Iterator<Item = &'static str> + Clone) -> Result<&'static str, String> {
-    let name = key.as_str().unwrap_or_default();
-    match known.clone().find(|known| *known == name) {
-        Some(name) => Ok(name),
-        None => Err(match nearest(name, known) {
-            Some(meant) => format!("is not known (did you mean `{meant}`?)"),
-            None => "is not known".to_owned(),
-        }),
-    }
-}
-
 /// One stage: its fields over those it has already. `None`: it is switched off.
 fn read_stage(base: &Policy, name: &str, value: &Value) -> Result<Option<Stage>, Broken> {
-    let at = |field: &str| {
-        if field.is_empty() { format!("stages.{name}") } else { format!("stages.{name}.{field}") }
-    };
-    let broken = |field: &str, problem: String| Broken { field: at(field), problem };
+    let broken = |place: &str, problem: String| Broken { field: format!("stages.{name}{place}"), problem };
     if !stage_name(name) {
         return Err(broken("", format!("is not a stage's name; expected {STAGE_NAME_IN_WORDS}")));
     }
     let fields = value.as_mapping().ok_or_else(|| {
         broken("", format!("is {}; expected fields, or `enabled: false` to switch it off", shown(value)))
     })?;
-    for (key, value) in fields {
-        let names = FIELDS.iter().map(|field| field.name);
-        let field = known(key, names).map_err(|problem| broken(&shown_key(key), problem))?;
-        let holds =
-            FIELDS.iter().find(|known| known.name == field).and_then(|known| known.holds.wrong(value));
-        if let Some((place, problem)) = holds {
-            return Err(broken(&format!("{field}{place}"), problem));
-        }
+    if let Some((place, problem)) = wrong_field(FIELDS, fields) {
+        return Err(broken(&place, problem));
     }
     if fields.get("enabled") == Some(&Value::Bool(false)) {
         return Ok(None);
@@ -130,9 +107,8 @@ fn read_stage(base: &Policy, name: &str, value: &Value) -> Result<Option<Stage>,
     };
     merged.extend(fields.iter().map(|(key, value)| (key.clone(), value.clone())));
     merged.remove("enabled");
-    let missing = |field: &&Field| field.default.is_empty() && merged.get(field.name).is_none();
-    if let Some(field) = FIELDS.iter().find(missing) {
-        return Err(broken(field.name, format!("is missing; expected {}", field.holds.expected())));
+    if let Some((place, problem)) = missing(FIELDS, &merged) {
+        return Err(broken(&place, problem));
     }
     let mut stage: Stage = serde_yaml::from_value(Value::Mapping(merged))
         .map_err(|error| broken("", format!("does not read: {}", plain(&error.to_string()))))?;
@@ -142,11 +118,11 @@ fn read_stage(base: &Policy, name: &str, value: &Value) -> Result<Option<Stage>,
     // There is one way to ask for a review and one for a discussion, so there is one stage of each.
     let kind = before.map_or(StageKind::Work, |before| before.kind);
     if stage.kind != kind && !base.stages.is_empty() {
-        return Err(broken("kind", "is not the product's; leave it out".to_owned()));
+        return Err(broken(".kind", "is not the product's; leave it out".to_owned()));
     }
     if stage.kind != StageKind::Work && !stage.write_scope.is_empty() {
         return Err(broken(
-            "write_scope",
+            ".write_scope",
             "is not empty, and reviews and discussions change nothing".to_owned(),
         ));
     }

@@ -3,20 +3,24 @@
 mod ceilings;
 mod fields;
 mod file;
+mod holds;
 mod labels;
 mod next;
+mod pod;
 mod policy;
 mod schema;
 mod yaml;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use ceilings::Ceilings;
-pub use fields::{FIELDS, Field, Holds};
+pub use fields::{FIELDS, Field};
+pub use holds::Holds;
 pub use labels::{Labels, Meaning};
 pub use next::Next;
+pub use pod::{Effect, Pod, PodCeilings, Toleration, TopologySpread};
 pub use policy::{Broken, Off, Policy};
 pub use schema::schema;
 
@@ -83,6 +87,13 @@ pub struct Stage {
     /// True: who asked for a run cannot approve its result.
     #[serde(default)]
     pub four_eyes: bool,
+    /// What its runs ask of a cluster. Written only where something is asked: the release before
+    /// reads the runs of this one.
+    #[serde(default, skip_serializing_if = "Pod::is_empty")]
+    pub pod: Pod,
+    /// Labels a worker must have to be given its runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub worker_labels: BTreeMap<String, String>,
 }
 
 /// What the runs of a stage are.

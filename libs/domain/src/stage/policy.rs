@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use super::{Ceilings, Labels, Stage, file};
+use super::{Ceilings, Labels, Pod, Stage, file};
 
 /// The rules a repository's labels go by.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,14 +55,15 @@ impl Policy {
     }
 
     /// The stages of a project: its own `.callboard/stages.yaml`, where it has one, over those of
-    /// the product, and the operator's ceilings over both. Never fails: what does not read is in
-    /// `broken` and `problem`, and everything else holds.
-    pub fn of_project(file: Option<&str>, ceilings: &Ceilings) -> Self {
+    /// the product, and the operator's ceilings over both; `pods` is what the operator has for
+    /// stages that do not say it themselves. Never fails: what does not read is in `broken` and
+    /// `problem`, and everything else holds.
+    pub fn of_project(file: Option<&str>, ceilings: &Ceilings, pods: &Pod) -> Self {
         let product = &*PRODUCT;
         let read = file.map_or_else(|| Ok(product.clone()), |text| file::over(product, text));
         let mut policy = read.unwrap_or_else(|problem| Self { problem: Some(problem), ..product.clone() });
         policy.ceilings = ceilings.clone();
-        ceilings.narrow(&mut policy, product);
+        ceilings.narrow(&mut policy, product, pods);
         policy
     }
 

@@ -4,23 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Labels,
-    fields::{FIELDS, MOST_ITEMS, STAGE_NAME},
+    fields::FIELDS,
     file::LANGUAGES,
+    holds::{MOST_ITEMS, STAGE_NAME, schema_of},
 };
 
 /// The JSON Schema (2020-12) of a project's stages file, for editors. What one stage says about
 /// another, ceilings and patterns are judged by the platform only.
 pub fn schema() -> Value {
-    let fields: Map<String, Value> = FIELDS
-        .iter()
-        .map(|field| {
-            let mut schema = field.holds.schema();
-            if let Some(schema) = schema.as_object_mut() {
-                schema.insert("description".to_owned(), json!(field.meaning));
-            }
-            (field.name.to_owned(), schema)
-        })
-        .collect();
     let label = json!({ "type": "string", "minLength": 1, "maxLength": 40 });
     let labels: Map<String, Value> =
         Labels::NAMES.into_iter().map(|name| (name.to_owned(), label.clone())).collect();
@@ -55,7 +46,7 @@ pub fn schema() -> Value {
         "required": ["version"],
         "additionalProperties": false,
         "$defs": {
-            "stage": { "type": "object", "properties": fields, "additionalProperties": false },
+            "stage": schema_of(FIELDS),
         },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use domain::stage::{FIELDS, Labels, Policy, Progress, StageKind, schema};
+use domain::stage::{FIELDS, Field, Holds, Labels, Policy, Progress, StageKind, schema};
 
 /// Compares a page with what it should say; with `CALLBOARD_DOCS=write` it is written instead.
 /// Between the marks `generated` only, where the page has them.
@@ -32,19 +32,7 @@ fn generated_docs_of_stages() {
     let mut page = String::from(
         "### Fields of a stage\n\n| field | holds | meaning | without it | the operator's ceiling |\n|---|---|---|---|---|\n",
     );
-    for field in FIELDS {
-        let default =
-            if field.default.is_empty() { "required in a stage of your own" } else { field.default };
-        let expected = field.holds.expected();
-        writeln!(
-            page,
-            "| `{}` | {expected} | {} | {default} | {} |",
-            field.name,
-            field.meaning,
-            field.ceiling.unwrap_or("–")
-        )
-        .unwrap();
-    }
+    rows(&mut page, FIELDS, "", "required in a stage of your own");
     page.push_str("\n### The stages that come with the product\n\n| started by | role | what it does | may change | minutes | asks for | offers |\n|---|---|---|---|---|---|---|\n");
     for (name, stage) in &policy.stages {
         let label = match stage.kind {
@@ -100,6 +88,33 @@ fn generated_docs_of_stages() {
         writeln!(page, "| `{key}` | `{value}` |").unwrap();
     }
     keep("stages.md", &page);
+}
+
+/// One row for each field, and those inside it below it.
+fn rows(page: &mut String, fields: &[Field], of: &str, required: &str) {
+    for field in fields {
+        let Field { name, holds, meaning, default, ceiling } = field;
+        let default = if default.is_empty() { required } else { default };
+        let expected = holds.expected();
+        let ceiling = ceiling.unwrap_or("–");
+        writeln!(page, "| `{of}{name}` | {expected} | {meaning} | {default} | {ceiling} |")
+            .expect("text is written");
+        match holds {
+            Holds::Fields(inside) => rows(page, inside, &format!("{of}{name}."), "required"),
+            Holds::Each(inside) => rows(page, inside, &format!("{of}{name}[]."), "required"),
+            Holds::Text(_)
+            | Holds::Whole(..)
+            | Holds::OneOf(_)
+            | Holds::Switch
+            | Holds::Globs
+            | Holds::Stages
+            | Holds::Requirements
+            | Holds::LabelKey
+            | Holds::LabelValue
+            | Holds::Labels
+            | Holds::Image => {}
+        }
+    }
 }
 
 fn code(names: &[String]) -> String {

@@ -4,11 +4,18 @@ use std::collections::BTreeSet;
 
 use domain::{
     rights::Permission,
-    stage::{Ceilings, FIELDS, Off, Policy, PublicationRule, Reasoning, SecondTrigger, StageKind},
+    stage::{
+        Ceilings, FIELDS, Off, Pod, PodCeilings, Policy, PublicationRule, Reasoning, SecondTrigger, StageKind,
+    },
 };
 
+/// What a project's own stages come to.
+fn under(stages: &str, ceilings: &Ceilings) -> Policy {
+    Policy::of_project(Some(&format!("version: 1\n{stages}")), ceilings, &Pod::default())
+}
+
 fn of(stages: &str) -> Policy {
-    Policy::of_project(Some(&format!("version: 1\n{stages}")), &Ceilings::default())
+    under(stages, &Ceilings::default())
 }
 
 const TRANSLATE: &str = "
@@ -26,7 +33,7 @@ fn the_products_own_stages_read_without_a_word() {
     assert_eq!(policy.stages.len(), 17);
     assert_eq!(policy.profiles.len(), 3);
     assert_eq!((&policy.problem, policy.broken.len(), policy.clipped.len()), (&None, 0, 0));
-    assert_eq!(policy, Policy::of_project(None, &Ceilings::default()));
+    assert_eq!(policy, Policy::of_project(None, &Ceilings::default(), &Pod::default()));
     let repair = &policy.stages["ai-repair"];
     assert_eq!((repair.publication, repair.start), (PublicationRule::Approver, Permission::Maintain));
     for (name, stage) in &policy.stages {
@@ -38,7 +45,11 @@ fn the_products_own_stages_read_without_a_word() {
 /// Every field of a stage is in the table that file, schema and documentation read, and no other.
 #[test]
 fn the_table_of_fields_is_the_type() {
-    let stage = serde_json::to_value(&Policy::built_in().stages["dev"]).unwrap();
+    let mut dev = Policy::built_in().stages["dev"].clone();
+    // Written only where something is asked.
+    dev.pod.cpu_millis = Some(1000);
+    dev.worker_labels.insert("gpu".to_owned(), "yes".to_owned());
+    let stage = serde_json::to_value(&dev).unwrap();
     let of_type: BTreeSet<&str> = stage.as_object().unwrap().keys().map(String::as_str).collect();
     let of_table: BTreeSet<&str> =
         FIELDS.iter().map(|field| field.name).filter(|n| *n != "enabled").collect();
@@ -89,6 +100,20 @@ fn each_stage_is_read_by_itself() {
         "dev: {<<: {role: sa}}",
         "dev: {anything: 1}",
         "review: {write_scope: [\"**\"]}",
+        "dev: {pod: {cpu: 500}}",
+        "dev: {pod: {memory_mb: 512}}",
+        "dev: {pod: {cpu_millis: 0.5}}",
+        "dev: {pod: big}",
+        "dev: {pod: {image: \"https://ghcr.io/acme/agents\"}}",
+        "dev: {pod: {node_selector: {gpu: true}}}",
+        "dev: {pod: {node_selector: {\"no spaces\": a}}}",
+        "dev: {pod: {tolerations: {key: spot}}}",
+        "dev: {pod: {tolerations: [{key: spot}, {value: \"yes\"}]}}",
+        "dev: {pod: {tolerations: [{key: spot, effect: Schedule}]}}",
+        "dev: {pod: {tolerations: [{key: spot, efect: NoSchedule}]}}",
+        "dev: {pod: {topology_spread: [{topology_key: zone, max_skew: 0}]}}",
+        "dev: {worker_labels: [gpu]}",
+        "dev: {worker_labels: {gpu: \"\"}}",
         "\"Bad Name\": {enabled: false}",
         "7: {enabled: false}",
     ]
@@ -133,7 +158,7 @@ fn a_file_that_does_not_read_says_where() {
     ]
     .into_iter()
     .map(|file| {
-        let policy = Policy::of_project(Some(file), &Ceilings::default());
+        let policy = Policy::of_project(Some(file), &Ceilings::default(), &Pod::default());
         let problem = policy.problem.clone().unwrap_or_else(|| panic!("{file} reads"));
         assert_eq!(Policy { problem: None, ..policy }, Policy::built_in());
         problem
@@ -183,16 +208,17 @@ fn ceilings_clip_and_say_so() {
         max_changeset_files: Some(10),
         max_changeset_lines: None,
         priority: Some(5),
+        pods: PodCeilings::default(),
     };
     let file = format!(
-        "version: 1{TRANSLATE}    start: admin
+        "{TRANSLATE}    start: admin
     priority: 5
   dev: {{time_limit_minutes: 600, model: huge, reasoning: extra-high, max_changeset_files: 300, priority: 90, max_changeset_lines: 900000}}
   ai-repair: {{start: write, publication: checked}}
   plan: {{model: Large, max_changeset_bytes: 20000000}}
 "
     );
-    let policy = Policy::of_project(Some(&file), &ceilings);
+    let policy = under(&file, &ceilings);
     insta::assert_snapshot!(policy.clipped.join("\n"));
     let dev = &policy.stages["dev"];
     assert_eq!((dev.time_limit_minutes, dev.max_changeset_files, dev.priority), (50, 10, 5));
@@ -205,11 +231,63 @@ fn ceilings_clip_and_say_so() {
     assert_eq!(policy.off["qa"], Off::Operator);
     assert_eq!(policy.stages.len(), 4);
 
-    let quiet = Policy::of_project(None, &ceilings);
+    let quiet = Policy::of_project(None, &ceilings, &Pod::default());
     assert_eq!(quiet.clipped, Vec::<String>::new(), "the product's own stages are narrowed without a word");
     assert_eq!(quiet.stages["dev"].time_limit_minutes, 50);
 
     let all = Ceilings { publication: Some(PublicationRule::Approver), ..Ceilings::default() };
-    let policy = Policy::of_project(None, &all);
+    let policy = Policy::of_project(None, &all, &Pod::default());
     assert!(policy.stages.values().all(|stage| stage.publication == PublicationRule::Approver));
+}
+
+/// What a project's file asks of a cluster is within what the operator allows, and over what the
+/// operator has for the project.
+#[test]
+fn pods_are_within_the_ceilings() {
+    let yaml = |text: &str| serde_yaml::from_str::<PodCeilings>(text).expect("ceilings");
+    let pods: Pod = serde_yaml::from_str(
+        "{memory_mib: 2048, image: 'ghcr.io/acme/agents:1', node_selector: {pool: agents}, tolerations: [{key: agents}]}",
+    )
+    .expect("a pod");
+    let file = "version: 1
+stages:
+  dev:
+    pod:
+      cpu_millis: 4000
+      memory_mib: 1024
+      image: ghcr.io/acme/rust:2
+      node_selector: {disk: ssd, pool: agents, zone: a}
+      tolerations: [{key: spot, effect: NoSchedule}, {key: gpu}, {key: agents, value: \"yes\"}]
+      topology_spread: [{topology_key: kubernetes.io/hostname}]
+    worker_labels: {gpu: \"yes\", arch: arm64}
+  plan:
+    pod: {image: ghcr.io/acme/evil/agents:1, memory_mib: 9000, node_selector: {pool: control-plane}}
+";
+    let said = |ceilings: PodCeilings| {
+        let ceilings = Ceilings { pods: ceilings, ..Ceilings::default() };
+        let policy = Policy::of_project(Some(file), &ceilings, &pods);
+        assert_eq!((policy.problem.as_ref(), policy.broken.len()), (None, 0), "{:?}", policy.broken);
+        let holds = ["dev", "plan", "qa"].map(|name| {
+            let stage = &policy.stages[name];
+            format!("{name} {} {:?}", serde_json::to_string(&stage.pod).unwrap(), stage.worker_labels)
+        });
+        format!("{}\n\n{}", policy.clipped.join("\n"), holds.join("\n"))
+    };
+    let without_a_word = PodCeilings::default().as_large_as(&pods, [1000, 4096, 8192]);
+    insta::assert_snapshot!("pods_without_a_word_of_the_operator", said(without_a_word));
+    insta::assert_snapshot!(
+        "pods_within_the_ceilings",
+        said(yaml(
+            "
+max_cpu_millis: 2000
+max_memory_mib: 4096
+images: ['ghcr.io/acme/*']
+node_selector: {disk: [ssd, nvme], zone: ['*']}
+tolerations: [{key: spot}, {key: gpu, value: small}]
+worker_labels: {arch: [arm64, amd64]}"
+        ))
+    );
+    let product = Policy::of_project(None, &Ceilings::default(), &pods);
+    assert_eq!(product.stages["dev"].pod, pods, "what is left out is the project's");
+    assert_eq!(product.clipped, Vec::<String>::new());
 }

@@ -1,10 +1,13 @@
 //! An agent that means harm: tries every way out of the sandbox it can think of and writes
 //! down what came of it. Tests read its findings; nothing is used.
 
+use std::net::SocketAddr;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 mod files;
+mod kubernetes;
 mod machine;
 mod network;
 
@@ -16,6 +19,10 @@ pub(crate) struct Targets {
     ports: Vec<u16>,
     /// Files, folders and sockets of the host.
     paths: Vec<String>,
+    /// Where else to connect to.
+    addresses: Vec<SocketAddr>,
+    /// API servers of clusters.
+    kubernetes: Vec<SocketAddr>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +34,10 @@ enum Given {
         ports: Vec<u16>,
         #[serde(default)]
         paths: Vec<String>,
+        #[serde(default)]
+        addresses: Vec<SocketAddr>,
+        #[serde(default)]
+        kubernetes: Vec<SocketAddr>,
     },
 }
 
@@ -34,7 +45,9 @@ impl From<Given> for Targets {
     fn from(given: Given) -> Self {
         match given {
             Given::Plain(_) => Self::default(),
-            Given::Named { ports, paths } => Self { ports, paths },
+            Given::Named { ports, paths, addresses, kubernetes } => {
+                Self { ports, paths, addresses, kubernetes }
+            }
         }
     }
 }
@@ -109,12 +122,15 @@ impl Finding {
 pub(crate) fn probe(targets: &Targets) -> Vec<Finding> {
     let mut findings = machine::facts();
     findings.extend(network::host_ports(&targets.ports));
+    findings.extend(network::addresses(&targets.addresses));
     findings.extend(network::internet());
+    findings.extend(kubernetes::servers(&targets.kubernetes));
     findings.extend(network::gateway());
     findings.extend(files::paths(&targets.paths));
     findings.extend(machine::processes());
     findings.extend(machine::escapes());
     findings.extend(files::writes());
+    findings.extend(files::kernel());
     findings.extend(files::secrets());
     findings
 }

@@ -13,13 +13,19 @@ use std::{
 use anyhow::Context;
 
 mod hostile;
+mod hunger;
 mod prompt;
 mod steps;
 
 use steps::{Player, Step, Surroundings};
 
 fn main() -> ExitCode {
-    match play() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match arguments.as_slice() {
+        [hold, mib] if hold == hunger::HOLD => hunger::hold(mib).map(|()| 0),
+        _ => play(),
+    };
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("scripted-agent: {error:#}");

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::{hostile, prompt::Issue};
+use crate::{hostile, hunger, prompt::Issue};
 
 /// One step: an object with one key that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -65,8 +65,12 @@ pub(crate) enum Step {
     Hang(bool),
     /// `{"fork_children":3}`: children that sleep, one of them out of reach of a process group.
     ForkChildren(u32),
-    /// `{"probe":true}` or `{"probe":{"ports":[…],"paths":[…]}}`: looks for a way out and
-    /// writes what it found to `probe.json`.
+    /// `{"fork_bomb":5000}`: starts processes until that is refused, at most so many, then a bomb.
+    ForkBomb(usize),
+    /// `{"eat_memory":{"mib":600,"processes":4}}`: so many processes take so much each.
+    EatMemory { mib: usize, processes: usize },
+    /// `{"probe":true}` or `{"probe":{"ports":[…],"paths":[…],"addresses":["ip:port"],
+    /// "kubernetes":["ip:port"]}}`: looks for a way out and writes what it found to `probe.json`.
     Probe(hostile::Targets),
 }
 
@@ -231,6 +235,14 @@ impl Player {
             }
             Step::Hang(false) => {}
             Step::ForkChildren(count) => self.fork(count)?,
+            Step::ForkBomb(most) => {
+                let came = hunger::fork_bomb(most, &self.folder);
+                self.note(&came);
+            }
+            Step::EatMemory { mib, processes } => {
+                let came = hunger::eat_memory(mib, processes, &self.folder)?;
+                self.note(&came);
+            }
             Step::Probe(targets) => {
                 let findings = hostile::probe(&targets);
                 for finding in &findings {
@@ -376,6 +388,11 @@ mod tests {
         let step = |text| serde_json::from_str::<Step>(text);
         assert!(step(r#"{"probe":true}"#).is_ok());
         assert!(step(r#"{"probe":{"ports":[8080],"paths":["/root"]}}"#).is_ok());
+        assert!(
+            step(r#"{"probe":{"addresses":["10.0.0.1:80"],"kubernetes":["10.0.0.1:443","[::1]:6443"]}}"#)
+                .is_ok()
+        );
+        assert!(step(r#"{"eat_memory":{"mib":1,"processes":2}}"#).is_ok());
         assert!(step(r#"{"prove":true}"#).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod problem;
 mod relay;
 mod router;
 mod runner;
+mod tls;
 mod upload;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use anyhow::Context;
 use axum::Router;
 use domain::clock::Clock;
 use proto::v1::{KeysRequest, attempt_service_client::AttemptServiceClient};
-use secrecy::SecretString;
+use secrecy::{SecretBox, SecretString};
 use telemetry::{
     address::{Address, AddressError},
     admin::Readiness,
@@ -32,10 +33,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use tls::TlsListener;
+
 /// How long streams may go on after the gateway was told to end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Connections open at one time.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 512;
 /// How long the readiness check waits for the control plane.
 const READINESS_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -75,12 +78,21 @@ pub enum Listen {
     },
     /// TCP, on loopback only: tokens do not travel in the clear.
     Tcp(TcpListener),
+    /// TLS over TCP, on any address.
+    Tls {
+        /// Where.
+        listener: TcpListener,
+        /// The certificate for the name agents know, and its chain, PEM. Read once, at the start.
+        certificate: Vec<u8>,
+        /// Its key, PEM.
+        key: SecretBox<Vec<u8>>,
+    },
 }
 
 /// Serves attempts until `shutdown`; what is in flight then gets ten seconds to end.
 ///
 /// # Errors
-/// When it cannot listen there, or a model backend is configured that cannot be used.
+/// When it cannot listen there or certificate and key cannot be used, or a model backend is configured that cannot be used.
 pub async fn run(settings: Settings, listen: Listen, shutdown: CancellationToken) -> anyhow::Result<()> {
     let closing = CancellationToken::new();
     let router = router::build(&settings, closing.clone())?;
@@ -97,6 +109,13 @@ pub async fn run(settings: Settings, listen: Listen, shutdown: CancellationToken
             let address = listener.local_addr().context("the agent gateway's listener has no address")?;
             Address::Tcp(address).allow_plain_listener()?;
             tracing::info!(%address, "agent gateway listens");
+            serve(listener, router, shutdown, closing).await;
+        }
+        Listen::Tls { listener, certificate, key } => {
+            let address = listener.local_addr().context("the agent gateway's listener has no address")?;
+            let listener =
+                TlsListener::new(listener, &certificate, &key).context("the agent gateway's TLS")?;
+            tracing::info!(%address, "agent gateway listens, with TLS");
             serve(listener, router, shutdown, closing).await;
         }
     }

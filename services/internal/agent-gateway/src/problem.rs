@@ -43,6 +43,8 @@ pub(crate) enum Refusal {
     Ended,
     #[error("the attempt has too many requests open; wait until one has ended")]
     Busy,
+    #[error("the attempt has too many connections open; use those, or close some")]
+    Crowded,
     #[error("the control plane cannot be reached; try again")]
     Unavailable,
     #[error("the agent gateway is shutting down; try again")]
@@ -55,8 +57,22 @@ impl Refusal {
             Self::NoToken | Self::Invalid | Self::Expired | Self::Ended => {
                 (StatusCode::UNAUTHORIZED, Code::Unauthenticated)
             }
-            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Self::Busy | Self::Crowded => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
             Self::Unavailable | Self::Closing => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        }
+    }
+
+    /// True when the connection is not worth its place: it was not proven that a live attempt
+    /// comes by it, or it is one too many.
+    pub(crate) fn ends_connection(self) -> bool {
+        match self {
+            Self::NoToken
+            | Self::Invalid
+            | Self::Expired
+            | Self::Ended
+            | Self::Crowded
+            | Self::Unavailable => true,
+            Self::Busy | Self::Closing => false,
         }
     }
 

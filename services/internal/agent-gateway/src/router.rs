@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
@@ -14,7 +14,7 @@ use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use proto::v1::{attempt_service_client::AttemptServiceClient, runner_service_server::RunnerServiceServer};
-use telemetry::identity::AuthenticatedChannel;
+use telemetry::{identity::AuthenticatedChannel, listener::Connection};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -22,7 +22,7 @@ use crate::{
     Settings,
     attempts::{Attempts, LiveAttempt},
     git,
-    limits::{Limit, Place},
+    limits::{Connections, Limit, Place},
     model::{self, Backend},
     problem::{Problem, Refusal},
     runner::Runner,
@@ -30,6 +30,8 @@ use crate::{
 
 /// Requests an attempt may have open at a time, streams included.
 const MAX_REQUESTS: usize = 32;
+/// Connections an attempt may have open at a time: one for each request, if it likes.
+const MAX_CONNECTIONS: usize = MAX_REQUESTS;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -38,12 +40,20 @@ pub(crate) struct Gateway {
     pub(crate) model: Option<Arc<Backend>>,
     attempts: Attempts,
     requests: Limit,
+    connections: Connections,
     closing: CancellationToken,
 }
 
 impl Gateway {
-    async fn admit(&self, headers: &HeaderMap) -> Result<(LiveAttempt, Place), Refusal> {
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        connection: &Connection,
+    ) -> Result<(LiveAttempt, Place), Refusal> {
         let attempt = self.attempts.admit(headers).await?;
+        if !self.connections.admit(attempt.attempt(), connection) {
+            return Err(Refusal::Crowded);
+        }
         let place = self.requests.take(attempt.attempt()).ok_or(Refusal::Busy)?;
         Ok((attempt, place))
     }
@@ -70,6 +80,7 @@ pub(crate) fn build(settings: &Settings, closing: CancellationToken) -> anyhow::
         attempts: Attempts::new(control_plane.clone(), Arc::clone(&settings.clock)),
         control_plane,
         requests: Limit::new(MAX_REQUESTS),
+        connections: Connections::new(MAX_CONNECTIONS),
         closing,
     };
     Ok(Router::new()
@@ -87,17 +98,27 @@ pub(crate) fn build(settings: &Settings, closing: CancellationToken) -> anyhow::
 }
 
 /// Lets live attempts in, and counts. The run token ends here: nothing behind this door sees it,
-/// so nothing can pass it on or log it.
-async fn door(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+/// so nothing can pass it on or log it. A connection by which no live attempt comes is not kept:
+/// others need its place.
+async fn door(
+    State(gateway): State<Gateway>,
+    Extension(connection): Extension<Connection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let path = path_label(request.uri().path());
-    let response = match gateway.admit(request.headers()).await {
+    let response = match gateway.admit(request.headers(), &connection).await {
         Ok((attempt, place)) => {
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(attempt);
             next.run(request.map(plainly_broken)).await.map(|body| holding(place, body))
         }
-        Err(refusal) if is_grpc(request.headers()) => refusal.into_grpc(),
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            if refusal.ends_connection() {
+                connection.end();
+            }
+            if is_grpc(request.headers()) { refusal.into_grpc() } else { refusal.into_response() }
+        }
     };
     metrics::counter!("callboard_agent_gateway_requests_total", "path" => path, "result" => result_label(&response)).increment(1);
     response

@@ -50,6 +50,9 @@ const WITHOUT_SESSION: &str = "
 The session of the earlier run could not be restored: you have no memory of it. Look at the repository and at the texts above before you go on.
 ";
 
+/// What the agent's user is called.
+const USER: &str = "agent";
+
 /// The findings' name in the workspace, outside the repository.
 const FINDINGS: &str = "findings.json";
 
@@ -86,6 +89,8 @@ impl Surroundings {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = subprocess::command(self.relocated(program), &self.repo);
         command.env("HOME", &self.home).env("TMPDIR", &self.tmp);
+        // In a pod there is no entry for our user, and programs that want its name ask for this.
+        command.env("USER", USER).env("LOGNAME", USER);
         command.env("CALLBOARD_FINDINGS_FILE", self.workspace.join(FINDINGS));
         command
     }
@@ -136,6 +141,15 @@ pub(crate) fn adapter(assignment: &Assignment) -> anyhow::Result<Box<dyn Adapter
     }
 }
 
+/// What ends an agent before it does so itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    /// The platform wants to hear no more of it.
+    pub(crate) stop: &'a CancellationToken,
+    /// We were told to end.
+    pub(crate) told_to_end: &'a CancellationToken,
+}
+
 /// How the agent came to its end.
 enum End {
     Exited(ExitStatus),
@@ -145,15 +159,14 @@ enum End {
     Terminated,
 }
 
-/// Runs the agent to its end, until `stop`, or until we are told to end: then there is no
-/// result. When this returns, no process of the agent is left.
+/// Runs the agent to its end, or until it is ended; when we are told to end there is no result. When this returns, no process of the agent is left.
 pub(crate) async fn run(
     assignment: &Assignment,
     adapter: &mut dyn Adapter,
     surroundings: &Surroundings,
     transcript: &Transcript,
     keeper: &mut Keeper,
-    stop: &CancellationToken,
+    ending: Ending<'_>,
 ) -> anyhow::Result<Option<Returned>> {
     let command = adapter.command(assignment, surroundings);
     let name = command.get_program().to_string_lossy().into_owned();
@@ -164,7 +177,7 @@ pub(crate) async fn run(
         (false, Session::None | Session::Restored) => "",
     };
     let prompt = format!("{}{more}", assignment.prompt);
-    let end = execute(command, prompt, adapter, transcript, keeper, stop)
+    let end = execute(command, prompt, adapter, transcript, keeper, ending)
         .await
         .with_context(|| format!("the agent {name} cannot be run"))?;
     match end {
@@ -180,7 +193,7 @@ pub(crate) async fn run(
             Ok(Some(Returned::failed(Status::AgentFailed, message)))
         }
         End::Terminated => {
-            transcript.runner("The agent was ended: this machine or its worker is going down.").await;
+            transcript.runner("The agent was ended from outside: its pod was deleted, or its machine or worker is going down.").await;
             Ok(None)
         }
     }
@@ -192,12 +205,11 @@ async fn execute(
     adapter: &mut dyn Adapter,
     transcript: &Transcript,
     keeper: &mut Keeper,
-    stop: &CancellationToken,
+    Ending { stop, told_to_end }: Ending<'_>,
 ) -> anyhow::Result<End> {
     use std::os::unix::process::CommandExt;
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut ended_children = signal(SignalKind::child())?;
-    let mut told_to_end = signal(SignalKind::terminate())?;
     let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
     let group = child
         .id()
@@ -228,7 +240,7 @@ async fn execute(
             },
             status = child.wait(), if exit.is_none() => {
                 exit = Some(status?);
-                end_leftovers().await?;
+                end_leftovers()?;
                 silence = Instant::now() + LAST_OUTPUT;
             }
             () = stop.cancelled(), if ended.is_none() => {
@@ -238,7 +250,7 @@ async fn execute(
             }
             () = keeper.due(adapter.is_busy()), if ended.is_none() && exit.is_none() => keeper.take().await,
             () = keeper.sent(), if keeper.is_sending() => {}
-            _ = told_to_end.recv(), if ended.is_none() && exit.is_none() => {
+            () = told_to_end.cancelled(), if ended.is_none() && exit.is_none() => {
                 keeper.last().await;
                 ended = Some(End::Terminated);
                 let _ = kill_process_group(group, Signal::KILL);
@@ -255,10 +267,10 @@ async fn execute(
     })
 }
 
-/// What the agent left running would go on changing files.
-async fn end_leftovers() -> anyhow::Result<()> {
-    let gone = tokio::task::spawn_blocking(processes::end_descendants).await?;
-    anyhow::ensure!(gone, "processes of the agent remain after they were killed");
+/// What the agent left running would go on changing files. On this thread: where its processes
+/// have filled their limit, there is no other to be had.
+fn end_leftovers() -> anyhow::Result<()> {
+    anyhow::ensure!(processes::end_descendants(), "processes of the agent remain after they were killed");
     Ok(())
 }
 

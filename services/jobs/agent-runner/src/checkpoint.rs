@@ -231,6 +231,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::connect::Connector;
 
     #[derive(Debug)]
     struct Epoch;
@@ -244,7 +245,8 @@ mod tests {
     /// A keeper of an attempt with so many seconds, and nobody it could send anything to.
     fn keeper(deadline_seconds: u32, checkpoint_seconds: u32) -> Keeper {
         let nowhere = Path::new("/nonexistent");
-        let gateway = Gateway::connect(nowhere, &"token".to_owned().into()).expect("it connects later");
+        let connector = Connector::Unix(nowhere.to_owned());
+        let gateway = Gateway::connect(&connector, &"token".to_owned().into()).expect("it connects later");
         let (transcript, _) = Transcript::start(gateway.clone(), Arc::new(Epoch), CancellationToken::new());
         let source = Source {
             git: Git::new(nowhere, nowhere),

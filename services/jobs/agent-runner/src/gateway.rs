@@ -1,7 +1,8 @@
 //! The agent gateway's gRPC, as an attempt may use it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use proto::v1::{
     AfreshRequest, Assignment, CheckpointPart, CheckpointResponse, HelloRequest, RestoreRequest,
     TranscriptChunk, runner_service_client::RunnerServiceClient,
@@ -13,8 +14,9 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 
-use crate::returned::Returned;
+use crate::{connect::Connector, returned::Returned};
 
 /// Pauses before a call is repeated; the gateway may be restarting.
 const PAUSES: [Duration; 6] = [
@@ -25,6 +27,11 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(10),
 ];
+
+/// How often the gateway is asked whether it is still there, and how long it may take to say so:
+/// over a network a connection can end without a word.
+const STILL_THERE_EVERY: Duration = Duration::from_secs(20);
+const STILL_THERE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Puts the run token on each request.
 #[derive(Clone)]
@@ -45,12 +52,21 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Connects when it is first used and again after a break.
-    pub(crate) fn connect(socket: &Path, token: &SecretString) -> anyhow::Result<Self> {
+    pub(crate) fn connect(gateway: &Connector, token: &SecretString) -> anyhow::Result<Self> {
         let mut bearer: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret())
             .parse()
             .map_err(|_| anyhow::anyhow!("the run token is not a header value"))?;
         bearer.set_sensitive(true);
-        let channel = Endpoint::try_from(format!("unix://{}", socket.display()))?.connect_lazy();
+        let connector = gateway.clone();
+        // tonic would do TLS itself for https here, and again above ours.
+        let channel = Endpoint::from_static("http://agent-gateway")
+            .origin(gateway.origin())
+            .http2_keep_alive_interval(STILL_THERE_EVERY)
+            .keep_alive_timeout(STILL_THERE_WITHIN)
+            .connect_with_connector_lazy(service_fn(move |_| {
+                let connector = connector.clone();
+                async move { connector.http2().await.map(TokioIo::new) }
+            }));
         let client = RunnerServiceClient::with_interceptor(channel, Bearer(bearer))
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);

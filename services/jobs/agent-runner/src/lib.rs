@@ -3,11 +3,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use domain::clock::Clock;
 use proto::v1::{Assignment, return_outcome::Status};
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 mod agent;
@@ -15,6 +18,7 @@ mod changeset;
 mod checkpoint;
 mod codex;
 mod command;
+mod connect;
 mod forward;
 mod gateway;
 mod git;
@@ -27,7 +31,10 @@ mod session;
 mod steering;
 mod transcript;
 
+pub use connect::GatewayAddress;
+
 use agent::{Session, Surroundings};
+use connect::Connector;
 use gateway::Gateway;
 use returned::Returned;
 use steering::Steering;
@@ -36,8 +43,8 @@ use transcript::Transcript;
 /// How the runner was started.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The agent gateway's Unix socket.
-    pub gateway: PathBuf,
+    /// Where the agent gateway is.
+    pub gateway: GatewayAddress,
     /// The file with the run token.
     pub token_file: PathBuf,
     /// A folder that is ours alone; `repo`, `home` and `tmp` are made in it.
@@ -57,6 +64,9 @@ pub struct Relocation {
     pub host: PathBuf,
 }
 
+/// Why there is no result when we were told to end.
+const TOLD_TO_END: &str = "told to end before there was a result";
+
 /// Does the whole of one attempt. Returns what the platform answered to the result.
 ///
 /// # Errors
@@ -68,14 +78,30 @@ pub async fn run(options: &Options, clock: Arc<dyn Clock>) -> anyhow::Result<Str
     let token = std::fs::read_to_string(&options.token_file)
         .with_context(|| format!("the run token in {} cannot be read", options.token_file.display()))?;
     let token = SecretString::from(token.trim().to_owned());
-    let gateway = Gateway::connect(&options.gateway, &token)?;
-    let assignment = gateway.hello().await.context("the agent gateway did not say what to do")?;
+    let told_to_end = told_to_end().context("cannot listen to signals")?;
+    let connector = Connector::new(&options.gateway)?;
+    let gateway = Gateway::connect(&connector, &token)?;
+    let greeted = async {
+        connector.prove().await?;
+        gateway.hello().await.context("the agent gateway did not say what to do")
+    };
+    let assignment = tokio::select! {
+        assignment = greeted => assignment?,
+        () = told_to_end.cancelled() => bail!(TOLD_TO_END),
+    };
     let since = Instant::now();
 
     let stop = CancellationToken::new();
     let (transcript, sending) = Transcript::start(gateway.clone(), clock, stop.clone());
-    let work = Work { options, assignment: &assignment, gateway: &gateway, transcript: &transcript, since };
-    let returned = match work.run(token, &stop).await {
+    let work = Work {
+        options,
+        assignment: &assignment,
+        connector,
+        gateway: &gateway,
+        transcript: &transcript,
+        since,
+    };
+    let returned = match work.run(token, &stop, &told_to_end).await {
         Ok(returned) => returned,
         Err(error) => {
             let message = format!("{error:#}");
@@ -86,24 +112,70 @@ pub async fn run(options: &Options, clock: Arc<dyn Clock>) -> anyhow::Result<Str
     // What was said comes before what was done; nothing is listened to after that.
     drop(transcript);
     sending.await.context("the transcript")?;
-    let returned = returned.context("told to end before there was a result")?;
+    let returned = returned.context(TOLD_TO_END)?;
     gateway.give_back(&returned, &assignment.base_sha).await.context("the result could not be returned")
+}
+
+/// Cancelled at the first SIGTERM. Listened to from the start: to the first process of a
+/// container a signal nobody listens to does nothing.
+fn told_to_end() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = CancellationToken::new();
+    let tell = told.clone();
+    tokio::spawn(async move {
+        terminate.recv().await;
+        tell.cancel();
+    });
+    Ok(told)
 }
 
 /// What one attempt has to do, and whom to tell.
 struct Work<'a> {
     options: &'a Options,
     assignment: &'a Assignment,
+    connector: Connector,
     gateway: &'a Gateway,
     transcript: &'a Transcript,
     /// When its time began.
     since: Instant,
 }
 
+/// Everything an agent finds when it starts.
+struct Prepared {
+    git: git::Git,
+    base: changeset::Base,
+    surroundings: Surroundings,
+    adapter: Box<dyn agent::Adapter>,
+    keeper: checkpoint::Keeper,
+}
+
 impl Work<'_> {
     /// Clone, agent, changeset. `None` when we were told to end.
-    async fn run(&self, token: SecretString, stop: &CancellationToken) -> anyhow::Result<Option<Returned>> {
-        let Self { options, assignment, gateway, transcript, since } = *self;
+    async fn run(
+        &self,
+        token: SecretString,
+        stop: &CancellationToken,
+        told_to_end: &CancellationToken,
+    ) -> anyhow::Result<Option<Returned>> {
+        let Prepared { git, base, surroundings, mut adapter, mut keeper } = tokio::select! {
+            prepared = self.prepare(token) => prepared?,
+            () = told_to_end.cancelled() => return Ok(None),
+        };
+        let listened = agent::Ending { stop, told_to_end };
+        let ended =
+            agent::run(self.assignment, &mut *adapter, &surroundings, self.transcript, &mut keeper, listened)
+                .await?;
+        drop(keeper);
+        let Some(mut returned) = ended else { return Ok(None) };
+        if returned.status == Status::Done {
+            self.add_changes(&mut returned, &git, &base, &surroundings.repo).await?;
+        }
+        Ok(Some(returned))
+    }
+
+    /// Everything that comes before the agent.
+    async fn prepare(&self, token: SecretString) -> anyhow::Result<Prepared> {
+        let Self { options, assignment, ref connector, gateway, transcript, since } = *self;
         let folder = |name: &str| {
             let folder = options.workspace.join(name);
             std::fs::create_dir_all(&folder)
@@ -114,9 +186,8 @@ impl Work<'_> {
         // In a sandbox /tmp is private already.
         let tmp = std::env::var_os("TMPDIR").map_or_else(|| options.workspace.join("tmp"), PathBuf::from);
         std::fs::create_dir_all(&tmp).with_context(|| format!("{} cannot be made", tmp.display()))?;
-        let port = forward::listen(options.gateway.clone())
-            .await
-            .context("no loopback port for git and the agent")?;
+        let port =
+            forward::listen(connector.clone()).await.context("no loopback port for git and the agent")?;
 
         limits::before_cloning(assignment, options.limit_processes)?;
         let git = git::Git::new(&options.workspace, &home);
@@ -152,7 +223,7 @@ impl Work<'_> {
             restored: false,
             session: Session::None,
         };
-        let mut adapter = agent::adapter(assignment)?;
+        let adapter = agent::adapter(assignment)?;
         let sessions = adapter.sessions(&surroundings);
         let session_only = assignment.restore.as_ref().is_some_and(|point| point.session_only);
         let restored =
@@ -168,19 +239,11 @@ impl Work<'_> {
         if session_only || !assignment.earlier_base_sha.is_empty() {
             surroundings.session = self.earlier(sessions.as_deref(), session_only).await?;
         }
-        let source =
-            checkpoint::Source { git: git.clone(), base: base.clone(), repo: repo.clone(), sessions };
+        let source = checkpoint::Source { git: git.clone(), base: base.clone(), repo, sessions };
         let kept = restored.map(|(fingerprint, _)| fingerprint);
-        let mut keeper =
+        let keeper =
             checkpoint::Keeper::new(assignment, source, kept, since, gateway.clone(), transcript.clone());
-        let ended =
-            agent::run(assignment, &mut *adapter, &surroundings, transcript, &mut keeper, stop).await?;
-        drop(keeper);
-        let Some(mut returned) = ended else { return Ok(None) };
-        if returned.status == Status::Done {
-            self.add_changes(&mut returned, &git, &base, &repo).await?;
-        }
-        Ok(Some(returned))
+        Ok(Prepared { git, base, surroundings, adapter, keeper })
     }
 
     /// What an earlier attempt or run left beside the files of the base.

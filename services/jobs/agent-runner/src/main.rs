@@ -2,18 +2,21 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use agent_runner::{Options, Relocation};
+use agent_runner::{GatewayAddress, Options, Relocation};
 use chrono::{DateTime, Utc};
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use domain::clock::Clock;
 
 /// Clones the repository, runs the coding agent, and returns what it changed.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The agent gateway: unix:/path/to.sock
-    #[arg(long, value_parser = unix_socket)]
-    gateway: PathBuf,
+    /// The agent gateway: unix:/path/to.sock or https://host:port
+    #[arg(long)]
+    gateway: String,
+    /// The file with the authority of its certificate, PEM; no other is trusted.
+    #[arg(long)]
+    gateway_ca: Option<PathBuf>,
     /// The file with the run token.
     #[arg(long)]
     token_file: PathBuf,
@@ -26,10 +29,6 @@ struct Arguments {
     /// Do not limit the number of processes: the user has others, which would count.
     #[arg(long)]
     no_process_limit: bool,
-}
-
-fn unix_socket(text: &str) -> Result<PathBuf, String> {
-    text.strip_prefix("unix:").map(PathBuf::from).ok_or_else(|| "expected unix:/path/to.sock".to_owned())
 }
 
 fn relocation(text: &str) -> Result<Relocation, String> {
@@ -51,8 +50,10 @@ impl Clock for SystemClock {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let gateway = GatewayAddress::parse(&arguments.gateway, arguments.gateway_ca)
+        .unwrap_or_else(|problem| Arguments::command().error(ErrorKind::ValueValidation, problem).exit());
     let options = Options {
-        gateway: arguments.gateway,
+        gateway,
         token_file: arguments.token_file,
         workspace: arguments.workspace,
         relocations: arguments.relocate,

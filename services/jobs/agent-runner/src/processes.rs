@@ -3,15 +3,19 @@
 use std::{fs, io, time::Duration};
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, set_parent_process_death_signal,
-    waitpid,
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, waitpid,
 };
 
 /// How often processes that are being ended are looked for.
 const ROUNDS: u32 = 200;
 
-/// The runner ends with the process that started it.
+/// The runner ends with the process that started it. The first process of a container has none
+/// that it could see: it ends with its pod.
 pub(crate) fn die_with_parent() -> io::Result<()> {
+    if getppid().is_none() {
+        return Ok(());
+    }
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
@@ -32,10 +36,13 @@ pub(crate) fn reap(known: Option<Pid>) {
     }
 }
 
-/// Kills everything below us. Call it when nobody waits for a child. Blocks for at most two
-/// seconds; false when something remains.
+/// Kills everything below us. Call it when nobody waits for a child. Blocks for some seconds at
+/// most; false when something remains.
 pub(crate) fn end_descendants() -> bool {
     for _ in 0..ROUNDS {
+        // Processes that keep starting others would win against being killed one by one. Held
+        // still they fill the limit on processes, and no other can be started.
+        let _held = pause();
         let alive = descendants();
         if alive.is_empty() {
             reap(None);

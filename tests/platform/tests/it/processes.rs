@@ -3,13 +3,13 @@
 
 use std::{
     net::TcpListener,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
 use crate::harness::{
+    certificates::certificates,
     filtered, folder, program,
     story::{Story, http_get, run},
 };
@@ -144,31 +144,11 @@ fn agents(work: &str) -> usize {
         .count()
 }
 
-/// A certificate for `localhost` and the authority that signed it, as files.
-fn certificates(folder: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let authority_key = KeyPair::generate().expect("a key");
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
-    let key = KeyPair::generate().expect("a key");
-    let server = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    let certificate =
-        server.signed_by(&key, &Issuer::from_params(&authority, &authority_key)).expect("signed");
-    for (name, text) in [
-        ("ca.pem", authority_certificate.pem()),
-        ("cert.pem", certificate.pem()),
-        ("key.pem", key.serialize_pem()),
-    ] {
-        std::fs::write(folder.join(name), text).expect("written");
-    }
-}
-
 /// A worker reaches the control plane over TCP inside TLS, and in no other way.
 #[test]
 fn a_worker_over_tcp_uses_tls() {
     let mut story = Story::prepare();
-    certificates(story.path());
+    certificates(story.path(), "localhost");
     let internal = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let path = story.path().join("callboard.yaml");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");

@@ -2,6 +2,7 @@
 
 mod children;
 mod platform;
+mod pods;
 mod stand_in;
 mod story;
 
@@ -13,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -22,9 +24,11 @@ use serde_json::{Value, json};
 use self::{
     children::Children,
     platform::{Agent, Platform},
+    pods::Pods,
     stand_in::StandIn,
 };
 use crate::{
+    cluster::Cluster,
     environment::{cargo, last_lines, workspace_root},
     install::{self, Need},
     steps::Steps,
@@ -43,6 +47,9 @@ pub(crate) struct Options {
     /// What works on the issue
     #[arg(long, value_enum, default_value = "scripted")]
     agent: AgentKind,
+    /// Attempts are pods of the cluster that KUBECONFIG names
+    #[arg(long)]
+    kubernetes: bool,
     /// End with one JSON line
     #[arg(long)]
     json: bool,
@@ -67,9 +74,17 @@ const SOURCE: &str = "hello-world";
 /// When one of them does not get there.
 pub(crate) fn with_each_agent() -> Result<()> {
     for agent in [AgentKind::Scripted, AgentKind::Codex] {
-        run(&Options { yes: true, keep: false, agent, json: false })?;
+        run(&Options { yes: true, keep: false, agent, kubernetes: false, json: false })?;
     }
     Ok(())
+}
+
+/// The same with a pod.
+///
+/// # Errors
+/// When it does not get there.
+pub(crate) fn in_a_cluster() -> Result<()> {
+    run(&Options { yes: true, keep: false, agent: AgentKind::Scripted, kubernetes: true, json: true })
 }
 
 /// Runs the demo and cleans up behind it.
@@ -79,6 +94,13 @@ pub(crate) fn with_each_agent() -> Result<()> {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut steps = Steps::default();
     let root = workspace_root()?;
+    let cluster = match (options.kubernetes, options.agent) {
+        (false, _) => None,
+        (true, AgentKind::Scripted) => {
+            Some(Cluster::named(&root)?.context("KUBECONFIG is not set; it names the cluster")?)
+        }
+        (true, AgentKind::Codex) => bail!("--kubernetes shows the scripted agent; leave --agent out"),
+    };
     let codex = match options.agent {
         AgentKind::Scripted => {
             install::provide(&install::PLATFORM, options.yes, &mut steps)?;
@@ -91,13 +113,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     let programs = steps.run("build", || build(&root))?;
+    let cluster = match cluster {
+        None => None,
+        Some(cluster) => {
+            let image = cluster.image(&mut steps)?;
+            Some((cluster, image))
+        }
+    };
 
     // Postgres and sandboxes run as other users when this is root, and have to get in.
     let folder = tempfile::Builder::new().prefix("callboard-demo-").tempdir_in("/tmp")?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
     let children = Children::default();
     children.end_at_signals(folder.path().to_path_buf())?;
-    let shown = show(options, &programs, codex.as_deref(), folder.path(), &children, &mut steps);
+    let pods = cluster.map(|(cluster, image)| Pods::new(cluster, image, folder.path())).transpose()?;
+    let shown = show(options, &programs, codex.as_deref(), pods, folder.path(), &children, &mut steps);
     children.wait_if_interrupted();
     children.end_all();
     if shown.is_err() {
@@ -145,6 +175,7 @@ fn show(
     options: &Options,
     programs: &Programs,
     codex: Option<&Path>,
+    mut pods: Option<Pods>,
     folder: &Path,
     children: &Children,
     steps: &mut Steps,
@@ -162,19 +193,35 @@ fn show(
             Ok(Agent::Codex { binary: codex.to_path_buf(), base_url, key_file })
         })?,
     };
-    steps
-        .run("start the platform with a private Postgres", || platform.start(children, &stand_in, &agent))?;
+    steps.run("start the platform with a private Postgres", || {
+        platform.start(children, &stand_in, &agent, pods.as_ref())
+    })?;
+    let appeared = match &mut pods {
+        None => None,
+        Some(pods) => Some(steps.run("a namespace for the project's runs", || {
+            pods.prepare(&platform)?;
+            pods.watch()
+        })?),
+    };
 
     let (issue, told) = steps.run("an issue gets the label run:dev", || {
         let issue = stand_in.open_issue(
             "Say hello in the README",
             "The README should greet whoever reads it. One friendly line at the end is enough.",
         )?;
+        let labelled = Instant::now();
         stand_in.label(issue, "run:dev")?;
         let id = story::find_run(&platform, issue)?;
         eprintln!("  ● delivery received, and decided: run {id}");
-        let told = story::follow(&platform, &id)?;
+        let to_pod = appeared.as_ref().map(|appeared| pods::label_to_pod(labelled, appeared)).transpose()?;
+        if let Some(pods) = &pods {
+            eprintln!("{}", pods.shown()?);
+        }
+        let mut told = story::follow(&platform, &id)?;
         told.pull_request_url()?;
+        if let Some(milliseconds) = to_pod {
+            told.took("label_to_pod_created", milliseconds);
+        }
         Ok((issue, told))
     })?;
 

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::{children::Children, stand_in::StandIn};
+use super::{children::Children, pods::Pods, stand_in::StandIn};
 use crate::environment::output;
 
 /// How long a start may take; initdb included.
@@ -71,8 +71,17 @@ impl Platform {
     ///
     /// # Errors
     /// When it does not get ready.
-    pub(super) fn start(&self, children: &Children, stand_in: &StandIn, agent: &Agent) -> Result<()> {
-        let configuration = self.configuration(stand_in, agent);
+    pub(super) fn start(
+        &self,
+        children: &Children,
+        stand_in: &StandIn,
+        agent: &Agent,
+        pods: Option<&Pods>,
+    ) -> Result<()> {
+        let mut configuration = self.configuration(stand_in, agent);
+        if let Some(pods) = pods {
+            pods.put_into(&mut configuration);
+        }
         fs::write(self.configuration_file(), serde_json::to_string_pretty(&configuration)?)?;
         let log = fs::File::create(self.folder.join(LOG))?;
         let mut command = subprocess::command(&self.program, &self.folder);

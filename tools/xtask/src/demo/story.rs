@@ -137,12 +137,18 @@ impl Told {
         self.0["comment_url"].as_str().unwrap_or_default()
     }
 
+    /// What somebody else measured.
+    pub(super) fn took(&mut self, what: &str, milliseconds: f64) {
+        self.0["timings_ms"][what] = json!(milliseconds);
+    }
+
     /// How long it took to each point, beside what is aimed for.
     pub(super) fn breakdown(&self) -> String {
-        const POINTS: [(&str, &str, Option<u32>); 7] = [
+        const POINTS: [(&str, &str, Option<u32>); 8] = [
             ("received_to_decided", "decided", None),
             ("received_to_leased", "attempt leased", Some(100)),
             ("received_to_comment", "status comment", Some(300)),
+            ("label_to_pod_created", "pod created", None),
             ("received_to_running", "agent running", None),
             ("received_to_returned", "result returned", None),
             ("received_to_pull_request", "pull request", None),

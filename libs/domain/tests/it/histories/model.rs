@@ -14,7 +14,7 @@ use domain::{
     names::CommitSha,
     rights::Permission,
     run::RunKind,
-    stage::{Ceilings, Meaning, Policy},
+    stage::{Ceilings, Meaning, Pod, Policy},
 };
 
 const LABELS: [&str; 16] = [
@@ -133,7 +133,7 @@ impl Model {
             approval: None,
         };
         let mut model = Self {
-            policy: Policy::of_project(Some(file), &Ceilings::default()),
+            policy: Policy::of_project(Some(file), &Ceilings::default(), &Pod::default()),
             threads: vec![issue(1), issue(2), issue(3)],
             runs: Vec::new(),
             discussions: BTreeSet::new(),

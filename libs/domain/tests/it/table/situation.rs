@@ -12,7 +12,7 @@ use domain::{
     names::CommitSha,
     rights::{Permission, ProjectRole},
     run::RunKind,
-    stage::{Ceilings, Policy},
+    stage::{Ceilings, Pod, Policy},
 };
 
 /// The issue and the pull request that rows are about.
@@ -367,17 +367,17 @@ impl Situation {
     /// The project has a file with these stages.
     pub(crate) fn stages(mut self, stages: &str) -> Self {
         let file = format!("version: 1\nstages:\n  {stages}\n");
-        self.policy = Policy::of_project(Some(&file), &self.policy.ceilings);
+        self.policy = Policy::of_project(Some(&file), &self.policy.ceilings, &Pod::default());
         self
     }
     pub(crate) fn file(mut self, file: &str) -> Self {
-        self.policy = Policy::of_project(Some(file), &self.policy.ceilings);
+        self.policy = Policy::of_project(Some(file), &self.policy.ceilings, &Pod::default());
         self
     }
     pub(crate) fn ceilings(mut self, change: impl FnOnce(&mut Ceilings)) -> Self {
         let mut ceilings = Ceilings::default();
         change(&mut ceilings);
-        self.policy = Policy::of_project(None, &ceilings);
+        self.policy = Policy::of_project(None, &ceilings, &Pod::default());
         self
     }
 

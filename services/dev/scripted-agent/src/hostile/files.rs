@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Finding, Outcome};
 
 /// Places of a host that are worth a look.
-const USUAL_PATHS: [&str; 11] = [
+const USUAL_PATHS: [&str; 12] = [
     "/etc/shadow",
     "/root",
     "/home",
@@ -24,6 +24,7 @@ const USUAL_PATHS: [&str; 11] = [
     "/proc/kcore",
     "/sys/fs/cgroup",
     "/tmp/.X11-unix",
+    "/var/run/secrets/kubernetes.io",
 ];
 
 /// Where nothing of anybody is, or the kernel only.
@@ -82,7 +83,19 @@ fn look_at(path: &str) -> Finding {
 
 /// Writes where an agent has nothing to write.
 pub(super) fn writes() -> Vec<Finding> {
-    ["/usr/bin", "/usr/local/bin", "/etc", "/", "/run/callboard", "/opt", "/var", "/home", "/dev"]
+    let folders = [
+        "/usr/bin",
+        "/usr/local/bin",
+        "/etc",
+        "/",
+        "/run",
+        "/opt",
+        "/var",
+        "/home",
+        "/dev",
+        "/sys/fs/cgroup",
+    ];
+    folders
         .map(|folder| {
             let path = Path::new(folder).join("callboard-was-here");
             let written = fs::write(&path, "x");
@@ -93,6 +106,22 @@ pub(super) fn writes() -> Vec<Finding> {
             Finding::of(format!("write {}", path.display()), written, |()| "written".into())
         })
         .into()
+}
+
+/// Opens for writing what would change the machine. Nothing is written.
+pub(super) fn kernel() -> Vec<Finding> {
+    [
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        "/sys/fs/cgroup/cgroup.procs",
+        "/dev/kmsg",
+        "/dev/mem",
+    ]
+    .map(|path| {
+        let opened = fs::OpenOptions::new().write(true).open(path);
+        Finding::of(format!("open {path} for writing"), opened, |_| "opened".into())
+    })
+    .into()
 }
 
 /// Looks through every file that can be read for what looks like a secret.

@@ -9,7 +9,7 @@ use super::{Finding, Outcome, files::secrets_in};
 /// Who and where we are.
 pub(super) fn facts() -> Vec<Finding> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut findings: Vec<_> = ["Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs"]
+    let mut findings: Vec<_> = ["Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"]
         .iter()
         .map(|name| {
             let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -29,6 +29,9 @@ pub(super) fn facts() -> Vec<Finding> {
         })
         .collect();
     findings.push(Finding::new("list open files", Outcome::Noted, open.join(", ")));
+    findings.push(Finding::new("list mounts", Outcome::Noted, mounts()));
+    let names: Vec<_> = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    findings.push(Finding::new("list the environment", Outcome::Noted, names.join(" ")));
     for (name, value) in env::vars() {
         findings.extend(secrets_in(&format!("environment {name}"), value.as_bytes()));
     }
@@ -36,6 +39,20 @@ pub(super) fn facts() -> Vec<Finding> {
         findings.extend(secrets_in(&format!("argument {number}"), argument.as_bytes()));
     }
     findings
+}
+
+/// What is mounted where, and whether it may be written to: `"/ ro, /work rw"`.
+fn mounts() -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts: Vec<_> = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (place, options) = (fields.next()?, fields.nth(1)?);
+            Some(format!("{place} {}", options.split(',').next()?))
+        })
+        .collect();
+    mounts.join(", ")
 }
 
 /// Every process that can be seen: its environment, arguments, root, and whether it can be signalled.

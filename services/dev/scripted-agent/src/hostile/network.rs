@@ -27,8 +27,20 @@ pub(super) fn host_ports(more: &[u16]) -> Vec<Finding> {
         .collect()
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::connect_timeout(&address, PATIENCE)
+/// A connection that gives up reading and writing as it does connecting.
+pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Connects to each.
+pub(super) fn addresses(addresses: &[SocketAddr]) -> Vec<Finding> {
+    let look = |address: &SocketAddr| {
+        Finding::of(format!("connect {address}"), connect(*address), |_| "connected".into())
+    };
+    addresses.iter().map(look).collect()
 }
 
 /// Addresses for documentation (TEST-NET, RFC 5737) stand for the internet.
@@ -37,12 +49,16 @@ pub(super) fn internet() -> Vec<Finding> {
     let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
     let resolver = SocketAddr::from(([192, 0, 2, 53], 53));
     let ask = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"\0\0\x01\0", resolver));
-    let names = ("example.com", 443).to_socket_addrs().map(Iterator::count);
+    let resolve = |name: &str| {
+        let found = (name, 443).to_socket_addrs().map(Iterator::count);
+        Finding::of(format!("resolve {name}"), found, |count| format!("{count} addresses"))
+    };
     vec![
         Finding::of(format!("connect {far}"), connect(far), |_| "connected".into()),
         Finding::of(format!("connect {metadata}"), connect(metadata), |_| "connected".into()),
         Finding::of(format!("send to {resolver}"), ask, |bytes| format!("{bytes} bytes sent")),
-        Finding::of("resolve example.com", names, |count| format!("{count} addresses")),
+        resolve("example.com"),
+        resolve("kubernetes.default.svc"),
     ]
 }
 
@@ -90,18 +106,29 @@ pub(super) fn gateway() -> Vec<Finding> {
 }
 
 /// What a server says at the beginning of an answer.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     /// gRPC says no in a header of an answer whose status is 200.
     grpc: Option<u16>,
 }
 
-/// Sends a bare HTTP/1.1 request and reads the answer's head.
+/// What a server is asked.
+pub(super) struct Asked<'a> {
+    pub(super) host: &'a str,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) token: Option<&'a str>,
+}
+
 fn request(gateway: &str, method: &str, path: &str, token: Option<&str>) -> io::Result<Answer> {
     let host = gateway.trim_start_matches("http://");
     let address = host.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))?;
-    let mut stream = connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    ask(&mut connect(address)?, &Asked { host, method, path, token })
+}
+
+/// Sends a bare HTTP/1.1 request and reads the answer's head.
+pub(super) fn ask(stream: &mut (impl Read + Write), asked: &Asked<'_>) -> io::Result<Answer> {
+    let Asked { host, method, path, token } = *asked;
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     write!(
         stream,

@@ -169,14 +169,18 @@ pub(crate) async fn sync_labels(
 mod tests {
     use std::collections::BTreeSet;
 
-    use domain::stage::Ceilings;
+    use domain::stage::{Ceilings, Pod};
 
     use super::*;
 
     #[test]
     fn every_label_has_one_definition_that_github_takes() {
         let models = Some(BTreeSet::from(["gpt-5".to_owned()]));
-        let all = definitions(&Policy::of_project(None, &Ceilings { models, ..Ceilings::default() }));
+        let all = definitions(&Policy::of_project(
+            None,
+            &Ceilings { models, ..Ceilings::default() },
+            &Pod::default(),
+        ));
         let names: BTreeSet<String> = all.iter().map(|label| label.name.to_lowercase()).collect();
         assert_eq!(names.len(), all.len());
         for name in [

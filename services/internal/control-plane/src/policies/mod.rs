@@ -12,7 +12,7 @@ use std::{
 use domain::{
     ids::RepositoryId,
     names::CommitSha,
-    stage::{Ceilings, Policy},
+    stage::{Ceilings, Pod, Policy},
 };
 use forge::ForgeError;
 use sqlx::PgConnection;
@@ -23,7 +23,7 @@ use crate::{
     App,
     projects::{
         default_head,
-        store::{Repository, rules},
+        store::{ProjectRules, Repository, rules},
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
 pub(crate) const FILE: &str = ".callboard/stages.yaml";
 
 /// What a policy is made of.
-type Ingredients = (Option<String>, Option<String>, Ceilings);
+type Ingredients = (Option<String>, Option<String>, Ceilings, Pod);
 
 /// Policies by what they were made of, so that each is read once.
 #[derive(Debug, Default)]
@@ -47,8 +47,8 @@ impl Policies {
         {
             return Arc::clone(policy);
         }
-        let (file, problem, ceilings) = &made_of;
-        let mut policy = Policy::of_project(file.as_deref(), ceilings);
+        let (file, problem, ceilings, pods) = &made_of;
+        let mut policy = Policy::of_project(file.as_deref(), ceilings, pods);
         if problem.is_some() {
             policy.problem.clone_from(problem);
         }
@@ -68,11 +68,11 @@ pub(crate) struct Known {
 
 /// The rules as they were read last; nothing is asked of the code host.
 pub(crate) async fn known(db: &mut PgConnection, app: &App, repository: &Repository) -> sqlx::Result<Known> {
-    let ceilings = rules(&mut *db, repository.project).await?.ceilings;
+    let ProjectRules { ceilings, pods, .. } = rules(&mut *db, repository.project).await?;
     let stored = store::get(db, repository.id).await?;
     let was_read = stored.is_some();
     let Stored { stages, problem, .. } = stored.unwrap_or_default();
-    Ok(Known { policy: app.policies.of(repository.id, (stages, problem, ceilings)), was_read })
+    Ok(Known { policy: app.policies.of(repository.id, (stages, problem, ceilings, pods)), was_read })
 }
 
 /// Why the rules as they are now could not be learnt.
@@ -101,19 +101,20 @@ pub(crate) async fn read_only(app: &App, repository: &Repository) -> Result<Arc<
 
 /// The rules, and what was read to know them when it was not known before.
 async fn now(app: &App, repository: &Repository) -> Result<(Arc<Policy>, Option<Stored>), Unread> {
-    let ceilings = rules(&app.db, repository.project).await?.ceilings;
+    let ProjectRules { ceilings, pods, .. } = rules(&app.db, repository.project).await?;
     let (_, Some(head)) = default_head(app, repository).await? else {
         // Nothing was ever committed.
-        return Ok((app.policies.of(repository.id, (None, None, ceilings)), None));
+        return Ok((app.policies.of(repository.id, (None, None, ceilings, pods)), None));
     };
     let stored = store::get(&app.db, repository.id).await?;
     if let Some(Stored { commit, stages, problem }) = &stored
         && commit == head.as_str()
     {
-        return Ok((app.policies.of(repository.id, (stages.clone(), problem.clone(), ceilings)), None));
+        let made_of = (stages.clone(), problem.clone(), ceilings, pods);
+        return Ok((app.policies.of(repository.id, made_of), None));
     }
     let read = read(app, repository, &head).await?.and_then(|file| {
-        let problem = file.as_ref().and_then(|file| Policy::of_project(Some(file), &ceilings).problem);
+        let problem = file.as_ref().and_then(|file| Policy::of_project(Some(file), &ceilings, &pods).problem);
         problem.map_or(Ok(file), Err)
     });
     let new = match read {
@@ -124,7 +125,8 @@ async fn now(app: &App, repository: &Repository) -> Result<(Arc<Policy>, Option<
             Stored { commit: head.to_string(), stages, problem: Some(problem) }
         }
     };
-    let policy = app.policies.of(repository.id, (new.stages.clone(), new.problem.clone(), ceilings));
+    let made_of = (new.stages.clone(), new.problem.clone(), ceilings, pods);
+    let policy = app.policies.of(repository.id, made_of);
     Ok((policy, Some(new)))
 }
 

@@ -7,7 +7,7 @@ use domain::{
     ids::{Id, ProjectId, RepositoryId, SecretId},
     names::{ProjectName, RepositoryName},
     rights::ProjectRole,
-    stage::Ceilings,
+    stage::{Ceilings, Pod, PodCeilings},
 };
 use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
@@ -178,6 +178,8 @@ pub(crate) async fn enabled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Reposit
 pub(crate) struct ProjectRules {
     /// What its own files can only narrow.
     pub(crate) ceilings: Ceilings,
+    /// What its stages ask of a cluster that do not say it themselves.
+    pub(crate) pods: Pod,
     /// Bots that may ask like people, in lower case.
     pub(crate) bots: BTreeSet<String>,
 }
@@ -185,12 +187,18 @@ pub(crate) struct ProjectRules {
 /// The rules of a project.
 pub(crate) async fn rules(db: impl PgExecutor<'_>, project: ProjectId) -> sqlx::Result<ProjectRules> {
     let row = sqlx::query!(
-        r#"select ceilings as "ceilings: Json<Ceilings>", bots from projects where project_id = $1"#,
+        r#"select ceilings as "ceilings: Json<Ceilings>", pods as "pods: Json<Pod>",
+                  pod_ceilings as "pod_ceilings: Json<PodCeilings>", bots
+           from projects where project_id = $1"#,
         project.uuid()
     )
     .fetch_one(db)
     .await?;
-    Ok(ProjectRules { ceilings: row.ceilings.0, bots: row.bots.into_iter().collect() })
+    Ok(ProjectRules {
+        ceilings: Ceilings { pods: row.pod_ceilings.0, ..row.ceilings.0 },
+        pods: row.pods.0,
+        bots: row.bots.into_iter().collect(),
+    })
 }
 
 /// A person's role in a project.
@@ -219,14 +227,18 @@ pub(crate) async fn upsert_project(
     let name: &ProjectName = &project.name;
     let bots: Vec<String> = project.bots.iter().map(|login| login.to_lowercase()).collect();
     let id = sqlx::query_scalar!(
-        "insert into projects (project_id, name, managed, created_at, ceilings, bots) values ($1, $2, 'file', $3, $4, $5)
-         on conflict (name) do update set managed = 'file', ceilings = excluded.ceilings, bots = excluded.bots
+        "insert into projects (project_id, name, managed, created_at, ceilings, bots, pods, pod_ceilings)
+         values ($1, $2, 'file', $3, $4, $5, $6, $7)
+         on conflict (name) do update set managed = 'file', ceilings = excluded.ceilings, bots = excluded.bots,
+                                          pods = excluded.pods, pod_ceilings = excluded.pod_ceilings
          returning project_id",
         app.ids.next::<ProjectId>().uuid(),
         name.as_str(),
         app.clock.now(),
         Json(&project.ceilings) as _,
         &bots,
+        Json(&project.pods) as _,
+        Json(&project.ceilings.pods) as _,
     )
     .fetch_one(tx)
     .await?;

@@ -25,9 +25,10 @@ use super::{
     ending::{Setback, again, end},
     head_moved::input_changeset,
     incoming::Incoming,
+    placement,
     prepare::prepare,
+    reports::{hello, late_word},
     store::{self, Attempt, Run, RunError, move_attempt},
-    worker_calls::{hello, late_word},
 };
 use crate::{
     App, checkpoints,
@@ -155,7 +156,7 @@ impl AttemptService for AttemptCalls {
                 .unwrap_or(u32::MAX),
             max_processes: app.agents.processes,
             max_file_bytes: app.agents.file_bytes,
-            max_memory_bytes: app.agents.memory_bytes,
+            max_memory_bytes: placement::memory_bytes(app, &run),
             max_changeset_bytes: run.definition.max_changeset_bytes,
             max_output_bytes: app.agents.output_bytes,
             checkpoint_seconds: app.agents.checkpoint_seconds,

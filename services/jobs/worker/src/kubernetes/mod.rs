@@ -8,25 +8,29 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 mod agent_run;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+pub(crate) mod attempt;
+mod attempts;
+mod client;
+mod controller;
+mod deleting;
 mod desired;
+mod executor;
+mod found;
 mod manifests;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod namespace;
 mod objects;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod observe;
 mod policy;
 mod probe;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod restricted;
 mod rights;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod status;
 
 #[cfg(test)]
 mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
+pub(crate) use executor::Executor;
 pub use manifests::{Grantee, Most, manifests};
 pub use probe::probe as probe_cluster;
 pub use rights::{RIGHTS, Right};

@@ -1,13 +1,18 @@
 //! What a story needs.
 
+pub(crate) mod certificates;
+pub(crate) mod cluster;
 pub(crate) mod contract;
 mod errors;
 mod exactly_once;
 pub(crate) mod leaks;
+mod played;
+pub(crate) mod pods;
 mod postgres;
 mod site;
 pub(crate) mod story;
 mod supervised;
+mod wire;
 mod world;
 
 use std::{
@@ -25,6 +30,7 @@ use telemetry::clock::SystemClock;
 pub(crate) use self::{
     errors::errors_logged,
     exactly_once::{Seen, violations},
+    played::{FIRST_PROCESS, Played, SECOND_PROCESS},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
     world::{APP, APP_PERMISSIONS, GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},

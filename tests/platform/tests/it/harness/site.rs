@@ -7,11 +7,19 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{
-    PauseRequest, RunActionRequest, SetupStep, admin_service_client::AdminServiceClient, setup_step::Outcome,
+use proto::{
+    admin::{
+        EnrollWorkerRequest, PauseRequest, RunActionRequest, SetupStep,
+        admin_service_client::AdminServiceClient, setup_step::Outcome,
+    },
+    v1::worker_service_client::WorkerServiceClient,
 };
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
+use telemetry::{
+    address::Address,
+    identity::{AuthenticatedChannel, Identity, connect},
+};
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
@@ -20,7 +28,7 @@ use super::{
     exactly_once::{Seen, violations},
     folder, merge, program,
     story::free_address,
-    supervised::Supervised,
+    supervised::{Start, Supervised},
     world::install,
 };
 
@@ -40,6 +48,8 @@ pub(crate) struct Site {
     pub(crate) hook: u64,
     pub(crate) db: PgPool,
     pub(crate) platforms: Vec<Supervised>,
+    /// Services beside the first platform, where that is a control plane by itself.
+    services: Vec<Supervised>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -56,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) always: &'static [(&'static str, &'static str)],
     /// The platform is an App; there is one of it then.
     pub(crate) app: bool,
+    /// It is a control plane by itself; [`Site::serve`] starts the other services.
+    pub(crate) apart: bool,
 }
 
 impl Site {
@@ -108,7 +120,18 @@ impl Site {
                 std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
                     .expect("its mode");
             }
-            platforms.push(Supervised::start(place, (api, admin), first, plan.always));
+            let words: &[&str] = if plan.apart { &["serve", "control-plane"] } else { &["up"] };
+            let always = plan.always.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+            let start = Start {
+                folder: place,
+                program: program("callboard"),
+                words,
+                api,
+                admin,
+                first: first.to_vec(),
+                always,
+            };
+            platforms.push(Supervised::start(start));
         }
         let webhook = format!("http://{}/webhooks/github", platforms[0].api);
         let hook = match installed {
@@ -119,7 +142,27 @@ impl Site {
             None => github.add_hook(REPOSITORY, &format!("{webhook}/{SOURCE}"), SITE_SECRET).expect("a hook"),
         };
         let db = PgPoolOptions::new().max_connections(2).connect_lazy(database_url).expect("an address");
-        Self { github, clock: site_clock, hook, db, platforms, folder }
+        Self { github, clock: site_clock, hook, db, platforms, services: Vec::new(), folder }
+    }
+
+    /// Starts one service of the first platform in a process of its own.
+    pub(super) fn serve(&mut self, words: &'static [&'static str]) {
+        let service = Supervised::start(self.service(words));
+        self.services.push(service);
+    }
+
+    /// How such a process starts.
+    pub(super) fn service(&self, words: &'static [&'static str]) -> Start {
+        let admin = free_address();
+        Start {
+            folder: self.platform().folder.clone(),
+            program: program("callboard"),
+            words,
+            api: self.platform().api,
+            admin,
+            first: Vec::new(),
+            always: vec![("CALLBOARD_LISTEN_ADMIN", admin.to_string())],
+        }
     }
 
     pub(crate) fn platform(&self) -> &Supervised {
@@ -139,8 +182,18 @@ impl Site {
     }
 
     /// Waits until something is so, and says what was waited for when it never is.
-    pub(crate) async fn until<T>(&self, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-        let until = Instant::now() + PATIENCE;
+    pub(crate) async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+        self.until_within(PATIENCE, what, probe).await
+    }
+
+    /// The same, where it takes longer.
+    pub(crate) async fn until_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> Option<T>,
+    ) -> T {
+        let until = Instant::now() + patience;
         loop {
             if let Some(found) = probe().await {
                 return found;
@@ -332,6 +385,24 @@ impl Site {
             (!failed).then_some(())
         })
         .await;
+    }
+
+    /// A worker that the test plays, of the first platform.
+    pub(crate) async fn enroll(
+        &self,
+        name: &str,
+    ) -> Result<WorkerServiceClient<AuthenticatedChannel>, String> {
+        let request = EnrollWorkerRequest {
+            name: name.to_owned(),
+            projects: vec!["demo".to_owned()],
+            ..EnrollWorkerRequest::default()
+        };
+        let enroll = async |mut c: AdminServiceClient<Channel>| c.enroll_worker(request.clone()).await;
+        let enrolled = self.command("worker enroll", enroll).await?.into_inner();
+        let identity = Identity::from_json(&enrolled.identity).expect("an identity");
+        let address = Address::Unix(self.platform().folder.join("data/internal/control-plane.sock"));
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&self.clock);
+        Ok(WorkerServiceClient::new(connect(&address, Arc::new(identity), clock).expect("a socket")))
     }
 
     pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {

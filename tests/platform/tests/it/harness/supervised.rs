@@ -1,9 +1,10 @@
-//! One real platform that is killed and started again, as systemd or Kubernetes would.
+//! One real process of the platform that is killed and started again, as systemd or Kubernetes
+//! would.
 
 use std::{
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Child,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -13,9 +14,8 @@ use proto::admin::admin_service_client::AdminServiceClient;
 use telemetry::address::Address;
 use tonic::transport::Channel;
 
-use super::program;
 
-/// A platform that is started again whenever it dies.
+/// A platform, or one service of it, that is started again whenever it dies.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     state: Arc<Mutex<State>>,
@@ -38,10 +38,28 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(folder: &Path, environment: &[(&str, String)]) -> Child {
+/// What is started, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// Where it works and logs, with its configuration.
+    pub(super) folder: PathBuf,
+    /// `callboard`, of whatever build.
+    pub(super) program: PathBuf,
+    /// What follows: `up`, `serve worker`.
+    pub(super) words: &'static [&'static str],
+    pub(super) api: SocketAddr,
+    pub(super) admin: SocketAddr,
+    /// Environment of the first process.
+    pub(super) first: Vec<(&'static str, String)>,
+    /// Environment of every process.
+    pub(super) always: Vec<(&'static str, String)>,
+}
+
+fn spawn(start: &Start, environment: &[(&'static str, String)]) -> Child {
+    let folder = &start.folder;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
-    let mut command = subprocess::command(program("callboard"), folder);
-    command.args(["up", "--config", "callboard.yaml"]).stderr(log);
+    let mut command = subprocess::command(&start.program, folder);
+    command.args(start.words).args(["--config", "callboard.yaml"]).stderr(log);
     for (name, value) in environment {
         command.env(name, value);
     }
@@ -49,18 +67,12 @@ fn spawn(folder: &Path, environment: &[(&str, String)]) -> Child {
 }
 
 impl Supervised {
-    /// Starts it; `environment` is of the first process, `always` of every one.
-    pub(super) fn start(
-        folder: PathBuf,
-        (api, admin): (SocketAddr, SocketAddr),
-        first: &[(&str, String)],
-        always: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        let always: Vec<_> = always.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+    pub(super) fn start(start: Start) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let mut child = spawn(&folder, &[first, &always].concat());
+        let mut child = spawn(&start, &[start.first.clone(), start.always.clone()].concat());
         locked(&state).pid = rustix::process::Pid::from_raw(child.id().cast_signed());
-        let (watched, place) = (Arc::clone(&state), folder.clone());
+        let (folder, api, admin) = (start.folder.clone(), start.api, start.admin);
+        let watched = Arc::clone(&state);
         let watch = std::thread::spawn(move || {
             loop {
                 let status = child.wait().expect("waited for");
@@ -72,9 +84,9 @@ impl Supervised {
                     if state.ending {
                         return;
                     }
-                    let mut environment = always.clone();
+                    let mut environment = start.always.clone();
                     environment.extend(state.crash_point.take().map(|point| ("CRASH_POINT", point)));
-                    child = spawn(&place, &environment);
+                    child = spawn(&start, &environment);
                     state.pid = rustix::process::Pid::from_raw(child.id().cast_signed());
                 }
             }
@@ -85,6 +97,11 @@ impl Supervised {
     /// How often it died by SIGKILL.
     pub(crate) fn killed(&self) -> u32 {
         locked(&self.state).killed
+    }
+
+    /// The process, while there is one.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        locked(&self.state).pid.map(|pid| pid.as_raw_nonzero().get())
     }
 
     /// `kill -9`; it is started again.

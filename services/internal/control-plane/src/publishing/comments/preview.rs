@@ -74,5 +74,26 @@ fn limits(stage: &Stage) -> String {
     if let Some(reasoning) = stage.reasoning {
         line(format!("reasoning `{}`", reasoning.as_str()));
     }
+    let pod = &stage.pod;
+    let sizes = [
+        (pod.cpu_millis, "thousandths of a processor"),
+        (pod.memory_mib, "MiB of memory"),
+        (pod.storage_mib, "MiB of files"),
+    ];
+    for (most, unit) in sizes {
+        if let Some(most) = most {
+            line(format!("at most {most} {unit}"));
+        }
+    }
+    if let Some(image) = &pod.image {
+        line(format!("image {}", name(image)));
+    }
+    for (labels, who) in [(&pod.node_selector, "nodes"), (&stage.worker_labels, "workers")] {
+        if !labels.is_empty() {
+            let labels: Vec<String> =
+                labels.iter().map(|(key, value)| name(&format!("{key}={value}"))).collect();
+            line(format!("only {who} with {}", labels.join(", ")));
+        }
+    }
     text
 }

@@ -1,0 +1,125 @@
+//! A label becomes a pull request made by a pod; and what `kubectl` shows meanwhile.
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::{Pod, Secret}};
+use kube::api::{ObjectMeta, PostParams};
+use serde_json::json;
+use worker::{AgentRun, Phase};
+
+use crate::harness::{REPOSITORY, cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+
+/// The page that shows people what they will see.
+const DOCUMENTED: &str = include_str!("../../../../../docs/ops/kubernetes.md");
+
+/// What `kubectl get` prints, without what differs from time to time and from cluster to cluster.
+fn plain(text: &str) -> String {
+    let mut settings = insta::Settings::new();
+    settings.add_filter(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID");
+    let ages = |word: &str| {
+        let digits = word.trim_end_matches(['s', 'm', 'h']);
+        digits.len() < word.len() && digits.chars().all(|c| c.is_ascii_digit() || c == 'm')
+    };
+    let word = |word: &str| {
+        let id = word.split("attempt-").nth(1).filter(|rest| rest.len() >= 36);
+        match id {
+            Some(rest) if rest.len() > 36 => word.replace(rest, "ID-POD"),
+            Some(rest) => word.replace(rest, "ID"),
+            None if ages(word) => "AGE".to_owned(),
+            None if word.starts_with("callboard-demo-") => "callboard-demo-HASH".to_owned(),
+            None => word.to_owned(),
+        }
+    };
+    text.lines()
+        // Older clusters make one for every ServiceAccount.
+        .filter(|line| !line.contains("kubernetes.io/service-account-token"))
+        .map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" "))
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_label_becomes_a_pull_request_made_by_a_pod() {
+    let Some(cluster) = Cluster::at_hand("the main job").await else { return };
+    let pods = Pods::start(cluster, PodPlan::default()).await;
+    let look = || pods.cluster.kubectl(&["--namespace", pods.namespace(), "get", "arun,job,pod,netpol,secret"], "");
+    let before = look();
+    let steps = json!([
+        { "print": "at work" }, { "wait_for_file": POD_GO },
+        { "write": { "path": "greeting.txt", "content": "Hello.\n" } }, { "summary": "Added a greeting." },
+    ]);
+    let (issue, run) = pods.labelled("Say hello", &steps).await;
+    let name = pods.at_work(&run, 1, "waiting for").await;
+    let runs = pods.cluster.all::<AgentRun>(pods.namespace());
+    pods.site
+        .until("its AgentRun to say that it runs", async || {
+            let status = runs.get(&name).await.ok()?.status?;
+            (status.phase == Phase::Running).then_some(())
+        })
+        .await;
+    let during = look();
+    pods.let_go(&run).await;
+    pods.site.settled().await;
+    pods.nothing_left().await;
+    let after = look();
+
+    let detail = pods.get(&run).await;
+    assert_eq!(detail.run.as_ref().expect("a run").state, "succeeded", "{detail:#?}");
+    assert_eq!(detail.attempts.len(), 1);
+    let pulls = pods.site.github.pull_requests(REPOSITORY);
+    assert_eq!(pulls.len(), 1);
+    assert!(pods.comment(issue).contains('✅'));
+    let documented = plain(DOCUMENTED);
+    for (when, seen) in [("before", before), ("during", during), ("after", after)] {
+        let seen = plain(&seen);
+        assert!(documented.contains(&seen), "docs/ops/kubernetes.md does not show what is there {when} a run:\n{seen}");
+    }
+    pods.end().await;
+}
+
+/// Whoever may write `AgentRun`s gets nothing by it: no pod, no Secret, and it is reported.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_agent_run_gets_nothing_and_is_reported() {
+    let Some(cluster) = Cluster::at_hand("a forged AgentRun").await else { return };
+    let pods = Pods::start(cluster, PodPlan::default()).await;
+    let (_, run) = pods.labelled("Take your time", &json!([{ "print": "at work" }, { "wait_for_file": POD_GO }])).await;
+    let name = pods.at_work(&run, 1, "waiting for").await;
+    let (namespace, all) = (pods.namespace().to_owned(), pods.cluster.all::<AgentRun>(pods.namespace()));
+    let mine = all.get(&name).await.expect("the attempt's");
+    let forged = AgentRun {
+        metadata: ObjectMeta {
+            name: Some("attempt-01990000-0000-7000-8000-000000000000".to_owned()),
+            labels: mine.metadata.labels.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: mine.spec.clone(),
+        status: None,
+    };
+    let forged = all.create(&PostParams::default(), &forged).await.expect("an administrator may").metadata;
+    let (name, uid) = (forged.name.expect("a name"), forged.uid.expect("a uid"));
+    let status = pods
+        .site
+        .until("it to be refused", async || {
+            let status = all.get(&name).await.ok()?.status?;
+            (status.phase == Phase::Refused).then_some(status)
+        })
+        .await;
+    insta::assert_snapshot!("forged_agent_run", status.message.unwrap_or_default());
+    assert!(pods.cluster.all::<Secret>(&namespace).get_opt(&name).await.expect("an answer").is_none());
+    assert!(pods.cluster.all::<Job>(&namespace).get_opt(&name).await.expect("an answer").is_none());
+    let owned = |pod: &Pod| pod.metadata.name.as_ref().is_some_and(|pod| pod.starts_with(&name));
+    let found = pods.cluster.all::<Pod>(&namespace).list(&Default::default()).await.expect("pods").items;
+    assert!(!found.iter().any(owned), "{found:#?}");
+    let reported: i64 = sqlx::query_scalar("select count(*) from events where action = 'agent_run.refused'")
+        .fetch_one(&pods.site.db)
+        .await
+        .expect("a count");
+    assert_eq!(reported, 1);
+    let known: String = sqlx::query_scalar("select uid from foreign_objects").fetch_one(&pods.site.db).await.expect("one");
+    assert_eq!(known, uid);
+    // A person removes what a person made; the run it named was not touched.
+    all.delete(&name, &Default::default()).await.expect("deleted");
+    pods.let_go(&run).await;
+    pods.site.settled().await;
+    assert_eq!(pods.get(&run).await.run.expect("a run").state, "succeeded");
+    pods.end().await;
+}

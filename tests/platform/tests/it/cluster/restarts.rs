@@ -1,0 +1,75 @@
+//! `kill -9` of the worker in every phase of an attempt: the next process goes on with it.
+
+use serde_json::json;
+use telemetry::steps::Step;
+
+use crate::harness::{REPOSITORY, cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+
+/// Where the worker dies.
+#[derive(Clone, Copy, Debug)]
+enum Dies {
+    /// At a step of its own that writes.
+    At(Step, &'static str),
+    /// While the agent works.
+    AtWork,
+    /// While the agent works, and it comes to its end before there is a worker again.
+    UntilReturned,
+}
+
+const PHASES: [Dies; 8] = [
+    Dies::At(Step::AgentRunMade, "before"),
+    Dies::At(Step::AgentRunMade, "after"),
+    Dies::At(Step::ChildrenApplied, "before"),
+    Dies::At(Step::ChildrenApplied, "after"),
+    Dies::AtWork,
+    Dies::UntilReturned,
+    Dies::At(Step::ObjectsDeleted, "before"),
+    Dies::At(Step::ObjectsDeleted, "after"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
+    let Some(cluster) = Cluster::at_hand("killing the worker in every phase").await else { return };
+    let pods = Pods::start(cluster, PodPlan::default()).await;
+    let mut killed = 0;
+    for (number, dies) in PHASES.into_iter().enumerate() {
+        let mut steps = vec![json!({ "write": { "path": format!("{number}.txt"), "content": "done\n" } })];
+        killed += match dies {
+            Dies::At(step, moment) => {
+                pods.worker.kill_and_crash_at(format!("{step}:{moment}"));
+                2
+            }
+            Dies::AtWork | Dies::UntilReturned => {
+                steps.insert(0, json!({ "wait_for_file": POD_GO }));
+                1
+            }
+        };
+        let (_, run) = pods.labelled(&format!("{dies:?}"), &json!(steps)).await;
+        match dies {
+            Dies::At(..) => {}
+            Dies::AtWork => {
+                pods.at_work(&run, 1, "waiting for").await;
+                pods.worker.kill();
+                pods.let_go(&run).await;
+            }
+            Dies::UntilReturned => {
+                pods.at_work(&run, 1, "waiting for").await;
+                pods.worker.signal(rustix::process::Signal::STOP);
+                pods.let_go(&run).await;
+                pods.site
+                    .until("the result to be returned", async || pods.site.has_event(&run, "returned").await.then_some(()))
+                    .await;
+                pods.worker.kill();
+            }
+        }
+        pods.site.until(&format!("the kill: {dies:?}"), async || (pods.worker.killed() >= killed).then_some(())).await;
+        pods.site.settled().await;
+        pods.nothing_left().await;
+        let detail = pods.get(&run).await;
+        assert_eq!(detail.run.as_ref().expect("a run").state, "succeeded", "{dies:?}: {detail:#?}");
+        assert_eq!(detail.attempts.len(), 1, "{dies:?}: the attempt goes on, no other is made: {detail:#?}");
+        assert_eq!(pods.worker.killed(), killed, "{dies:?}");
+        assert_eq!(pods.site.github.pull_requests(REPOSITORY).len(), number + 1, "{dies:?}");
+    }
+    pods.end().await;
+}
