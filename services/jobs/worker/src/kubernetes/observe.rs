@@ -167,7 +167,9 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
             let message = format!("Node {} cannot start its pod: {}.", tidy(node), tidy(said(event)));
             waiting(Cause::Unspecified, message, false)
         }
-        None => waiting(Cause::Unspecified, format!("Node {} starts its pod.", tidy(node)), false),
+        None => {
+            waiting(Cause::Unspecified, format!("Node {} has not started its pod yet.", tidy(node)), false)
+        }
     }
 }
 
