@@ -217,7 +217,8 @@ impl Attempt<'_> {
                     if at_once || begun.elapsed() >= patience {
                         return End::Ended(not_started(cause, message));
                     }
-                    if message != said {
+                    // That its node is at work is no news.
+                    if message != said && cause != Cause::Unspecified {
                         said.clone_from(&message);
                         if let Err(end) = self.said(What::Waits(AttemptWaits { message })).await {
                             return end;
