@@ -209,6 +209,7 @@ impl Attempt<'_> {
                     if let Err(end) = self.said(What::Started(self.started(node.as_deref()))).await {
                         return end;
                     }
+                    tracing::info!(node, "attempt started");
                     started = true;
                     continue;
                 }
@@ -238,7 +239,7 @@ impl Attempt<'_> {
             }
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return End::Superseded },
-                () = tokio::time::sleep_until(begun + patience), if !started && begun.elapsed() < patience => {}
+                () = tokio::time::sleep_until(begun + patience), if !started => {}
                 gone = self.is_missing(uid), if is_unseen => if gone {
                     return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
                 },
@@ -259,7 +260,6 @@ impl Attempt<'_> {
     fn started(&self, node: Option<&str>) -> AttemptStarted {
         let node = node.map(|node| format!(" on node {node}")).unwrap_or_default();
         let isolation = format!("a restricted pod in {}{node}", self.namespace.name);
-        tracing::info!(isolation, "attempt started");
         AttemptStarted { isolation, unsandboxed: false }
     }
 

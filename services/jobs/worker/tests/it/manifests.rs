@@ -132,8 +132,9 @@ async fn what_an_administrator_applies_lets_the_worker_do_what_it_does() {
 
     // No more than that.
     let own = kube::config::Kubeconfig::read_from(&file).expect("a kubeconfig");
-    let own = Config::from_custom_kubeconfig(own, &kube::config::KubeConfigOptions::default());
-    let own = Client::try_from(own.await.expect("a config")).expect("a client");
+    let options = kube::config::KubeConfigOptions::default();
+    let own = Config::from_custom_kubeconfig(own, &options).await.expect("a config");
+    let own = Client::try_from(own).expect("a client");
     let of_all = Api::<Secret>::all(own.clone()).list(&ListParams::default()).await;
     assert!(
         matches!(of_all, Err(kube::Error::Api(status)) if status.is_forbidden()),
