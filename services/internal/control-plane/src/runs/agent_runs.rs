@@ -174,18 +174,22 @@ pub(super) async fn adopt(
 /// What becomes of an object that a worker found. One that nobody asked for is noted, once.
 pub(super) async fn judge(app: &App, worker: WorkerId, object: &ClusterObject) -> Result<Verdict, RunError> {
     let row = sqlx::query!(
-        r#"select attempt_id, object_digest as "digest!", object_uid, state from attempts
-           where object_namespace = $1 and object_name = $2 and worker_id = $3"#,
+        r#"select attempt_id, worker_id, object_digest as "digest!", object_uid, state from attempts
+           where object_namespace = $1 and object_name = $2"#,
         object.namespace,
         object.name,
-        worker.uuid(),
     )
     .fetch_optional(&app.db)
     .await?;
+    let is_anothers = row.as_ref().is_some_and(|row| row.worker_id != worker.uuid());
     let stored = row
         .map(|row| of_row(AttemptId::from_uuid(row.attempt_id), row.digest, row.object_uid, &row.state))
         .transpose()?;
-    let verdict = cluster::judge(stored.as_ref(), &found(object));
+    let verdict = match cluster::judge(stored.as_ref(), &found(object)) {
+        // Several workers see a project's namespace, and its own may be about to report it.
+        Verdict::Recreate if is_anothers => Verdict::Ours,
+        verdict @ (Verdict::Ours | Verdict::Recreate | Verdict::Over | Verdict::Foreign) => verdict,
+    };
     match verdict {
         Verdict::Foreign => note_foreign(app, worker, object).await?,
         Verdict::Ours | Verdict::Recreate | Verdict::Over => {}

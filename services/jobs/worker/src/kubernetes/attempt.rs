@@ -102,8 +102,24 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn live(&self, object: Option<ClusterObject>, uid: &mut Option<String>) -> End {
-        if let Err(sentence) = self.namespace.opened().await {
-            return End::Ended(not_started(Cause::Denied, sentence));
+        let patience = self.executor.shared.settings.patience;
+        let opened = async {
+            match &object {
+                // What runs there goes on, however long the cluster is away.
+                Some(_) => Some(self.namespace.opened().await),
+                None => tokio::time::timeout(patience, self.namespace.opened()).await.ok(),
+            }
+        };
+        match opened.await {
+            Some(Ok(())) => {}
+            Some(Err(sentence)) => return End::Ended(not_started(Cause::Denied, sentence)),
+            None => {
+                let sentence = format!(
+                    "The cluster did not let itself be watched within {} minutes. Run `callboard check` for the worker.",
+                    patience.as_secs() / 60
+                );
+                return End::Ended(not_started(Cause::Unschedulable, sentence));
+            }
         }
         let digest = match object.filter(|object| !object.uid.is_empty()) {
             Some(object) if !self.is_there(&object.uid) => {
