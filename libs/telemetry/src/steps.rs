@@ -56,6 +56,14 @@ steps! {
     RunNotPrepared = "run_not_prepared",
     /// The worker starts the attempt's process.
     AttemptLaunched = "attempt_launched",
+    /// The worker makes an attempt's `AgentRun`.
+    AgentRunMade = "agent_run_made",
+    /// The worker applies what an `AgentRun` owns: account, secret, policy and Job.
+    ChildrenApplied = "children_applied",
+    /// The worker shows on an `AgentRun` how far it is, or that it is refused.
+    AgentRunShown = "agent_run_shown",
+    /// The worker deletes what was made for an attempt in a cluster.
+    ObjectsDeleted = "objects_deleted",
     /// The worker said that it started the attempt.
     AttemptStarted = "attempt_started",
     /// The runner said hello.

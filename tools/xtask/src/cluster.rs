@@ -109,7 +109,8 @@ impl Cluster {
     /// # Errors
     /// When no node tells its address.
     pub(crate) fn host(&self) -> Result<IpAddr> {
-        let nodes: Value = serde_json::from_str(&output(self.kubectl().args(["get", "nodes", "-o", "json"]))?)?;
+        let nodes: Value =
+            serde_json::from_str(&output(self.kubectl().args(["get", "nodes", "-o", "json"]))?)?;
         let node = nodes["items"].as_array().into_iter().flatten().find_map(|node| {
             let addresses = node["status"]["addresses"].as_array()?;
             let internal = addresses.iter().find(|address| address["type"] == "InternalIP")?;

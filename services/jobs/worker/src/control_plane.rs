@@ -10,7 +10,8 @@ use std::{
 
 use domain::{clock::Clock, ids::WorkerProcessId};
 use proto::v1::{
-    AttemptLease, Directive, DirectivesRequest, HeartbeatRequest, HeldLease, LeaseRequest, ReportRequest,
+    AdoptRequest, AdoptResponse, AttemptLease, ClusterObject, Declaration, Directive, DirectivesRequest,
+    HeartbeatRequest, HeldLease, JudgeRequest, LeaseRequest, ReportRequest, judge_response::Verdict,
     report_request::What, worker_service_client::WorkerServiceClient,
 };
 use telemetry::{
@@ -32,7 +33,10 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reported {
     /// Recorded.
-    Accepted,
+    Accepted {
+        /// The attempt's runner has said hello.
+        greeted: bool,
+    },
     /// The fence is old: the attempt is not ours any more.
     Superseded,
     /// The control plane will never take it, or there was no time left.
@@ -59,6 +63,7 @@ pub(crate) struct ControlPlane {
     client: WorkerServiceClient<AuthenticatedChannel>,
     away: Arc<AtomicBool>,
     process_id: String,
+    declaration: Declaration,
 }
 
 impl ControlPlane {
@@ -67,19 +72,41 @@ impl ControlPlane {
         identity: Arc<Identity>,
         clock: Arc<dyn Clock>,
         process: WorkerProcessId,
+        declaration: Declaration,
     ) -> Result<Self, AddressError> {
         let channel = connect(address, identity, clock)?;
         Ok(Self {
             client: WorkerServiceClient::new(channel),
             away: Arc::default(),
             process_id: process.to_string(),
+            declaration,
         })
+    }
+
+    /// Takes over what an earlier process of this worker had.
+    pub(crate) async fn adopt(&self) -> Result<AdoptResponse, Status> {
+        let request =
+            AdoptRequest { process_id: self.process_id.clone(), declaration: Some(self.declaration.clone()) };
+        let mut client = self.client.clone();
+        let call = within(CALL_LIMIT, client.adopt(request)).await;
+        self.noted(call).map(tonic::Response::into_inner)
+    }
+
+    /// What becomes of an object that no attempt at hand is about.
+    pub(crate) async fn judge(&self, found: ClusterObject) -> Result<Verdict, Status> {
+        let mut client = self.client.clone();
+        let call = within(CALL_LIMIT, client.judge(JudgeRequest { found: Some(found) })).await;
+        self.noted(call).map(|response| response.into_inner().verdict())
     }
 
     /// Waits for an attempt to run; `None` when nothing came up in time.
     pub(crate) async fn lease(&self) -> Result<Option<AttemptLease>, Status> {
         let wait_ms = u32::try_from(LEASE_WAIT.as_millis()).unwrap_or(u32::MAX);
-        let request = LeaseRequest { wait_ms, process_id: self.process_id.clone(), declaration: None };
+        let request = LeaseRequest {
+            wait_ms,
+            process_id: self.process_id.clone(),
+            declaration: Some(self.declaration.clone()),
+        };
         let mut client = self.client.clone();
         let call = within(LEASE_WAIT + PREPARING + CALL_LIMIT, client.lease(request)).await;
         self.noted(call).map(|response| response.into_inner().lease)
@@ -118,7 +145,9 @@ impl ControlPlane {
                 () = give_up.cancelled() => return Reported::GivenUp,
             };
             match self.noted(call) {
-                Ok(response) if response.get_ref().accepted => return Reported::Accepted,
+                Ok(response) if response.get_ref().accepted => {
+                    return Reported::Accepted { greeted: response.get_ref().greeted };
+                }
                 Ok(_) => return Reported::Superseded,
                 Err(status) if is_final(&status) => {
                     tracing::warn!(attempt_id, code = ?status.code(), reason = status.message(), "the control plane refused a report");

@@ -6,21 +6,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::v1::{AttemptLease, Directive, HeldLease};
+use domain::workers::DRAIN;
+use proto::v1::{AdoptedAttempt, AttemptLease, ClusterObject, Directive, HeldLease};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    attempt,
     control_plane::{Backoff, ControlPlane},
-    local::Executor,
+    kubernetes, local,
 };
 
 /// Well below the seconds a lease lives without a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// An empty answer faster than this means that the control plane does not hold the call open.
 const TOO_FAST: Duration = Duration::from_millis(200);
+
+/// Where attempts run.
+pub(crate) enum Executor {
+    /// As processes of this machine, which end with us.
+    Local(local::Executor),
+    /// As pods of a cluster, which do not.
+    Kubernetes(kubernetes::Executor),
+}
+
+impl Executor {
+    /// Attempts at the same time.
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Local(local) => local.capacity(),
+            Self::Kubernetes(cluster) => cluster.capacity(),
+        }
+    }
+}
 
 /// A worker at work.
 pub(crate) struct Worker {
@@ -40,25 +58,35 @@ struct Held {
     stop: Stop,
 }
 
-/// The order to stop one attempt.
+/// What is to become of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It ends at once, for this reason.
+    Stop(String),
+    /// It takes a last checkpoint and ends: another worker goes on with it.
+    Drain,
+}
+
+/// Whether the order to end one attempt was given.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
     token: CancellationToken,
-    reason: Arc<OnceLock<String>>,
+    order: Arc<OnceLock<Order>>,
 }
 
 impl Stop {
     /// Gives the order; the first reason counts.
     pub(crate) fn order(&self, reason: &str) {
-        // A later reason changes nothing.
-        let _ = self.reason.set(reason.to_owned());
+        let order = if reason == DRAIN { Order::Drain } else { Order::Stop(reason.to_owned()) };
+        // A later order changes nothing.
+        let _ = self.order.set(order);
         self.token.cancel();
     }
 
-    /// Returns the reason once the order is given.
-    pub(crate) async fn ordered(&self) -> String {
+    /// Returns the order once it is given.
+    pub(crate) async fn ordered(&self) -> Order {
         self.token.cancelled().await;
-        self.reason.get().cloned().unwrap_or_default()
+        self.order.get().cloned().unwrap_or(Order::Stop(String::new()))
     }
 }
 
@@ -100,6 +128,15 @@ impl Slots {
     async fn take(&self) -> Slot {
         let permit =
             Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed");
+        self.slot(permit)
+    }
+
+    /// One for an attempt that goes on; none when more of them go on than may start.
+    fn take_now(&self) -> Option<Slot> {
+        Arc::clone(&self.semaphore).try_acquire_owned().ok().map(|permit| self.slot(permit))
+    }
+
+    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
         // A slot gives its number back before its permit, so there is one for every permit.
         let number = locked(&self.free).pop_first().expect("as many numbers as permits");
         Slot { number, free: Arc::clone(&self.free), _permit: permit }
@@ -132,6 +169,14 @@ pub(crate) async fn run(executor: Executor, control_plane: ControlPlane, shutdow
 
 async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
     let slots = Slots::new(worker.executor.capacity());
+    if let Executor::Kubernetes(cluster) = &worker.executor {
+        let Some(adopted) = worker.shutdown.run_until_cancelled(adopt(worker, cluster)).await else { return };
+        for AdoptedAttempt { lease, object } in adopted {
+            if let Some(lease) = lease {
+                begin(worker, attempts, lease, object, slots.take_now());
+            }
+        }
+    }
     let mut backoff = Backoff::new();
     loop {
         let asked = Instant::now();
@@ -143,7 +188,7 @@ async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
         let pause = match answer {
             Ok(Some(lease)) => {
                 backoff = Backoff::new();
-                begin(worker, attempts, lease, slot);
+                begin(worker, attempts, lease, None, Some(slot));
                 continue;
             }
             Ok(None) => {
@@ -159,7 +204,41 @@ async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
     }
 }
 
-fn begin(worker: &Arc<Worker>, attempts: &TaskTracker, lease: AttemptLease, slot: Slot) {
+/// Takes over the attempts of the worker's earlier process.
+async fn adopt(worker: &Worker, cluster: &kubernetes::Executor) -> Vec<AdoptedAttempt> {
+    let mut backoff = Backoff::new();
+    loop {
+        match worker.control_plane.adopt().await {
+            Ok(answer) => {
+                tracing::info!(
+                    attempts = answer.attempts.len(),
+                    namespaces = answer.namespaces.len(),
+                    "attempts of an earlier process go on"
+                );
+                // Attempts at hand come first: what is found is judged by them.
+                for lease in answer.attempts.iter().filter_map(|adopted| adopted.lease.as_ref()) {
+                    cluster.expect(lease);
+                }
+                for namespace in &answer.namespaces {
+                    cluster.watch(namespace);
+                }
+                return answer.attempts;
+            }
+            Err(status) => {
+                tracing::debug!(code = ?status.code(), reason = status.message(), "not adopted yet");
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+fn begin(
+    worker: &Arc<Worker>,
+    attempts: &TaskTracker,
+    lease: AttemptLease,
+    object: Option<ClusterObject>,
+    slot: Option<Slot>,
+) {
     let span = tracing::info_span!(
         "attempt",
         attempt_id = lease.attempt_id,
@@ -176,12 +255,21 @@ fn begin(worker: &Arc<Worker>, attempts: &TaskTracker, lease: AttemptLease, slot
     let worker = Arc::clone(worker);
     let attempt = async move {
         let id = lease.attempt_id.clone();
-        let nothing_left = attempt::run(&worker, lease, slot.number, stop).await;
+        let nothing_left = match (&worker.executor, &slot) {
+            (Executor::Local(local), Some(slot)) => {
+                local::attempt::run(&worker, local, lease, slot.number, stop).await
+            }
+            // What ended with an earlier process is not adopted.
+            (Executor::Local(_), None) => true,
+            (Executor::Kubernetes(cluster), _) => {
+                kubernetes::attempt::run(&worker, cluster, lease, object, stop).await;
+                true
+            }
+        };
         locked(&worker.held).remove(&id);
-        if nothing_left {
-            drop(slot);
-        } else {
-            slot.withhold();
+        match slot {
+            Some(slot) if !nothing_left => slot.withhold(),
+            Some(_) | None => {}
         }
     };
     attempts.spawn(attempt.instrument(span));
@@ -254,6 +342,9 @@ mod tests {
         let stop = Stop::default();
         stop.order("cancelled");
         stop.order("deadline");
-        assert_eq!(stop.ordered().await, "cancelled");
+        assert_eq!(stop.ordered().await, Order::Stop("cancelled".to_owned()));
+        let stop = Stop::default();
+        stop.order(DRAIN);
+        assert_eq!(stop.ordered().await, Order::Drain);
     }
 }

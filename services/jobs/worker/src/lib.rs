@@ -2,15 +2,17 @@
 //!
 //! A worker opens no port: it leases attempts from the control plane, starts an agent runner
 //! for each in a sandbox, keeps the lease alive, and reports how it ended. Whatever happens
-//! to the platform, no process of an attempt outlives it.
+//! to the platform, no process of an attempt on this machine outlives it, and a pod outlives only
+//! the worker's process: the next one adopts it, or removes it.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use domain::{clock::Clock, ids::WorkerProcessId};
+use leasing::Executor;
+use proto::v1::Declaration;
 use telemetry::{address::Address, identity::Identity};
 use tokio_util::sync::CancellationToken;
 
-mod attempt;
 mod control_plane;
 mod kubernetes;
 mod leasing;
@@ -40,6 +42,7 @@ pub struct Settings {
 }
 
 /// Where attempts run.
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 #[derive(Clone, Debug)]
 pub enum ExecutorSettings {
     /// On this machine.
@@ -84,25 +87,32 @@ pub struct Mount {
     pub inside: PathBuf,
 }
 
-/// Runs attempts until `shutdown`; then lets those under way take a last checkpoint (some
-/// seconds), ends them, tells the control plane, and removes their workspaces.
+/// Runs attempts until `shutdown`. Those on this machine may take a last checkpoint then (some
+/// seconds), are ended and reported, and their workspaces removed. Those in a cluster go on, and
+/// the worker's next process with them.
 ///
 /// # Errors
-/// When the folders of the worker cannot be made, or the control plane's address would let
-/// tokens travel in the clear. An absent control plane or sandbox is no error here: the
-/// first is waited for, the second is reported with every attempt.
+/// When the folders of the worker cannot be made, nothing says where the cluster is, or the
+/// control plane's address would let tokens travel in the clear. An absent control plane, cluster
+/// or sandbox is no error here: the first two are waited for, the last is reported with every
+/// attempt.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let local = match settings.executor {
-        ExecutorSettings::Local(local) => local,
-        ExecutorSettings::Kubernetes(_) => anyhow::bail!("executor.kubernetes: not yet"),
-    };
-    let executor = local::Executor::open(local).await?;
+    let cluster = matches!(settings.executor, ExecutorSettings::Kubernetes(_));
+    let declaration = Declaration { cluster, labels: settings.labels.into_iter().collect() };
     let control_plane = control_plane::ControlPlane::connect(
         &settings.control_plane,
         settings.identity,
-        settings.clock,
+        Arc::clone(&settings.clock),
         settings.process,
+        declaration,
     )?;
+    let executor = match settings.executor {
+        ExecutorSettings::Local(local) => Executor::Local(local::Executor::open(local).await?),
+        ExecutorSettings::Kubernetes(cluster) => Executor::Kubernetes(
+            kubernetes::Executor::open(cluster, control_plane.clone(), settings.clock, shutdown.clone())
+                .await?,
+        ),
+    };
     leasing::run(executor, control_plane, shutdown).await;
     Ok(())
 }

@@ -71,7 +71,9 @@ impl Pods {
     /// # Errors
     /// What `callboard` or `kubectl` said.
     pub(super) fn prepare(&mut self, platform: &Platform) -> Result<()> {
-        let manifests = platform.command(&["worker", "manifests", "--project", "demo", "--user", "callboard-demo"]).output()?;
+        let manifests = platform
+            .command(&["worker", "manifests", "--project", "demo", "--user", "callboard-demo"])
+            .output()?;
         if !manifests.status.success() {
             bail!("`callboard worker manifests`: {}", String::from_utf8_lossy(&manifests.stderr).trim());
         }
@@ -115,7 +117,12 @@ impl Pods {
     /// What kubectl said.
     pub(super) fn shown(&self) -> Result<String> {
         let namespace = self.namespace.as_deref().context("the namespace is made first")?;
-        crate::environment::output(self.cluster.kubectl().args(["--namespace", namespace, "get", "arun,job,pod"]))
+        crate::environment::output(self.cluster.kubectl().args([
+            "--namespace",
+            namespace,
+            "get",
+            "arun,job,pod",
+        ]))
     }
 }
 

@@ -370,7 +370,7 @@ impl WorkerService for WorkerCalls {
         let attempt = store::attempt(&app.db, id).await.map_err(|e| internal("runs.report", &e))?;
         let Some(attempt) = attempt.filter(|a| a.worker == worker && a.fence == report.fence) else {
             tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
-            return Ok(Response::new(ReportResponse { accepted: false }));
+            return Ok(Response::new(ReportResponse { accepted: false, greeted: false }));
         };
         let heard = match &report.what {
             Some(What::Planned(object)) => reports::planned(app, &attempt, object).await,
@@ -380,9 +380,16 @@ impl WorkerService for WorkerCalls {
             Some(What::Ended(ended)) => reports::ended(app, &attempt, ended).await,
             None => return Err(Status::invalid_argument("a report says what happened")),
         };
+        // Hello is what makes it run.
+        let greeted = match attempt.state {
+            AttemptState::Running | AttemptState::Returned => true,
+            AttemptState::Leased | AttemptState::Preparing | AttemptState::Lost | AttemptState::Stopped => {
+                false
+            }
+        };
         match heard.map_err(|e| internal("runs.report", &e))? {
-            Heard::Accepted => Ok(Response::new(ReportResponse { accepted: true })),
-            Heard::Superseded => Ok(Response::new(ReportResponse { accepted: false })),
+            Heard::Accepted => Ok(Response::new(ReportResponse { accepted: true, greeted })),
+            Heard::Superseded => Ok(Response::new(ReportResponse { accepted: false, greeted })),
             Heard::Contradicts(why) => Err(Status::failed_precondition(why)),
         }
     }

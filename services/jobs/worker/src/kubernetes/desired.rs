@@ -3,7 +3,7 @@
 
 use domain::{cluster::object_name, ids::AttemptId};
 use kube::api::ObjectMeta;
-use proto::v1::{AttemptLease, Limits};
+use proto::v1::AttemptLease;
 use secrecy::SecretString;
 
 use super::{AgentRun, AgentRunSpec, KubernetesSettings, Toleration, TopologySpread, objects::labels};
@@ -19,10 +19,8 @@ pub(crate) struct Desired {
     /// What the `AgentRun` says. The deadline counts from the lease: an attempt that is adopted
     /// goes on with the spec it was planned with, as far as that has the stored digest.
     pub(crate) spec: AgentRunSpec,
-    pub(crate) limits: Limits,
     /// The one secret of the attempt.
     pub(crate) token: SecretString,
-    pub(crate) trace_id: String,
 }
 
 impl Desired {
@@ -83,9 +81,7 @@ impl Desired {
             namespace: lease.namespace,
             name: object_name(attempt),
             spec,
-            limits,
             token: lease.run_token.into(),
-            trace_id: lease.trace_id,
         })
     }
 

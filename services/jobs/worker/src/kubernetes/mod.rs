@@ -8,23 +8,28 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 mod agent_run;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+pub(crate) mod attempt;
+mod attempts;
+mod client;
+mod controller;
+mod deleting;
 mod desired;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod executor;
+mod found;
+mod namespace;
 mod objects;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod observe;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the manifests are not there yet"))]
 mod policy;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
 mod restricted;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor is not there yet"))]
+mod rights;
 mod status;
 
 #[cfg(test)]
 mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
+pub(crate) use executor::Executor;
 
 /// How attempts run in a cluster.
 #[derive(Clone, Debug)]

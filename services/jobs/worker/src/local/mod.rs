@@ -12,6 +12,7 @@ use telemetry::steps::{self, Step};
 
 use crate::{LocalSettings, Sandbox};
 
+pub(crate) mod attempt;
 mod bubblewrap;
 mod cgroup;
 pub(crate) mod check;
@@ -26,7 +27,7 @@ mod users;
 mod workspace;
 
 use bubblewrap::Bubblewrap;
-pub(crate) use process::{Exit, Process};
+use process::{Exit, Process};
 use spawner::Spawner;
 use staging::Staged;
 use users::Claim;

@@ -12,9 +12,10 @@ use std::{
 };
 
 use proto::v1::{
-    AdoptRequest, AdoptResponse, AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest,
-    HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse,
-    ReportRequest, ReportResponse,
+    AdoptRequest, AdoptResponse, AttemptEnded, AttemptLease, AttemptStarted, ClusterObject, Directive,
+    DirectivesRequest, HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest,
+    LeaseResponse, ReportRequest, ReportResponse,
+    judge_response::Verdict,
     report_request::What,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
@@ -35,12 +36,18 @@ struct State {
     beats: mpsc::UnboundedSender<Vec<String>>,
     /// Reports that get "unavailable" before one is accepted.
     outages: AtomicU32,
+    /// What an earlier process of the worker had.
+    adopted: Mutex<AdoptResponse>,
+    /// What is said of objects that were found, and what was asked about.
+    verdict: Mutex<Verdict>,
+    judged: mpsc::UnboundedSender<ClusterObject>,
 }
 
 /// The test's end.
 pub(crate) struct ControlPlane {
     state: Arc<State>,
     reports: mpsc::UnboundedReceiver<ReportRequest>,
+    pub(crate) judged: mpsc::UnboundedReceiver<ClusterObject>,
     pub(crate) beats: mpsc::UnboundedReceiver<Vec<String>>,
 }
 
@@ -49,6 +56,7 @@ impl ControlPlane {
     pub(crate) fn serve(socket: &Path) -> Self {
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (beat_sender, beats) = mpsc::unbounded_channel();
+        let (judged_sender, judged) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             leases: Mutex::default(),
             offered: Notify::new(),
@@ -56,6 +64,9 @@ impl ControlPlane {
             orders: broadcast::channel(8).0,
             beats: beat_sender,
             outages: AtomicU32::new(0),
+            adopted: Mutex::default(),
+            verdict: Mutex::new(Verdict::Foreign),
+            judged: judged_sender,
         });
         let listener = tokio::net::UnixListener::bind(socket).expect("the socket is free");
         let service = WorkerServiceServer::new(Service(Arc::clone(&state)));
@@ -64,7 +75,7 @@ impl ControlPlane {
                 .add_service(service)
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
-        Self { state, reports, beats }
+        Self { state, reports, judged, beats }
     }
 
     pub(crate) fn offer(&self, lease: AttemptLease) {
@@ -81,7 +92,17 @@ impl ControlPlane {
         self.state.outages.store(times, Ordering::SeqCst);
     }
 
-    async fn report(&mut self) -> ReportRequest {
+    /// What the worker's next process goes on with.
+    pub(crate) fn leave(&self, adopted: AdoptResponse) {
+        *self.state.adopted.lock().expect("not poisoned") = adopted;
+    }
+
+    /// What is said of objects that were found.
+    pub(crate) fn say(&self, verdict: Verdict) {
+        *self.state.verdict.lock().expect("not poisoned") = verdict;
+    }
+
+    pub(crate) async fn report(&mut self) -> ReportRequest {
         tokio::time::timeout(Duration::from_secs(30), self.reports.recv())
             .await
             .expect("a report within 30 s")
@@ -138,12 +159,17 @@ impl WorkerService for Service {
         Ok(Response::new(HeartbeatResponse::default()))
     }
 
-    async fn adopt(&self, _: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
-        Err(Status::unimplemented("attempts of this worker end with it"))
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
+        let declaration = request.into_inner().declaration.unwrap_or_default();
+        assert!(declaration.cluster, "attempts of any other worker end with it");
+        Ok(Response::new(self.0.adopted.lock().expect("not poisoned").clone()))
     }
 
-    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
-        Err(Status::unimplemented("this worker has no objects"))
+    async fn judge(&self, request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        // The test may have ended.
+        let _ = self.0.judged.send(request.into_inner().found.unwrap_or_default());
+        let verdict = *self.0.verdict.lock().expect("not poisoned");
+        Ok(Response::new(JudgeResponse { verdict: verdict.into() }))
     }
 
     type DirectivesStream = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
@@ -162,6 +188,6 @@ impl WorkerService for Service {
             return Err(Status::unavailable("restarting"));
         }
         let _ = self.0.reports.send(request.into_inner());
-        Ok(Response::new(ReportResponse { accepted: true }))
+        Ok(Response::new(ReportResponse { accepted: true, greeted: false }))
     }
 }

@@ -9,6 +9,7 @@ use rustix::{
 };
 use worker::{SANDBOX_FIRST_UID, SANDBOX_GID, Sandbox};
 
+mod cluster;
 mod control_plane;
 mod machine;
 

@@ -7,6 +7,6 @@ mod hostile;
 mod main_job;
 mod many;
 mod memory;
-// mod restarts;
+mod restarts;
 mod room;
 mod steady;

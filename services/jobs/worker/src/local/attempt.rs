@@ -1,16 +1,16 @@
-//! One attempt, from lease to report.
+//! One attempt on this machine, from lease to report.
 
 use std::time::Duration;
 
-use domain::{ids::AttemptId, workers::DRAIN};
+use domain::ids::AttemptId;
 use proto::v1::{AttemptEnded, AttemptLease, AttemptStarted, attempt_ended::Outcome, report_request::What};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::{Executor, Exit, Task};
 use crate::{
     control_plane::Reported,
-    leasing::{Stop, Worker},
-    local::{Exit, Task},
+    leasing::{Order, Stop, Worker},
 };
 
 /// How long a runner may take to come to its end by itself once the worker is going down: it
@@ -37,7 +37,13 @@ enum Cause {
 
 /// Runs the leased attempt and reports its start and its end. False when processes of it
 /// remain, so that its slot must not be used again.
-pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: Stop) -> bool {
+pub(crate) async fn run(
+    worker: &Worker,
+    executor: &Executor,
+    lease: AttemptLease,
+    slot: u32,
+    stop: Stop,
+) -> bool {
     let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
     tracing::info!(stage = lease.stage, number = lease.number, slot, "attempt leased");
 
@@ -48,7 +54,7 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
         tokio::time::sleep(PARTING + LAST_WORDS).await;
         out_of_time.cancel();
     });
-    let (ended, nothing_left) = execute(worker, lease, slot, &stop, &give_up).await;
+    let (ended, nothing_left) = execute(worker, executor, lease, slot, &stop, &give_up).await;
     tracing::info!(
         outcome = ended.outcome().as_str_name(),
         exit_code = ended.exit_code,
@@ -56,7 +62,7 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
         "attempt ended"
     );
     match worker.control_plane.report(&attempt_id, fence, What::Ended(ended), &give_up).await {
-        Reported::Accepted => {}
+        Reported::Accepted { .. } => {}
         Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
         Reported::GivenUp => {
             tracing::warn!("the end of the attempt was not reported; its lease will run out");
@@ -69,6 +75,7 @@ pub(crate) async fn run(worker: &Worker, lease: AttemptLease, slot: u32, stop: S
 /// The report, and whether nothing of the attempt is left.
 async fn execute(
     worker: &Worker,
+    executor: &Executor,
     lease: AttemptLease,
     slot: u32,
     stop: &Stop,
@@ -80,7 +87,7 @@ async fn execute(
     };
     let limits = lease.limits.unwrap_or_default();
     let task = Task { attempt, token: lease.run_token.into(), slot, limits };
-    let mut process = match worker.executor.start(task).await {
+    let mut process = match executor.start(task).await {
         Ok(process) => process,
         // Whatever may be left is looked for before the slot's next attempt.
         Err(refused) => return (ended(Outcome::NotStarted, refused.to_string()), true),
@@ -97,16 +104,16 @@ async fn execute(
     let cause = loop {
         tokio::select! {
             exit = process.exited() => break Cause::Exited(exit),
-            reason = stop.ordered() => break match reason.as_str() {
+            order = stop.ordered() => break match order {
+                Order::Stop(reason) => Cause::Stopped(reason),
                 // It goes on on another worker: it parts as when this one goes down.
-                DRAIN => Cause::Shutdown,
-                _ => Cause::Stopped(reason),
+                Order::Drain => Cause::Shutdown,
             },
             // The control plane watches the deadline too; this holds while it is away.
             () = tokio::time::sleep_until(deadline) => break Cause::Stopped("deadline".to_owned()),
             () = worker.shutdown.cancelled() => break Cause::Shutdown,
             _ = disk_checks.tick() => {
-                if let Some(shortage) = worker.executor.disk_shortage() {
+                if let Some(shortage) = executor.disk_shortage() {
                     break Cause::DiskFull(shortage);
                 }
             }

@@ -1,0 +1,362 @@
+//! One attempt in a cluster, from lease to report. It outlives this process: the next one goes
+//! on with it.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{LogParams, PostParams, Preconditions};
+use proto::v1::{
+    AttemptEnded, AttemptLease, AttemptStarted, AttemptWaits, ClusterObject,
+    attempt_ended::{Cause, Outcome},
+    report_request::What,
+};
+use telemetry::steps::{self, Step};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    AgentRun,
+    attempts::{Ours, View, deleted},
+    client::{Refusal, presentable},
+    deleting,
+    desired::Desired,
+    executor::Executor,
+    found::Found,
+    namespace::Namespace,
+    observe::Observed,
+};
+use crate::{
+    control_plane::{Backoff, Reported},
+    leasing::{Order, Stop, Worker},
+};
+
+/// How long a pod may take to end by itself: its grace, and the cluster's own time.
+const PARTING: Duration = Duration::from_secs(45);
+/// What was made is looked for when the watch has not told of it by then.
+const UNSEEN: Duration = Duration::from_secs(30);
+/// What a pod's log may add to a sentence.
+const LOG_LINES: i64 = 20;
+const LOG_BYTES: i64 = 16 << 10;
+
+/// How this process's part of it ends.
+enum End {
+    Ordered(Order),
+    /// Reported.
+    Ended(AttemptEnded),
+    /// The control plane has given it up, or does not take what we say.
+    Superseded,
+}
+
+/// Runs the leased attempt until it has ended, is reported, and nothing of it is left; or
+/// leaves it to the next process when this one ends.
+pub(crate) async fn run(
+    worker: &Worker,
+    executor: &Executor,
+    lease: AttemptLease,
+    object: Option<ClusterObject>,
+    stop: Stop,
+) {
+    let deadline = Instant::now() + Duration::from_secs(u64::from(lease.deadline_seconds));
+    let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
+    tracing::info!(stage = lease.stage, number = lease.number, adopted = object.is_some(), "attempt leased");
+    let settings = &executor.shared.settings;
+    let desired = match Desired::of(lease, settings) {
+        Ok(desired) => Arc::new(desired),
+        Err(sentence) => {
+            let ended = not_started(Cause::Denied, sentence);
+            report_end(worker, &attempt_id, fence, ended).await;
+            return;
+        }
+    };
+    let view = executor.shared.attempts.expect(&desired.namespace, &desired.name);
+    let namespace = executor.namespace(&desired.namespace);
+    let attempt = Attempt { worker, executor, namespace, desired, attempt_id, fence, view };
+    let mut uid = object.as_ref().map(|object| object.uid.clone()).filter(|uid| !uid.is_empty());
+    let end = tokio::select! {
+        // Left as it is; the next process adopts it.
+        () = worker.shutdown.cancelled() => return,
+        order = stop.ordered() => End::Ordered(order),
+        // The control plane watches the deadline too; this holds while it is away.
+        () = tokio::time::sleep_until(deadline) => End::Ordered(Order::Stop("deadline".to_owned())),
+        end = attempt.live(object, &mut uid) => end,
+    };
+    if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref())).await.is_some() {
+        let (namespace, name) = (&attempt.namespace, &attempt.desired.name);
+        executor.shared.attempts.forget(&namespace.name, name);
+        // An object whose uid we never learnt is judged like any other now.
+        namespace.ask(name);
+    }
+}
+
+struct Attempt<'a> {
+    worker: &'a Worker,
+    executor: &'a Executor,
+    namespace: Arc<Namespace>,
+    desired: Arc<Desired>,
+    attempt_id: String,
+    fence: i64,
+    view: watch::Receiver<View>,
+}
+
+impl Attempt<'_> {
+    async fn live(&self, object: Option<ClusterObject>, uid: &mut Option<String>) -> End {
+        if let Err(sentence) = self.namespace.opened().await {
+            return End::Ended(not_started(Cause::Denied, sentence));
+        }
+        let digest = match object.filter(|object| !object.uid.is_empty()) {
+            Some(object) => object.digest,
+            None => match self.make(uid).await {
+                Ok(digest) => digest,
+                Err(end) => return end,
+            },
+        };
+        let Some(uid) = uid.clone() else { return End::Superseded };
+        let (attempts, name) = (&self.executor.shared.attempts, &self.desired.name);
+        attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
+        self.namespace.ask(name);
+        self.follow(&uid).await
+    }
+
+    /// Makes its `AgentRun`; nothing before the plan is stored, and it counts only once its uid is.
+    async fn make(&self, uid: &mut Option<String>) -> Result<String, End> {
+        let digest = self.desired.spec.digest();
+        let mut object = ClusterObject {
+            namespace: self.desired.namespace.clone(),
+            name: self.desired.name.clone(),
+            digest: digest.clone(),
+            uid: String::new(),
+        };
+        self.said(What::Planned(object.clone())).await?;
+        let made = self.create().await?;
+        *uid = Some(made.clone());
+        object.uid = made;
+        self.said(What::Created(object)).await?;
+        Ok(digest)
+    }
+
+    /// Creates the `AgentRun`, and returns its uid. One that is there already was never reported:
+    /// whoever made it, it is deleted.
+    async fn create(&self) -> Result<String, End> {
+        let api = self.namespace.api::<AgentRun>();
+        let (object, name) = (self.desired.agent_run(), self.desired.name.as_str());
+        let mut backoff = Backoff::new();
+        loop {
+            let created =
+                steps::around(Step::AgentRunMade, api.create(&PostParams::default(), &object)).await;
+            let error = match created {
+                Ok(created) => return Ok(created.metadata.uid.unwrap_or_default()),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    self.delete_unreported(name).await;
+                    tokio::time::sleep(backoff.next()).await;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if let Some(Refusal { cause, message, at_once: _ }) =
+                Refusal::of(&error, "the AgentRun", &self.namespace.name)
+            {
+                return Err(End::Ended(not_started(cause, message)));
+            }
+            tracing::debug!(error = %telemetry::logging::chain(&error), "the AgentRun is not made yet");
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    async fn delete_unreported(&self, name: &str) {
+        let api = self.namespace.api::<Found>();
+        if let Ok(Some(found)) = api.get_opt(name).await {
+            tracing::warn!(
+                name,
+                uid = found.uid(),
+                "an AgentRun that was never reported is deleted and made anew"
+            );
+            let exactly = Preconditions { uid: Some(found.uid().to_owned()), resource_version: None };
+            let params = kube::api::DeleteParams::background().preconditions(exactly);
+            // Looked for again by the caller.
+            let _ = steps::around(Step::ObjectsDeleted, api.delete(name, &params)).await;
+        }
+    }
+
+    /// Follows what is seen of it to its end.
+    async fn follow(&self, uid: &str) -> End {
+        let patience = self.executor.shared.settings.patience;
+        let mut view = self.view.clone();
+        let begun = Instant::now();
+        let mut said = String::new();
+        let mut started = false;
+        loop {
+            let now = view.borrow_and_update().clone();
+            let is_unseen = matches!(now, View::Unseen);
+            match now {
+                View::Gone(sentence) => return End::Ended(died(Cause::Deleted, sentence)),
+                View::Seen(Observed::Ended { outcome, cause, exit_code, message }) => {
+                    let ended =
+                        AttemptEnded { outcome: outcome.into(), message, exit_code, cause: cause.into() };
+                    return self.ended(ended, started).await;
+                }
+                View::Seen(Observed::Running { node }) if !started => {
+                    if let Err(end) = self.said(What::Started(self.started(node.as_deref()))).await {
+                        return end;
+                    }
+                    started = true;
+                    continue;
+                }
+                View::Seen(Observed::Running { .. }) => {}
+                View::Seen(Observed::Waiting { cause, message, at_once }) => {
+                    if at_once || begun.elapsed() >= patience {
+                        return End::Ended(not_started(cause, message));
+                    }
+                    if message != said {
+                        said.clone_from(&message);
+                        if let Err(end) = self.said(What::Waits(AttemptWaits { message })).await {
+                            return end;
+                        }
+                        continue;
+                    }
+                }
+                View::Unseen | View::Seen(Observed::Nothing) => {
+                    if begun.elapsed() >= patience {
+                        let minutes = patience.as_secs() / 60;
+                        let sentence = format!(
+                            "The cluster made no pod within {minutes} minutes, and does not say why. Look at its controllers."
+                        );
+                        return End::Ended(not_started(Cause::Unschedulable, sentence));
+                    }
+                }
+            }
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return End::Superseded },
+                () = tokio::time::sleep_until(begun + patience), if !started && begun.elapsed() < patience => {}
+                gone = self.is_missing(uid), if is_unseen => if gone {
+                    return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
+                },
+            }
+        }
+    }
+
+    /// After a while without a word of it: whether it is not there any more.
+    async fn is_missing(&self, uid: &str) -> bool {
+        loop {
+            tokio::time::sleep(UNSEEN).await;
+            if let Ok(found) = self.namespace.api::<Found>().get_opt(&self.desired.name).await {
+                return found.is_none_or(|found| found.uid() != uid);
+            }
+        }
+    }
+
+    fn started(&self, node: Option<&str>) -> AttemptStarted {
+        let node = node.map(|node| format!(" on node {node}")).unwrap_or_default();
+        let isolation = format!("a restricted pod in {}{node}", self.namespace.name);
+        tracing::info!(isolation, "attempt started");
+        AttemptStarted { isolation, unsandboxed: false }
+    }
+
+    /// The end of its pod. A runner that never said hello is asked through the kubelet what it
+    /// said; of every other the platform has the transcript.
+    async fn ended(&self, mut ended: AttemptEnded, started: bool) -> End {
+        // Without a code nothing of it has run.
+        let Some(code) = ended.exit_code else { return End::Ended(ended) };
+        if started && code == 0 {
+            return End::Ended(ended);
+        }
+        // The end must not overtake the start. Saying it twice changes nothing.
+        let node = self.pod().and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+        match self.said(What::Started(self.started(node.as_deref()))).await {
+            Ok(false) if code != 0 => {
+                if let Some(line) = self.last_line().await {
+                    ended.message = format!("{} Its last line: {line}", ended.message);
+                }
+            }
+            Ok(_) => {}
+            Err(end) => return end,
+        }
+        End::Ended(ended)
+    }
+
+    fn pod(&self) -> Option<Arc<Pod>> {
+        self.executor.shared.attempts.pod(&self.namespace.name, &self.desired.name)
+    }
+
+    /// The last line of its log, if the kubelet still has it.
+    async fn last_line(&self) -> Option<String> {
+        let name = self.pod()?.metadata.name.clone()?;
+        let params =
+            LogParams { tail_lines: Some(LOG_LINES), limit_bytes: Some(LOG_BYTES), ..LogParams::default() };
+        let log = self.namespace.api::<Pod>().logs(&name, &params).await.ok()?;
+        log.lines().rev().map(presentable).find(|line| !line.is_empty())
+    }
+
+    /// Says it until it is stored; returns whether the runner has said hello.
+    async fn said(&self, what: What) -> Result<bool, End> {
+        let report =
+            self.worker.control_plane.report(&self.attempt_id, self.fence, what, &self.worker.shutdown);
+        match report.await {
+            Reported::Accepted { greeted } => Ok(greeted),
+            Reported::Superseded | Reported::GivenUp => Err(End::Superseded),
+        }
+    }
+
+    /// Reports the end, and returns when nothing is left in the cluster.
+    async fn finish(&self, end: End, uid: Option<&str>) {
+        let name = self.desired.name.as_str();
+        self.executor.shared.attempts.end(&self.namespace.name, name);
+        let ended = match end {
+            // What it returned or why it is over is known: first that, then what is left. A crash
+            // in between leaves objects of an attempt that is over.
+            End::Ended(ended) => {
+                report_end(self.worker, &self.attempt_id, self.fence, ended).await;
+                None
+            }
+            End::Ordered(Order::Drain) => {
+                if let Some(uid) = uid {
+                    deleting::end_gently(&self.namespace, name, uid, PARTING).await;
+                }
+                let ended = AttemptEnded {
+                    outcome: Outcome::Shutdown.into(),
+                    message: "The worker is drained; the attempt was ended.".to_owned(),
+                    ..AttemptEnded::default()
+                };
+                report_end(self.worker, &self.attempt_id, self.fence, ended).await;
+                None
+            }
+            // Its pod goes at once, whatever else is away.
+            End::Ordered(Order::Stop(reason)) => Some(AttemptEnded {
+                outcome: Outcome::Stopped.into(),
+                message: format!("Stopped: {reason}."),
+                ..AttemptEnded::default()
+            }),
+            End::Superseded => {
+                tracing::info!("the control plane had given the attempt up");
+                None
+            }
+        };
+        if let Some(uid) = uid {
+            deleting::delete(&self.namespace, name, uid).await;
+        }
+        if let Some(ended) = ended {
+            report_end(self.worker, &self.attempt_id, self.fence, ended).await;
+        }
+    }
+}
+
+async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: AttemptEnded) {
+    tracing::info!(
+        outcome = ended.outcome().as_str_name(),
+        cause = ended.cause().as_str_name(),
+        exit_code = ended.exit_code,
+        reason = ended.message,
+        "attempt ended"
+    );
+    match worker.control_plane.report(attempt_id, fence, What::Ended(ended), &worker.shutdown).await {
+        Reported::Accepted { .. } => {}
+        Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
+        Reported::GivenUp => tracing::warn!("the end of the attempt was not reported"),
+    }
+}
+
+fn not_started(cause: Cause, message: String) -> AttemptEnded {
+    AttemptEnded { outcome: Outcome::NotStarted.into(), message, exit_code: None, cause: cause.into() }
+}
+
+fn died(cause: Cause, message: String) -> AttemptEnded {
+    AttemptEnded { outcome: Outcome::Died.into(), message, exit_code: None, cause: cause.into() }
+}

@@ -1,0 +1,203 @@
+//! The cluster's API: how it is reached, how long it may take, and what its refusals mean.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{Method, Request};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use proto::v1::attempt_ended::Cause;
+use tower::{timeout::TimeoutLayer, util::MapRequestLayer};
+
+use super::KubernetesSettings;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the API server may take to answer, or to begin with what is watched.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the API server lets a watch go on: a dead connection is noticed that late.
+pub(super) const WATCH_SECONDS: u32 = 60;
+/// Nothing is silent for longer than a watch lasts.
+const SILENCE: Duration = Duration::from_secs(75);
+/// Characters of the cluster's own words in a sentence of ours.
+const WORDS: usize = 400;
+
+/// The client of the cluster that `settings` name.
+///
+/// # Errors
+/// When there is no such file, or it cannot be used. A cluster that is away is no error.
+pub(super) async fn connect(settings: &KubernetesSettings) -> anyhow::Result<Client> {
+    let mut config = match &settings.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("executor.kubernetes.kubeconfig: {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("executor.kubernetes.kubeconfig: {}", path.display()))?
+        }
+        None => Config::infer().await.context(
+            "no cluster: set executor.kubernetes.kubeconfig or KUBECONFIG, or run in a pod with a service account",
+        )?,
+    };
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    config.write_timeout = Some(ANSWER);
+    // Whoever calls tries again, and knows how long.
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config).context("the cluster's client")?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).with_layer(&MapRequestLayer::new(counted)).build())
+}
+
+fn counted(request: Request<Body>) -> Request<Body> {
+    let call = Call::of(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
+    metrics::counter!("callboard_cluster_calls_total", "verb" => call.verb, "group" => call.group, "resource" => call.resource)
+        .increment(1);
+    request
+}
+
+/// A call, as the cluster's rights name it.
+#[derive(Debug, PartialEq, Eq)]
+struct Call {
+    verb: &'static str,
+    /// Empty: the core group.
+    group: String,
+    /// With its subresource: `agentruns/status`.
+    resource: String,
+}
+
+impl Call {
+    fn of(method: &Method, path: &str, query: &str) -> Self {
+        let mut words = path.split('/').filter(|word| !word.is_empty());
+        let group = match words.next() {
+            Some("apis") => words.next().unwrap_or_default(),
+            Some(_) | None => "",
+        };
+        let _version = words.next();
+        let mut words = words.peekable();
+        if words.peek() == Some(&"namespaces") {
+            words.next();
+            words.next();
+        }
+        let (resource, name, part) = (words.next().unwrap_or_default(), words.next(), words.next());
+        let verb = match (method.as_str(), name) {
+            ("GET", Some(_)) => "get",
+            ("GET", None) if query.split('&').any(|pair| pair == "watch=true") => "watch",
+            ("GET", None) => "list",
+            ("POST", _) => "create",
+            ("PATCH", _) => "patch",
+            ("PUT", _) => "update",
+            ("DELETE", Some(_)) => "delete",
+            ("DELETE", None) => "deletecollection",
+            (_, _) => "other",
+        };
+        let resource = part.map_or_else(|| resource.to_owned(), |part| format!("{resource}/{part}"));
+        Self { verb, group: group.to_owned(), resource }
+    }
+}
+
+/// The cluster does not take what is made for an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) cause: Cause,
+    /// A sentence for people.
+    pub(super) message: String,
+    /// Asking again soon does not help.
+    pub(super) at_once: bool,
+}
+
+impl Refusal {
+    /// What `error` says about `what` ("its Job"); `None` when it says nothing about it: the API
+    /// server is away, or too busy.
+    pub(super) fn of(error: &kube::Error, what: &str, namespace: &str) -> Option<Self> {
+        let kube::Error::Api(status) = error else { return None };
+        let words = presentable(&status.message);
+        let terminating = status
+            .details
+            .iter()
+            .flat_map(|details| &details.causes)
+            .any(|cause| cause.reason == "NamespaceTerminating");
+        let (cause, at_once, message) = match status.code {
+            403 if terminating => {
+                (Cause::Deleted, true, format!("The namespace {namespace} is being deleted."))
+            }
+            403 if status.message.contains("exceeded quota") => {
+                (Cause::Quota, false, format!("The quota of {namespace} leaves no room for {what}: {words}"))
+            }
+            404 => (
+                Cause::Denied,
+                true,
+                format!(
+                    "The cluster does not know the namespace {namespace} or the kind AgentRun. Apply what `callboard worker manifests` prints. It says: {words}"
+                ),
+            ),
+            400 | 403 | 422 => (Cause::Denied, true, format!("The cluster does not take {what}: {words}")),
+            _ => return None,
+        };
+        Some(Self { cause, message, at_once })
+    }
+}
+
+/// The beginning of what the cluster or a pod said, in one line without control characters.
+pub(super) fn presentable(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .filter(|c| !c.is_control())
+        .take(WORDS)
+        .collect();
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn calls_are_named_as_rights_are() {
+        let name = |method: Method, path: &str, query: &str| {
+            let Call { verb, group, resource } = Call::of(&method, path, query);
+            format!("{verb} {resource}.{group}")
+        };
+        assert_eq!(
+            name(Method::GET, "/api/v1/namespaces/a/pods", "watch=true&allowWatchBookmarks=true"),
+            "watch pods."
+        );
+        assert_eq!(name(Method::GET, "/api/v1/namespaces/a/pods", "limit=500"), "list pods.");
+        assert_eq!(name(Method::GET, "/api/v1/namespaces/a/pods/b/log", ""), "get pods/log.");
+        let runs = "/apis/callboard.dev/v1alpha1/namespaces/a/agentruns";
+        assert_eq!(name(Method::POST, runs, ""), "create agentruns.callboard.dev");
+        assert_eq!(
+            name(Method::PATCH, &format!("{runs}/b/status"), "force=true"),
+            "patch agentruns/status.callboard.dev"
+        );
+        assert_eq!(name(Method::DELETE, "/apis/batch/v1/namespaces/a/jobs/b", ""), "delete jobs.batch");
+        let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        assert_eq!(name(Method::POST, review, ""), "create selfsubjectaccessreviews.authorization.k8s.io");
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_an_outage() {
+        let error =
+            |code: u16, message: &str| kube::Error::Api(Status::failure(message, "").with_code(code).boxed());
+        let of = |error: &kube::Error| Refusal::of(error, "its Job", "runs");
+        assert_eq!(of(&error(503, "etcd is away")), None);
+        assert_eq!(of(&error(409, "the object has been modified")), None);
+        assert_eq!(of(&kube::Error::TlsRequired), None);
+        let quota = of(&error(403, "jobs is forbidden: exceeded quota: runs")).unwrap();
+        assert_eq!((quota.cause, quota.at_once), (Cause::Quota, false));
+        let denied = of(&error(403, "violates PodSecurity \"restricted\"")).unwrap();
+        assert_eq!((denied.cause, denied.at_once), (Cause::Denied, true));
+        let gone: Status = serde_json::from_value(serde_json::json!({
+            "code": 403, "reason": "Forbidden", "message": "forbidden",
+            "details": {"causes": [{"reason": "NamespaceTerminating"}]},
+        }))
+        .unwrap();
+        assert_eq!(of(&kube::Error::Api(gone.boxed())).unwrap().cause, Cause::Deleted);
+        assert_eq!(presentable("one\ntwo\0 "), "one two");
+    }
+}

@@ -1,0 +1,166 @@
+//! What was made for an attempt goes again.
+
+use std::{fmt::Debug, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        batch::v1::Job,
+        core::v1::{Pod, Secret, ServiceAccount},
+        networking::v1::NetworkPolicy,
+    },
+};
+use kube::{
+    Resource,
+    api::{DeleteParams, ObjectMeta, Preconditions},
+    runtime::reflector::ObjectRef,
+};
+use serde::de::DeserializeOwned;
+use telemetry::steps::{self, Step};
+use tokio::time::Instant;
+
+use super::{AgentRun, namespace::Namespace};
+
+/// How long it is waited for what was deleted, before it is deleted again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// When it is said that something is still there.
+const TOO_LONG: Duration = Duration::from_secs(60);
+
+/// Deletes everything of the attempt, its pod without grace, and returns when nothing is left.
+pub(super) async fn delete(namespace: &Namespace, name: &str, uid: &str) {
+    let begun = Instant::now();
+    let mut said = false;
+    let mut first = true;
+    let mut changes = namespace.changes();
+    loop {
+        steps::around(Step::ObjectsDeleted, delete_once(namespace, name, uid, first)).await;
+        first = false;
+        let again = tokio::time::sleep(AGAIN);
+        tokio::pin!(again);
+        loop {
+            if is_gone(namespace, name, uid) {
+                return;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = &mut again => break,
+            }
+        }
+        if !said && begun.elapsed() > TOO_LONG {
+            said = true;
+            tracing::error!(
+                namespace = namespace.name,
+                name,
+                "objects of the attempt remain in the cluster; its place is not used until they are gone"
+            );
+        }
+    }
+}
+
+/// Ends the pod as a person would: its runner may take a last checkpoint.
+pub(super) async fn end_gently(namespace: &Namespace, name: &str, uid: &str, patience: Duration) {
+    let mut changes = namespace.changes();
+    let gently = async {
+        loop {
+            // First the Job, which would make another pod.
+            steps::around(Step::ObjectsDeleted, async {
+                delete_owned::<Job>(namespace, name, owned_uid(namespace, &namespace.jobs, name, uid)).await;
+                for pod in namespace.pods_of(name) {
+                    if pod.metadata.deletion_timestamp.is_none() {
+                        delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default()).await;
+                    }
+                }
+            })
+            .await;
+            let again = tokio::time::sleep(AGAIN);
+            tokio::pin!(again);
+            loop {
+                if namespace.pods_of(name).is_empty() {
+                    return;
+                }
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = &mut again => break,
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(patience, gently).await.is_err() {
+        tracing::warn!(namespace = namespace.name, name, "the pod does not end by itself");
+    }
+}
+
+/// Deletes what may be there, and the second time only what is seen to be there.
+async fn delete_once(namespace: &Namespace, name: &str, uid: &str, all: bool) {
+    let job = owned_uid(namespace, &namespace.jobs, name, uid);
+    if all || job.is_some() {
+        delete_owned::<Job>(namespace, name, job).await;
+    }
+    for pod in namespace.pods_of(name) {
+        delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default().grace_period(0)).await;
+    }
+    let secret = owned_uid(namespace, &namespace.secrets, name, uid);
+    if all || secret.is_some() {
+        delete_owned::<Secret>(namespace, name, secret).await;
+    }
+    let policy = owned_uid(namespace, &namespace.policies, name, uid);
+    if all || policy.is_some() {
+        delete_owned::<NetworkPolicy>(namespace, name, policy).await;
+    }
+    let account = owned_uid(namespace, &namespace.accounts, name, uid);
+    if all || account.is_some() {
+        delete_owned::<ServiceAccount>(namespace, name, account).await;
+    }
+    delete_owned::<AgentRun>(namespace, name, Some(uid.to_owned())).await;
+}
+
+fn is_gone(namespace: &Namespace, name: &str, uid: &str) -> bool {
+    let run = namespace.agent_runs.get(&ObjectRef::new(name).within(&namespace.name));
+    run.is_none_or(|run| run.uid() != uid)
+        && namespace.pods_of(name).is_empty()
+        && namespace.owned(&namespace.jobs, name, uid).is_none()
+        && namespace.owned(&namespace.secrets, name, uid).is_none()
+        && namespace.owned(&namespace.policies, name, uid).is_none()
+        && namespace.owned(&namespace.accounts, name, uid).is_none()
+}
+
+fn owned_uid<K>(
+    namespace: &Namespace,
+    store: &kube::runtime::reflector::Store<K>,
+    name: &str,
+    owner: &str,
+) -> Option<String>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    namespace.owned(store, name, owner).and_then(|found| found.meta().uid.clone())
+}
+
+async fn delete_owned<K>(namespace: &Namespace, name: &str, uid: Option<String>)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let meta = ObjectMeta { name: Some(name.to_owned()), uid, ..ObjectMeta::default() };
+    delete_one::<K>(namespace, &meta, &DeleteParams::background()).await;
+}
+
+/// What cannot be deleted now is tried again by the caller.
+async fn delete_one<K>(namespace: &Namespace, meta: &ObjectMeta, params: &DeleteParams)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let name = meta.name.as_deref().unwrap_or_default();
+    let mut params = params.clone();
+    params.preconditions =
+        meta.uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+    match namespace.api::<K>().delete(name, &params).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+        Err(error) => tracing::debug!(
+            kind = %K::kind(&()),
+            name,
+            error = %telemetry::logging::chain(&error),
+            "not deleted yet"
+        ),
+    }
+}
