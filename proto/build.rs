@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // The CLI prints admin messages as JSON and YAML.
         .type_attribute(".callboard.admin.v1", "#[derive(serde::Serialize)]")
+        .btree_map(".callboard.admin.v1")
         // A delivery's body is large: it is handed on, not copied.
         .bytes(".callboard.v1.StoreDeliveryRequest.body")
         .compile_fds(files)?;

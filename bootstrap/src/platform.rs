@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context;
 use control_plane::{
-    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Tls,
-    Upstream,
+    AgentKind, ControlPlane, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed,
+    RepositorySeed, Tls, Upstream,
 };
 use domain::{
     censor::Censor,
@@ -103,7 +103,8 @@ impl Platform {
         let (agents_group, edge, core) = (Shutdown::new(), Shutdown::new(), Shutdown::new());
 
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
-        settings.local_worker = Some(Arc::clone(&worker_identity));
+        let labels = config.worker.labels.clone().unwrap_or_default();
+        settings.local_worker = Some(LocalWorker { identity: Arc::clone(&worker_identity), labels });
         let control_plane = ControlPlane::start(settings, &core).await?;
 
         let internal = Address::Unix(data.control_plane_socket());

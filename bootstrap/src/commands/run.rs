@@ -157,6 +157,9 @@ fn detail(detail: &RunDetail) -> String {
             ),
         );
         fact("", &attempt.start_note);
+        if !attempt.waits_for.is_empty() {
+            fact("", &format!("waits: {}", attempt.waits_for));
+        }
         if let Some(checkpoint) = &attempt.checkpoint {
             let files = if checkpoint.files == 1 { "file" } else { "files" };
             fact(

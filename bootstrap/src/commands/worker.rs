@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
-use proto::admin::{EnrollWorkerRequest, ListWorkersRequest, Worker};
+use domain::workers::{label, written};
+use proto::admin::{
+    EnrollWorkerRequest, ListWorkersRequest, OrderWorkerRequest, Worker, order_worker_request::Order,
+};
 
 use super::{
     Result,
     connection::Connection,
-    output::{Format, complain, line, print, table},
+    output::{Format, complain, line, plain, print, table},
 };
 
 #[derive(Debug, Subcommand)]
@@ -22,33 +25,65 @@ pub(crate) enum WorkerCommand {
         /// Its name.
         #[arg(long)]
         name: String,
+        /// What it has and runs may ask for, as key=value; may be repeated.
+        #[arg(long = "label", value_parser = label)]
+        labels: Vec<(String, String)>,
         /// Write the identity to this file (mode 0600) instead of standard output.
         #[arg(long)]
         identity_file: Option<PathBuf>,
     },
-    /// Every worker, what it may run, and when it was last here.
+    /// Every worker, what it may run, how it stands, and when it was last here.
     List,
+    /// Gives a worker nothing new; what it has goes on.
+    Cordon {
+        /// Its name.
+        name: String,
+    },
+    /// Gives a worker runs again.
+    Uncordon {
+        /// Its name.
+        name: String,
+    },
+    /// Gives a worker nothing new; what it has takes a last checkpoint and goes on on other workers.
+    Drain {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What it has; what it only says it has is in brackets.
+fn labels(worker: &Worker) -> String {
+    let ignored = written(&worker.ignored_labels);
+    let ignored = if ignored.is_empty() { ignored } else { format!("(not enrolled: {})", plain(&ignored)) };
+    [written(&worker.labels), ignored]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn list(workers: &[Worker]) -> String {
     let rows = workers.iter().map(|w| {
         vec![
             w.name.clone(),
+            w.state.clone(),
             w.projects.join(","),
+            labels(w),
             w.running.to_string(),
             w.last_seen_at.clone(),
             w.id.clone(),
         ]
     });
-    table(&["name", "projects", "running", "last seen", "id"], rows)
+    table(&["name", "state", "projects", "labels", "running", "last seen", "id"], rows)
 }
 
 impl WorkerCommand {
     pub(crate) async fn run(self, connection: &Connection, format: Format) -> Result<()> {
         let mut client = connection.client();
         match self {
-            Self::Enroll { projects, name, identity_file } => {
-                let request = EnrollWorkerRequest { name, projects };
+            Self::Enroll { projects, name, labels, identity_file } => {
+                let labels = labels.into_iter().collect();
+                let request = EnrollWorkerRequest { name, projects, labels };
                 let enrolled =
                     client.enroll_worker(request).await.map_err(|s| connection.explain(&s))?.into_inner();
                 match identity_file {
@@ -79,6 +114,15 @@ impl WorkerCommand {
                     .workers;
                 print(format, &workers, |w| list(w))
             }
+            Self::Cordon { name } => order(connection, format, name, Order::Cordon).await,
+            Self::Uncordon { name } => order(connection, format, name, Order::Uncordon).await,
+            Self::Drain { name } => order(connection, format, name, Order::Drain).await,
         }
     }
+}
+
+async fn order(connection: &Connection, format: Format, name: String, order: Order) -> Result<()> {
+    let request = OrderWorkerRequest { name, order: order.into() };
+    let obeyed = connection.client().order_worker(request).await.map_err(|s| connection.explain(&s))?;
+    print(format, &obeyed.into_inner(), |obeyed| plain(&obeyed.message))
 }

@@ -3,7 +3,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::{AttemptId, Id, ProjectId};
+use crate::{
+    ids::{AttemptId, Id, ProjectId},
+    run::FailureClass,
+};
 
 /// The namespace of a project's runs: `callboard-<project>-<hash>`. The hash tells projects of
 /// the same name on different platforms apart.
@@ -63,6 +66,93 @@ pub fn judge(stored: Option<&Stored>, found: &Found) -> Verdict {
     }
 }
 
+/// What a word about an attempt's object does to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It is stored.
+    New,
+    /// It was stored before.
+    Known,
+    /// It says something else than what was stored: it changes nothing.
+    Contradicts,
+}
+
+/// The worker says what it is going to make. As long as nothing was reported as made, it may
+/// change its mind: what it made of an earlier plan is not the attempt's.
+pub fn planned(stored: Option<&Stored>, digest: &str) -> Word {
+    match stored {
+        Some(stored) if stored.digest == digest => Word::Known,
+        None | Some(Stored { uid: None, .. }) => Word::New,
+        Some(Stored { uid: Some(_), .. }) => Word::Contradicts,
+    }
+}
+
+/// The worker says what the cluster calls what it made.
+pub fn created(stored: Option<&Stored>, made: &Found) -> Word {
+    match stored {
+        Some(stored) if stored.digest == made.digest => match &stored.uid {
+            None => Word::New,
+            Some(uid) if *uid == made.uid => Word::Known,
+            Some(_) => Word::Contradicts,
+        },
+        Some(_) | None => Word::Contradicts,
+    }
+}
+
+/// The part of a sentence about waiting that says what kind of waiting it is: `No node has room
+/// for it: 0/3 nodes are available` goes on to be the same when two nodes are left.
+pub fn kind_of_wait(sentence: &str) -> &str {
+    sentence.split_once(": ").map_or(sentence, |(kind, _)| kind)
+}
+
+/// What a cluster did to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No node had room for it in time.
+    Unschedulable,
+    /// Its image cannot be had.
+    Image,
+    /// It took more memory than it may.
+    OutOfMemory,
+    /// A node made room for something else.
+    Evicted,
+    /// Its node is gone.
+    NodeLost,
+    /// Its time was over.
+    Deadline,
+    /// Something of it was deleted, not by the platform.
+    Deleted,
+    /// The cluster does not take what is made for it.
+    Denied,
+    /// The project's quota was used up for too long.
+    Quota,
+}
+
+/// What follows from the end of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It is tried again while there are tries left.
+    Again,
+    /// The run ends: another try would end the same way.
+    Fail(FailureClass),
+    /// The run ends because its time is over.
+    OutOfTime,
+}
+
+impl Cause {
+    /// What follows from it.
+    pub fn after(self) -> After {
+        match self {
+            Self::Unschedulable | Self::Evicted | Self::NodeLost | Self::Deleted | Self::Quota => {
+                After::Again
+            }
+            Self::Image | Self::Denied => After::Fail(FailureClass::Infrastructure),
+            Self::OutOfMemory => After::Fail(FailureClass::Agent),
+            Self::Deadline => After::OutOfTime,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -97,6 +187,61 @@ mod tests {
             (Some(stored("d", Some("v"), false)), Verdict::Foreign),
         ] {
             assert_eq!(judge(stored.as_ref(), &found), verdict, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_stored_is_not_taken_back() {
+        let stored =
+            |uid: Option<&str>| Stored { digest: "d".into(), uid: uid.map(Into::into), is_live: true };
+        for (stored, digest, word) in [
+            (None, "d", Word::New),
+            (Some(stored(None)), "d", Word::Known),
+            (Some(stored(None)), "e", Word::New),
+            (Some(stored(Some("u"))), "d", Word::Known),
+            (Some(stored(Some("u"))), "e", Word::Contradicts),
+        ] {
+            assert_eq!(planned(stored.as_ref(), digest), word, "{stored:?} {digest}");
+        }
+        for (stored, digest, uid, word) in [
+            (None, "d", "u", Word::Contradicts),
+            (Some(stored(None)), "d", "u", Word::New),
+            (Some(stored(None)), "e", "u", Word::Contradicts),
+            (Some(stored(Some("u"))), "d", "u", Word::Known),
+            (Some(stored(Some("u"))), "d", "v", Word::Contradicts),
+            (Some(stored(Some("u"))), "e", "u", Word::Contradicts),
+        ] {
+            let made = Found { digest: digest.into(), uid: uid.into() };
+            assert_eq!(created(stored.as_ref(), &made), word, "{stored:?} {made:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_keeps_its_kind_while_the_numbers_change() {
+        let kind = kind_of_wait("No node has room for it: 0/3 nodes are available: 3 Insufficient cpu.");
+        assert_eq!(kind, "No node has room for it");
+        assert_eq!(kind, kind_of_wait("No node has room for it: 0/2 nodes are available."));
+        assert_eq!(
+            kind_of_wait("Its image registry:5000/a is fetched."),
+            "Its image registry:5000/a is fetched."
+        );
+    }
+
+    #[test]
+    fn a_cluster_costs_a_try_and_an_agent_its_run() {
+        let all = [
+            (Cause::Unschedulable, After::Again),
+            (Cause::Image, After::Fail(FailureClass::Infrastructure)),
+            (Cause::OutOfMemory, After::Fail(FailureClass::Agent)),
+            (Cause::Evicted, After::Again),
+            (Cause::NodeLost, After::Again),
+            (Cause::Deadline, After::OutOfTime),
+            (Cause::Deleted, After::Again),
+            (Cause::Denied, After::Fail(FailureClass::Infrastructure)),
+            (Cause::Quota, After::Again),
+        ];
+        for (cause, after) in all {
+            assert_eq!(cause.after(), after, "{cause:?}");
         }
     }
 }

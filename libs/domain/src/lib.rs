@@ -23,3 +23,4 @@ pub mod rights;
 pub mod run;
 pub mod stage;
 pub mod tick;
+pub mod workers;

@@ -74,6 +74,21 @@ steps! {
     AttemptFailed = "attempt_failed",
     /// The runner returned its result, and it was judged.
     ResultReturned = "result_returned",
+    /// The worker said which object it is going to make for an attempt.
+    ObjectPlanned = "object_planned",
+    /// The worker said what the cluster calls it.
+    ObjectCreated = "object_created",
+    /// The worker said why an attempt does not run yet.
+    AttemptWaits = "attempt_waits",
+    /// A new process of a worker takes over the attempts of the one before.
+    AttemptsAdopted = "attempts_adopted",
+    /// An object in a cluster that nobody asked for is noted.
+    ForeignObjectNoted = "foreign_object_noted",
+    /// A person cordons, uncordons or drains a worker.
+    WorkerOrdered = "worker_ordered",
+    /// It is noted that there is no worker for a queued run, or that there is one again; or the
+    /// run fails because there was none for too long.
+    NoWorkerNoted = "no_worker_noted",
     /// The worker said that an attempt's process ended.
     AttemptEnded = "attempt_ended",
     /// Word of an attempt comes after its end, and changes nothing.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Admission;
 
-/// The most that may be started, whatever the channel.
+/// The most that may be started, whatever the channel, and how long it may wait for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -16,6 +16,8 @@ pub struct Limits {
     pub per_issue: u32,
     /// Runs that lead one to the other.
     pub chain: u32,
+    /// Minutes a run waits while there is no worker for it, before it fails.
+    pub no_worker_minutes: u32,
 }
 
 impl Default for Limits {
@@ -26,6 +28,7 @@ impl Default for Limits {
             repository_per_day: usual.repository_today.1,
             per_issue: usual.of_issue.1,
             chain: usual.chain.1,
+            no_worker_minutes: 60,
         }
     }
 }

@@ -56,8 +56,8 @@ use crate::steps::Step;
 pub use crate::{
     access::METHODS,
     settings::{
-        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, ProjectSeed, RepositorySeed, Settings,
-        Tls, Upstream,
+        AgentKind, Agents, HookSecrets, HookSeed, InternalListener, LocalWorker, ProjectSeed, RepositorySeed,
+        Settings, Tls, Upstream,
     },
 };
 

@@ -11,6 +11,7 @@ use domain::{
     retention::Retention,
     rights::ProjectRole,
     stage::{Ceilings, Pod},
+    workers::Labels,
 };
 use forge::Forge;
 use secrecy::{SecretBox, SecretString};
@@ -33,7 +34,7 @@ pub struct Settings {
     /// Folder with the identities of the gateways; made when absent.
     pub identities: PathBuf,
     /// Enrolled at start under the name `local`, for every project of the configuration.
-    pub local_worker: Option<Arc<Identity>>,
+    pub local_worker: Option<LocalWorker>,
     /// The code host.
     pub forge: Arc<dyn Forge>,
     /// Where its git and its pages live.
@@ -72,6 +73,15 @@ impl Settings {
             .flat_map(|secrets| std::iter::once(secrets.current.clone()).chain(secrets.previous.clone()));
         hooks.chain(self.other_secrets.iter().cloned()).collect()
     }
+}
+
+/// The worker of `callboard up`.
+#[derive(Clone, Debug)]
+pub struct LocalWorker {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// What runs may ask of it.
+    pub labels: Labels,
 }
 
 /// Where internal calls come in.

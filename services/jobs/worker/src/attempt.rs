@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::ids::AttemptId;
+use domain::{ids::AttemptId, workers::DRAIN};
 use proto::v1::{AttemptEnded, AttemptLease, AttemptStarted, attempt_ended::Outcome, report_request::What};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ enum Cause {
     Stopped(String),
     /// With a sentence.
     DiskFull(String),
+    /// The worker goes down or is drained.
     Shutdown,
 }
 
@@ -96,7 +97,11 @@ async fn execute(
     let cause = loop {
         tokio::select! {
             exit = process.exited() => break Cause::Exited(exit),
-            reason = stop.ordered() => break Cause::Stopped(reason),
+            reason = stop.ordered() => break match reason.as_str() {
+                // It goes on on another worker: it parts as when this one goes down.
+                DRAIN => Cause::Shutdown,
+                _ => Cause::Stopped(reason),
+            },
             // The control plane watches the deadline too; this holds while it is away.
             () = tokio::time::sleep_until(deadline) => break Cause::Stopped("deadline".to_owned()),
             () = worker.shutdown.cancelled() => break Cause::Shutdown,
@@ -140,7 +145,9 @@ fn describe(cause: Cause, output: &str) -> AttemptEnded {
     match cause {
         Cause::Stopped(reason) => ended(Outcome::Stopped, format!("Stopped: {reason}.")),
         Cause::DiskFull(shortage) => ended(Outcome::Died, shortage),
-        Cause::Shutdown => ended(Outcome::Shutdown, "The worker is going down; the attempt was ended."),
+        Cause::Shutdown => {
+            ended(Outcome::Shutdown, "The attempt was asked to leave the worker, and was ended.")
+        }
         Cause::Exited(Exit { code: Some(0) }) => {
             AttemptEnded { exit_code: Some(0), ..ended(Outcome::Exited, "The runner came to its end.") }
         }

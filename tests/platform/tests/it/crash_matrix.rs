@@ -5,14 +5,24 @@
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use proto::admin::{
-    AddRepositoryRequest, EffectActionRequest, RepositoryRequest, RotateSecretRequest, SyncLabelsRequest,
+use proto::{
+    admin::{
+        AddRepositoryRequest, EffectActionRequest, OrderWorkerRequest, RepositoryRequest,
+        RotateSecretRequest, SyncLabelsRequest, order_worker_request::Order,
+    },
+    v1::{
+        AdoptRequest, AttemptEnded, AttemptWaits, ClusterObject, Declaration, JudgeRequest, LeaseRequest,
+        ReportRequest,
+        attempt_ended::{Cause, Outcome},
+        judge_response::Verdict,
+        report_request::What,
+    },
 };
 use serde_json::json;
 use telemetry::steps::Step;
 use webhook_simulator::Fault;
 
-use crate::harness::{Plan, REPOSITORY, Server, Site};
+use crate::harness::{FIRST_PROCESS, Plan, REPOSITORY, SECOND_PROCESS, Server, Site};
 
 const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
 const COMMIT: &str = "POST /repos/{owner}/{repo}/git/commits";
@@ -75,6 +85,8 @@ enum Story {
     AccessBack,
     /// A person adds another repository, rotates its secret, and removes it.
     SetUp,
+    /// The local worker is cordoned, and one of a cluster makes an object for the attempt.
+    Cluster,
 }
 
 /// The row of every step. A new step does not compile before it has one.
@@ -154,6 +166,13 @@ fn story_of(step: Step) -> Story {
         | Step::RotationFinished
         | Step::SecretShown
         | Step::RepositoryRemoved => Story::SetUp,
+        Step::ObjectPlanned
+        | Step::ObjectCreated
+        | Step::AttemptWaits
+        | Step::AttemptsAdopted
+        | Step::ForeignObjectNoted
+        | Step::WorkerOrdered
+        | Step::NoWorkerNoted => Story::Cluster,
         Step::EffectRetried => Story::OutboxRetry,
         Step::EffectDropped => Story::OutboxDrop,
     }
@@ -190,6 +209,61 @@ async fn set_up_another(site: &Site) -> Result<(), String> {
     Ok(())
 }
 
+/// A worker of a cluster, played by this test, gets the only run, since the local one is cordoned. It
+/// says everything again until it is heard, is started again in the middle, and cannot have its image.
+async fn play_a_cluster(site: &Site) -> Result<(), String> {
+    let cordon = OrderWorkerRequest { name: "local".to_owned(), order: Order::Cordon.into() };
+    site.command("worker cordon", async |mut c| c.order_worker(cordon.clone()).await).await?;
+    let issue = site.issue("Say hello", None);
+    site.label(issue, "run:dev");
+    let run = site.run_of(issue).await;
+    site.until("it to say that there is no worker", async || {
+        site.has_event(&run, "no_worker").await.then_some(())
+    })
+    .await;
+    let worker = site.enroll("played").await?;
+    let declaration = Some(Declaration { cluster: true, ..Declaration::default() });
+    let adopt = async |process: &str| {
+        let request = AdoptRequest { process_id: process.to_owned(), declaration: declaration.clone() };
+        let call = async || worker.clone().adopt(request.clone()).await.ok().map(tonic::Response::into_inner);
+        site.until("adoption", call).await.attempts
+    };
+    adopt(FIRST_PROCESS).await;
+    let request = LeaseRequest { wait_ms: 1000, process_id: FIRST_PROCESS.to_owned(), declaration: None };
+    let lease = async || worker.clone().lease(request.clone()).await.ok()?.into_inner().lease;
+    let lease = site.until("a lease", lease).await;
+    let object = |uid: &str| ClusterObject {
+        namespace: lease.namespace.clone(),
+        name: format!("attempt-{}", lease.attempt_id),
+        digest: "a".repeat(64),
+        uid: uid.to_owned(),
+    };
+    let report = async |fence: i64, what: What| {
+        let attempt_id = lease.attempt_id.clone();
+        let request = ReportRequest { attempt_id, fence, what: Some(what) };
+        let call =
+            async || worker.clone().report(request.clone()).await.ok().map(|a| a.into_inner().accepted);
+        site.until("a report", call).await
+    };
+    let mut heard = report(lease.fence, What::Planned(object(""))).await;
+    heard &= report(lease.fence, What::Created(object("u-1"))).await;
+    let waits = AttemptWaits { message: "No node has room for it: 0/3 nodes are available".to_owned() };
+    heard &= report(lease.fence, What::Waits(waits)).await;
+    let adopted = adopt(SECOND_PROCESS).await.pop().and_then(|adopted| adopted.lease);
+    let adopted = adopted.ok_or("nothing was adopted")?;
+    let request = JudgeRequest { found: Some(ClusterObject { name: "forged".to_owned(), ..object("u-2") }) };
+    let judge = async || worker.clone().judge(request.clone()).await.ok().map(|a| a.into_inner().verdict());
+    let verdict = site.until("a verdict", judge).await;
+    let ended = AttemptEnded {
+        outcome: Outcome::NotStarted.into(),
+        cause: Cause::Image.into(),
+        message: "Its image cannot be fetched".to_owned(),
+        exit_code: None,
+    };
+    heard &= report(adopted.fence, What::Ended(ended)).await;
+    if heard && verdict == Verdict::Foreign { Ok(()) } else { Err(format!("heard: {heard}, {verdict:?}")) }
+}
+
 /// Tells the story on a platform that kills itself at the point; returns what went wrong.
 async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
     let story = story_of(step);
@@ -219,7 +293,8 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
         | Story::Unreachable
         | Story::Unsaid
         | Story::AccessBack
-        | Story::SetUp => {
+        | Story::SetUp
+        | Story::Cluster => {
             json!({})
         }
     };
@@ -439,6 +514,10 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.label(issue, "run:dev");
             site.run_of(issue).await;
             "succeeded"
+        }
+        Story::Cluster => {
+            play_a_cluster(&site).await?;
+            "failed"
         }
         Story::SetUp => {
             let issue = site.issue("Say hello", None);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use control_plane::METHODS;
 use domain::clock::Clock;
 use proto::v1::{
-    AttemptRef, AuthorizeRequest, DirectivesRequest, HeartbeatRequest, KeysRequest, LeaseRequest,
-    ReportRequest, SourcesRequest, StoreDeliveryRequest, attempt_service_client::AttemptServiceClient,
-    ingest_service_client::IngestServiceClient, worker_service_client::WorkerServiceClient,
+    AdoptRequest, AttemptRef, AuthorizeRequest, DirectivesRequest, HeartbeatRequest, JudgeRequest,
+    KeysRequest, LeaseRequest, ReportRequest, SourcesRequest, StoreDeliveryRequest,
+    attempt_service_client::AttemptServiceClient, ingest_service_client::IngestServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 use telemetry::{
     address::Address,
@@ -44,6 +45,8 @@ async fn codes(channel: &AuthenticatedChannel) -> Vec<(&'static str, Code)> {
                     .await,
             ),
             "Lease" => code(worker.lease(LeaseRequest::default()).await),
+            "Adopt" => code(worker.adopt(AdoptRequest::default()).await),
+            "Judge" => code(worker.judge(JudgeRequest::default()).await),
             "Heartbeat" => code(worker.heartbeat(HeartbeatRequest::default()).await),
             "Directives" => code(worker.directives(DirectivesRequest {}).await),
             "Report" => code(worker.report(ReportRequest::default()).await),
@@ -130,8 +133,11 @@ async fn a_worker_gets_the_runs_of_its_projects_only() {
     let second = world.run_of(second).await;
 
     let enroll = async |project: &str, name: &str| {
-        let request =
-            proto::admin::EnrollWorkerRequest { name: name.to_owned(), projects: vec![project.to_owned()] };
+        let request = proto::admin::EnrollWorkerRequest {
+            name: name.to_owned(),
+            projects: vec![project.to_owned()],
+            ..Default::default()
+        };
         let enrolled = world.admin().enroll_worker(request).await.expect("enrolled").into_inner();
         WorkerServiceClient::new(channel(
             &world,

@@ -115,6 +115,13 @@ const ROWS: &[(i64, &str)] = &[
     ),
     (20_261_123_000_070, "update effects set priority = 0; update deliveries set put_off_because = 'x';"),
     (
+        20_261_124_000_001,
+        "update attempts set object_namespace = 'n', object_name = 'a', object_digest = 'd', object_uid = 'u', waits_for = 'x', drained_at = now();
+         update workers set is_cluster = true, declared_labels = '{}', labels = '{\"gpu\": \"a100\"}', cordoned_at = now(), drained_at = now(), heard_at = now();
+         update runs set no_worker = 'x', no_worker_since = now();
+         insert into foreign_objects values ('u', '00000000-0000-7000-8000-000000000004', 'n', 'a', now());",
+    ),
+    (
         20_261_124_000_020,
         "update projects set pods = '{\"cpu_millis\": 500}', pod_ceilings = '{\"max_cpu_millis\": 500}';",
     ),

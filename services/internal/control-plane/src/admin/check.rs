@@ -4,7 +4,10 @@
 mod access;
 
 use chrono::TimeDelta;
-use domain::retention::Keep;
+use domain::{
+    retention::Keep,
+    workers::{Standing, written},
+};
 use proto::admin::{Finding, finding::Level};
 
 use crate::{
@@ -233,21 +236,55 @@ pub(super) async fn findings(app: &App) -> Vec<Finding> {
             "none",
             "enrol one: callboard worker enroll --project NAME",
         )),
-        Ok(workers) => {
-            for worker in workers {
-                let seen =
-                    if worker.last_seen_at.is_empty() { "never".to_owned() } else { worker.last_seen_at };
-                let level = if seen == "never" { Level::Warning } else { Level::Ok };
-                out.push(finding(
-                    level,
-                    format!("worker {}", worker.name),
-                    "was here",
-                    format!("{seen}; projects {}", worker.projects.join(", ")),
-                    "",
-                ));
-            }
-        }
+        Ok(workers) => out.extend(workers.iter().map(worker)),
         Err(error) => out.push(finding(Level::Failure, "workers", "can be read", error.to_string(), "")),
     }
+    out.extend(refused_agent_runs(app).await);
     out
+}
+
+/// Was it ever here, and may it have runs?
+fn worker(worker: &proto::admin::Worker) -> Finding {
+    let seen = if worker.last_seen_at.is_empty() { "never" } else { &worker.last_seen_at };
+    let mut found = format!("{seen}; projects {}", worker.projects.join(", "));
+    let mut next = String::new();
+    let mut level = if worker.last_seen_at.is_empty() { Level::Warning } else { Level::Ok };
+    if !worker.ignored_labels.is_empty() {
+        let ignored = written(&worker.ignored_labels);
+        found.push_str(&format!("; says that it has {ignored}, and was not enrolled with it"));
+        "take it out of worker.labels there, or enrol it anew with --label".clone_into(&mut next);
+        level = Level::Warning;
+    }
+    if worker.state != Standing::Ready.as_str() {
+        found.push_str(&format!("; {}, {} attempts", worker.state, worker.running));
+        next = format!("`callboard worker uncordon {}` lets it have runs again", worker.name);
+        level = Level::Warning;
+    }
+    finding(level, format!("worker {}", worker.name), "was here", found, &next)
+}
+
+/// Objects in clusters that the platform did not make, of the last week.
+async fn refused_agent_runs(app: &App) -> Option<Finding> {
+    let (probe, expected) = ("agent runs", "made by the platform only");
+    let newest = sqlx::query!(
+        r#"select namespace, name, found_at, count(*) over () as "n!" from foreign_objects
+           where found_at > $1 order by found_at desc limit 1"#,
+        app.clock.now() - TimeDelta::days(7)
+    );
+    match newest.fetch_optional(&app.db).await {
+        Ok(None) => None,
+        Ok(Some(row)) => {
+            let at = row.found_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let found = format!(
+                "{} of somebody else in the last 7 days, which got nothing; the last {at}: {} in {}",
+                row.n, row.name, row.namespace
+            );
+            let next = format!(
+                "find out who may write there, and `kubectl -n {} delete arun {}`",
+                row.namespace, row.name
+            );
+            Some(finding(Level::Warning, probe, expected, found, &next))
+        }
+        Err(error) => Some(finding(Level::Failure, probe, expected, error.to_string(), "look at Postgres")),
+    }
 }

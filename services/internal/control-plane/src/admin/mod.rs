@@ -23,10 +23,10 @@ use proto::admin::{
     EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation,
     GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListRepositoriesRequest,
     ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse,
-    LogLine, LogsRequest, PauseRequest, PauseResponse, RenderPromptRequest, RenderPromptResponse,
-    RepositoryRequest, RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest,
-    SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse,
-    admin_service_server::AdminService,
+    LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse,
+    RenderPromptRequest, RenderPromptResponse, RepositoryRequest, RotateSecretRequest, RunActionRequest,
+    RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest,
+    VerifyAuditResponse, WebhookSecretResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -421,7 +421,8 @@ impl AdminService for AdminCalls {
         let principal = operator(&request, Action::ManageWorkers)?;
         let asked = request.into_inner();
         let (id, identity) =
-            workers::enroll(&self.app, &asked.name, &asked.projects, &principal.name()).await?;
+            workers::enroll(&self.app, &asked.name, &asked.projects, &asked.labels, &principal.name())
+                .await?;
         Ok(Response::new(EnrollWorkerResponse {
             worker_id: id.uuid().to_string(),
             identity: identity.to_json().expose_secret().to_owned(),
@@ -435,6 +436,16 @@ impl AdminService for AdminCalls {
         operator(&request, Action::ManageWorkers)?;
         let workers = workers::list(&self.app).await.map_err(|e| internal("admin.workers", &e))?;
         Ok(Response::new(ListWorkersResponse { workers }))
+    }
+
+    async fn order_worker(
+        &self,
+        request: Request<OrderWorkerRequest>,
+    ) -> Result<Response<OrderWorkerResponse>, Status> {
+        let principal = operator(&request, Action::ManageWorkers)?;
+        let asked = request.into_inner();
+        let message = workers::order(&self.app, &asked.name, asked.order(), &principal.name()).await?;
+        Ok(Response::new(OrderWorkerResponse { message }))
     }
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<log::Events>, Status> {

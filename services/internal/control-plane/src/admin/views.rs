@@ -1,6 +1,6 @@
 //! Runs and explanations as the CLI shows them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -64,12 +64,14 @@ fn view(app: &App, run: &Run, pull_request_url: String, waits: &Waits) -> admin:
 struct Waits {
     pauses: Vec<Pause>,
     closed: installations::Closed,
+    /// Runs whose attempt does not run yet, with why.
+    attempts: HashMap<RunId, String>,
 }
 
 impl Waits {
     async fn now(app: &App) -> sqlx::Result<Self> {
         let (pauses, closed) = (pauses::standing(&app.db).await?, installations::closed(&app.db).await?);
-        Ok(Self { pauses, closed })
+        Ok(Self { pauses, closed, attempts: runs::waits(&app.db).await? })
     }
 }
 
@@ -81,14 +83,17 @@ fn waits_for(run: &Run, waits: &Waits) -> Option<String> {
     if let Some(why) = waits.closed.why(run.repository_id) {
         return Some(why.to_owned());
     }
-    let pause = waits.pauses.iter().find(|p| run.state == RunState::Queued && p.covers(run))?;
-    Some(pause.sentence())
+    if let Some(pause) = waits.pauses.iter().find(|p| run.state == RunState::Queued && p.covers(run)) {
+        return Some(pause.sentence());
+    }
+    // How the last attempt went stands among the events.
+    run.no_worker.as_ref().or_else(|| waits.attempts.get(&run.id)).cloned()
 }
 
 /// Runs for a list.
 pub(super) async fn runs(app: &App, runs: &[Run]) -> Result<Vec<admin::Run>, RunError> {
     let ids: Vec<Uuid> = runs.iter().map(|r| r.id.uuid()).collect();
-    let urls: std::collections::HashMap<Uuid, String> = sqlx::query!(
+    let urls: HashMap<Uuid, String> = sqlx::query!(
         r#"select run_id, pull_request_url as "url!" from publications where run_id = any($1) and pull_request_url is not null"#,
         &ids
     )
@@ -194,6 +199,7 @@ pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> 
                 worker: a.worker_name,
                 isolation: a.isolation.unwrap_or_default(),
                 message: a.message,
+                waits_for: a.waits_for.unwrap_or_default(),
                 leased_at: text(Some(a.leased_at)),
                 ended_at: text(a.ended_at),
                 start_note: a.start_note,
@@ -305,6 +311,18 @@ pub(super) async fn explain(app: &App, subject: &str) -> Result<Vec<Explanation>
                 },
             ),
             delivery_id: pending.delivery_id.to_string(),
+            ..Explanation::default()
+        });
+    }
+    for run in runs::that_wait(&app.db, id, repository.as_deref(), issue).await.map_err(error)? {
+        found.push(Explanation {
+            at: text(run.since),
+            kind: "run".to_owned(),
+            subject: format!("{} on {}#{}", run.stage, run.repository, run.issue),
+            outcome: "waiting".to_owned(),
+            reason: run.reason.to_owned(),
+            rule: run.why,
+            run_id: run.id.to_string(),
             ..Explanation::default()
         });
     }

@@ -34,12 +34,14 @@ pub(crate) enum Kind {
     Prompts,
     Effects,
     Events,
+    /// What is known of objects in clusters that the platform did not make.
+    ForeignObjects,
     /// Objects that no row needs.
     Objects,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Deliveries,
         Self::Transcripts,
         Self::Changesets,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Prompts,
         Self::Effects,
         Self::Events,
+        Self::ForeignObjects,
         Self::Objects,
     ];
 
@@ -60,6 +63,7 @@ impl Kind {
             Self::Prompts => "prompts",
             Self::Effects => "effects",
             Self::Events => "events",
+            Self::ForeignObjects => "foreign_objects",
             Self::Objects => "objects",
         }
     }
@@ -74,6 +78,8 @@ impl Kind {
             Self::Prompts => app.retention.prompts,
             Self::Effects => app.retention.effects,
             Self::Events => app.retention.events,
+            // The log has each of them for longer; one that is still there then is noted again.
+            Self::ForeignObjects => Keep::Days(30),
             // A backup that has read the rows has this long to read the objects.
             Self::Objects => Keep::Days(1),
         }
@@ -146,7 +152,8 @@ async fn delete(
             | Kind::Changesets
             | Kind::Checkpoints
             | Kind::Prompts
-            | Kind::Effects => 0,
+            | Kind::Effects
+            | Kind::ForeignObjects => 0,
         };
         let mut tx = app.db.begin().await?;
         let deleted = match kind {
@@ -156,6 +163,7 @@ async fn delete(
             Kind::Checkpoints => store::checkpoints(&mut tx, cutoff, now).await?,
             Kind::Prompts => store::prompts(&mut tx, cutoff, now).await?,
             Kind::Effects => store::effects(&mut tx, cutoff).await?,
+            Kind::ForeignObjects => store::foreign_objects(&mut tx, cutoff).await?,
             Kind::Events | Kind::Objects => deleted,
         };
         store::note(&mut tx, kind, now, deleted).await?;

@@ -129,6 +129,18 @@ pub(super) async fn effects(tx: &mut PgConnection, cutoff: DateTime<Utc>) -> sql
     Ok(done.rows_affected())
 }
 
+/// Objects in clusters that were noted before the cutoff.
+pub(super) async fn foreign_objects(tx: &mut PgConnection, cutoff: DateTime<Utc>) -> sqlx::Result<u64> {
+    let old = sqlx::query!(
+        "delete from foreign_objects where uid in
+           (select uid from foreign_objects where found_at < $1 order by found_at limit 500)",
+        cutoff
+    )
+    .execute(tx)
+    .await?;
+    Ok(old.rows_affected())
+}
+
 /// Objects that were let go of before the cutoff.
 pub(super) async fn unneeded(db: &PgPool, cutoff: DateTime<Utc>) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(

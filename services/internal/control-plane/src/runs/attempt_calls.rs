@@ -27,8 +27,8 @@ use super::{
     incoming::Incoming,
     placement,
     prepare::prepare,
+    reports::{hello, late_word},
     store::{self, Attempt, Run, RunError, move_attempt},
-    worker_calls::{hello, late_word},
 };
 use crate::{
     App, checkpoints,

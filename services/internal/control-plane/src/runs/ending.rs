@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     ids::Id,
     retry::{self, RetryPolicy},
@@ -115,6 +115,20 @@ pub(crate) async fn lose(
     again(tx, app, run, attempt, Setback::Infrastructure, None, why).await
 }
 
+/// The attempt leaves a worker that is drained, with its last checkpoint: the run is queued again at
+/// once, and it costs no try.
+pub(crate) async fn hand_back(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    attempt: &Attempt,
+) -> Result<(), RunError> {
+    let why = format!("worker `{}` is drained", attempt.worker_name);
+    move_attempt(tx, app, run, attempt, AttemptState::Stopped, &why).await?;
+    let message = format!("Attempt {} was stopped: {why}. The run goes on on another one.", attempt.number);
+    queue_again(tx, app, run, app.clock.now(), &message).await
+}
+
 /// Queues the run again after a wait (at least what the code host asked for), or ends it.
 pub(crate) async fn again(
     tx: &mut PgConnection,
@@ -152,7 +166,18 @@ pub(crate) async fn again(
             format!("Attempt {} could not begin: {why}. The run goes on by itself at {at}.", attempt.number)
         }
     };
-    let run = move_run(tx, app, run, RunState::Queued, "platform", &message).await?;
+    queue_again(tx, app, run, available_at, &message).await
+}
+
+/// The run waits for a worker again, from that time on.
+async fn queue_again(
+    tx: &mut PgConnection,
+    app: &App,
+    run: &Run,
+    available_at: DateTime<Utc>,
+    message: &str,
+) -> Result<(), RunError> {
+    let run = move_run(tx, app, run, RunState::Queued, "platform", message).await?;
     let updated =
         sqlx::query!("update runs set available_at = $2 where run_id = $1", run.id.uuid(), available_at)
             .execute(&mut *tx)

@@ -4,27 +4,69 @@ use chrono::TimeDelta;
 use domain::{
     ids::{AttemptId, Id, RunId, WorkerId, WorkerProcessId},
     run::RunState,
+    workers::{Labels, narrow},
 };
-use sqlx::PgConnection;
+use proto::v1::Declaration;
+use sqlx::{PgConnection, types::Json};
 
 use super::store::{self, Attempt, Run, RunError, move_run};
 use crate::{
     App,
     pauses::hold_off_pauses,
     steps::{self, Step, around},
+    workers,
 };
 
-/// Seconds a lease lives without a heartbeat.
-pub(super) const LEASE_SECONDS: u32 = 20;
+/// Seconds a lease lives without a heartbeat. What a local worker has dies with it.
+const LOCAL_LEASE_SECONDS: u32 = 20;
+/// The same in a cluster: its attempts go on without their worker, and one that is put on another
+/// node is back within this time and adopts them.
+const CLUSTER_LEASE_SECONDS: u32 = 90;
+
+/// Seconds a lease of such a worker lives without a heartbeat.
+pub(super) fn lease_seconds(in_cluster: bool) -> u32 {
+    if in_cluster { CLUSTER_LEASE_SECONDS } else { LOCAL_LEASE_SECONDS }
+}
+
+/// A worker, as the queue cares.
+struct Asking {
+    in_cluster: bool,
+    /// What runs may ask of it.
+    labels: Labels,
+}
+
+/// The worker, if it may have something new: it is not cordoned, and this is its present process.
+/// Neither changes before the transaction ends.
+async fn asking(
+    tx: &mut PgConnection,
+    worker: WorkerId,
+    process: Option<WorkerProcessId>,
+) -> sqlx::Result<Option<Asking>> {
+    let row = sqlx::query!(
+        r#"select is_cluster, labels as "labels: Json<Labels>", declared_labels as "declared_labels: Json<Labels>"
+           from workers where worker_id = $1 and process_id is not distinct from $2 and cordoned_at is null for share"#,
+        worker.uuid(),
+        process.map(Id::uuid),
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| {
+        let declared = row.declared_labels.map(|Json(labels)| labels).unwrap_or_default();
+        Asking { in_cluster: row.is_cluster, labels: narrow(&row.labels, &declared).labels }
+    }))
+}
 
 /// Leases the next run this worker may have: by priority, then the project with the least
-/// running, then age; nothing that is paused. The lease is committed before anything else happens.
+/// running, then age; nothing that is paused, and nothing that asks for labels it does not have.
+/// The lease is committed before anything else happens.
 pub(super) async fn lease(
     app: &App,
     worker: WorkerId,
     process: Option<WorkerProcessId>,
 ) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
+    // The worker, then pauses, then the run: the order of locks everywhere.
+    let Some(asking) = asking(&mut tx, worker, process).await? else { return Ok(None) };
     hold_off_pauses(&mut tx).await?;
     let next = sqlx::query_scalar!(
         "select r.run_id from runs r
@@ -32,6 +74,7 @@ pub(super) async fn lease(
          join repositories o on o.repository_id = r.repository_id and o.enabled
                                and o.no_access_since is null and o.archived_at is null and o.gone_at is null
          where r.state = 'queued' and r.behind is null and r.available_at <= $2
+           and $3::jsonb @> coalesce(r.definition -> 'worker_labels', '{}')
            and not exists (select from pauses p where (p.project_id is null or p.project_id = r.project_id)
                                                   and (p.stage is null or p.stage = r.stage))
          order by r.priority desc,
@@ -40,7 +83,8 @@ pub(super) async fn lease(
                   r.created_at
          limit 1 for update of r skip locked",
         worker.uuid(),
-        app.clock.now()
+        app.clock.now(),
+        Json(&asking.labels) as _,
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -48,7 +92,8 @@ pub(super) async fn lease(
     let run = store::lock(&mut tx, RunId::from_uuid(id))
         .await?
         .ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
-    let attempt = insert_attempt(&mut tx, app, &run, worker, process).await?;
+    let attempt =
+        insert_attempt(&mut tx, app, &run, worker, process, lease_seconds(asking.in_cluster)).await?;
     let message = format!("Attempt {} is on worker `{}`.", attempt.number, attempt.worker_name);
     let run =
         move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)
@@ -67,6 +112,7 @@ async fn insert_attempt(
     run: &Run,
     worker: WorkerId,
     process: Option<WorkerProcessId>,
+    lease_seconds: u32,
 ) -> Result<Attempt, RunError> {
     let id: AttemptId = app.ids.next();
     let now = app.clock.now();
@@ -80,7 +126,7 @@ async fn insert_attempt(
         id.uuid(),
         run.id.uuid(),
         worker.uuid(),
-        f64::from(LEASE_SECONDS),
+        f64::from(lease_seconds),
         deadline,
         now,
         process.map(Id::uuid),
@@ -90,72 +136,62 @@ async fn insert_attempt(
     store::attempt(&mut *tx, id).await?.ok_or(RunError::Database(sqlx::Error::RowNotFound))
 }
 
-/// A worker's sign of life for one lease. False when the lease is not its any more.
-pub(super) async fn renew(app: &App, worker: WorkerId, attempt: AttemptId, fence: i64) -> sqlx::Result<bool> {
-    let renew = sqlx::query!(
-        "update attempts set lease_expires_at = now() + make_interval(secs => $4)
-         where attempt_id = $1 and worker_id = $2 and fence = $3 and state in ('leased', 'preparing', 'running')",
+/// A lease that was kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Renewed {
+    /// Its attempt was told to leave the worker.
+    pub(super) is_drained: bool,
+}
+
+/// A worker's sign of life for one lease. `None` when the lease is not its any more.
+pub(super) async fn renew(
+    app: &App,
+    worker: WorkerId,
+    attempt: AttemptId,
+    fence: i64,
+) -> sqlx::Result<Option<Renewed>> {
+    let renew = sqlx::query_as!(
+        Renewed,
+        r#"update attempts a
+           set lease_expires_at = now() + make_interval(secs => case when w.is_cluster then $5::float8 else $4::float8 end)
+           from workers w where w.worker_id = a.worker_id
+             and a.attempt_id = $1 and a.worker_id = $2 and a.fence = $3 and a.state in ('leased', 'preparing', 'running')
+           returning a.drained_at is not null as "is_drained!""#,
         attempt.uuid(),
         worker.uuid(),
         fence,
-        f64::from(LEASE_SECONDS),
+        f64::from(LOCAL_LEASE_SECONDS),
+        f64::from(CLUSTER_LEASE_SECONDS),
     );
-    let renewed = around(Step::LeaseRenewed, renew.execute(&app.db)).await?;
-    Ok(renewed.rows_affected() == 1)
+    around(Step::LeaseRenewed, renew.fetch_optional(&app.db)).await
 }
 
-/// Notes that a process of a worker was here. False when another process of that worker
-/// started after it: what the earlier one had is lost.
+/// Notes that a process of a worker was here, and with its first word what it says of itself. False
+/// when another process of that worker started after it: what the earlier one had is lost.
 pub(super) async fn seen(
     app: &App,
     worker: WorkerId,
     process: Option<WorkerProcessId>,
+    declaration: Option<&Declaration>,
 ) -> sqlx::Result<bool> {
-    let (now, process) = (app.clock.now(), process.map(Id::uuid));
     let seen = sqlx::query!(
-        "update workers set last_seen_at = $2 where worker_id = $1 and process_id is not distinct from $3",
+        "update workers set last_seen_at = $2, heard_at = now()
+         where worker_id = $1 and process_id is not distinct from $3",
         worker.uuid(),
-        now,
-        process,
+        app.clock.now(),
+        process.map(Id::uuid),
     );
     if around(Step::WorkerSeen, seen.execute(&app.db)).await?.rows_affected() == 1 {
         return Ok(true);
     }
     let mut tx = app.db.begin().await?;
-    sqlx::query!("select worker_id from workers where worker_id = $1 for update", worker.uuid())
-        .fetch_one(&mut *tx)
-        .await?;
-    if let Some(process) = process {
-        let new = sqlx::query!(
-            "insert into worker_processes (process_id, worker_id, first_seen_at) values ($1, $2, $3) on conflict do nothing",
-            process,
-            worker.uuid(),
-            now,
-        )
-        .execute(&mut *tx)
-        .await?;
-        if new.rows_affected() == 0 {
-            // Known, and not the present one; or its own second call, which waited for this lock.
-            return sqlx::query_scalar!(
-                r#"select process_id is not distinct from $2 as "present!" from workers where worker_id = $1"#,
-                worker.uuid(),
-                process,
-            )
-            .fetch_one(&mut *tx)
-            .await;
+    match workers::arrive(&mut tx, app, worker, process, declaration).await? {
+        workers::Arrival::New => {
+            steps::commit(tx, Step::WorkerArrived).await?;
+            Ok(true)
         }
+        // Its own second call, which waited for the first.
+        workers::Arrival::Present => Ok(true),
+        workers::Arrival::Superseded => Ok(false),
     }
-    let updated = sqlx::query!(
-        "update workers set last_seen_at = $2, process_id = $3 where worker_id = $1",
-        worker.uuid(),
-        now,
-        process,
-    )
-    .execute(&mut *tx)
-    .await?;
-    if updated.rows_affected() != 1 {
-        return Err(sqlx::Error::RowNotFound);
-    }
-    steps::commit(tx, Step::WorkerArrived).await?;
-    Ok(true)
 }

@@ -1,15 +1,18 @@
 //! Runs: queue, leases, attempts, deadlines, and how they end.
 
 mod agent;
+mod agent_runs;
 mod attempt_calls;
 mod ending;
 mod head_moved;
 mod incoming;
 mod lease;
+mod no_worker;
 mod pinning;
 mod placement;
 mod prepare;
 mod reading;
+mod reports;
 mod start;
 mod store;
 mod templates;
@@ -28,7 +31,7 @@ pub(crate) use self::{
         Attempt, IssueSnapshot, Run, RunError, attempt, attempts, event, get, list, lock, move_run, of_issue,
         phase,
     },
-    waiting::{behind, under_way},
+    waiting::{behind, that_wait, under_way, waits},
     watchdog::spawn,
     worker_calls::WorkerCalls,
 };

@@ -90,6 +90,8 @@ pub(crate) struct Run {
     pub(crate) prompt_key: Option<String>,
     /// What an earlier attempt changed on another commit; see [`super::head_moved`].
     pub(crate) input_changeset_key: Option<String>,
+    /// Why there is no worker for it, while it is queued; see [`super::no_worker`].
+    pub(crate) no_worker: Option<String>,
     pub(crate) received_at: DateTime<Utc>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) finished_at: Option<DateTime<Utc>>,
@@ -156,6 +158,7 @@ struct RunRow {
     chain: i32,
     steering_sha: Option<String>,
     review_base_sha: Option<String>,
+    no_worker: Option<String>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -201,6 +204,7 @@ impl TryFrom<RunRow> for Run {
             base_branch: row.base_branch,
             prompt_key: row.prompt_key,
             input_changeset_key: row.input_changeset_key,
+            no_worker: row.no_worker,
             received_at: row.received_at,
             created_at: row.created_at,
             finished_at: row.finished_at,
@@ -224,7 +228,7 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
                   r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
                   r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
-                  r.language, r.chain, r.steering_sha, r.review_base_sha
+                  r.language, r.chain, r.steering_sha, r.review_base_sha, r.no_worker
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where r.run_id = $1"#,
         id.uuid()
@@ -248,7 +252,7 @@ pub(crate) async fn list(
                   r.state_kind, r.message, r.actor, r.trace_id, r.retry_of, r.base_branch, r.base_sha,
                   r.issue as "issue: Json<IssueSnapshot>", r.prompt_key, r.input_changeset_key, r.received_at, r.created_at, r.finished_at,
                   r.kind, r.pull_request, r.continues, r.behind, r.definition as "definition: Json<Stage>", r.model, r.reasoning,
-                  r.language, r.chain, r.steering_sha, r.review_base_sha
+                  r.language, r.chain, r.steering_sha, r.review_base_sha, r.no_worker
            from runs r join projects p using (project_id) join repositories o on o.repository_id = r.repository_id
            where ($1::text is null or p.name = $1) and ($2::text is null or r.state = $2)
            order by r.created_at desc, r.run_id desc limit $3"#,
@@ -298,7 +302,7 @@ pub(crate) async fn move_run(
     let now = app.clock.now();
     let finished_at = state.is_final().then_some(now);
     let moved = sqlx::query!(
-        "update runs set state = $2, state_kind = $3, message = $4, finished_at = $5
+        "update runs set state = $2, state_kind = $3, message = $4, finished_at = $5, no_worker = null, no_worker_since = null
          where run_id = $1 and state = $6 and state_kind is not distinct from $7",
         run.id.uuid(),
         name,
@@ -338,7 +342,7 @@ pub(crate) async fn move_run(
         waiting::let_go(tx, app, run.id).await?;
     }
     tracing::info!(run_id = %run.id, trace_id = %run.trace_id, from = %run.state, to = %state, message, "run moved");
-    Ok(Run { state, message: message.to_owned(), finished_at, ..run.clone() })
+    Ok(Run { state, message: message.to_owned(), finished_at, no_worker: None, ..run.clone() })
 }
 
 /// Notes something that happened to a run.
@@ -371,12 +375,18 @@ pub(crate) struct Attempt {
     pub(crate) number: i32,
     pub(crate) worker: WorkerId,
     pub(crate) worker_name: String,
+    /// Its worker's attempts run in a cluster.
+    pub(crate) in_cluster: bool,
     pub(crate) state: AttemptState,
     pub(crate) fence: i64,
     pub(crate) deadline_at: DateTime<Utc>,
     pub(crate) isolation: Option<String>,
     pub(crate) unsandboxed: bool,
     pub(crate) message: String,
+    /// Why it does not run yet, where its worker said so.
+    pub(crate) waits_for: Option<String>,
+    /// Told to leave its worker.
+    pub(crate) is_drained: bool,
     pub(crate) summary: Option<String>,
     /// The attempt whose checkpoint it goes on from.
     pub(crate) restored_from: Option<AttemptId>,
@@ -390,18 +400,28 @@ pub(crate) struct Attempt {
     pub(crate) ended_at: Option<DateTime<Utc>>,
 }
 
+impl Attempt {
+    /// It lives, and is held by the same lease as it was then.
+    pub(crate) fn is_held_as(&self, then: &Self) -> bool {
+        self.state.is_live() && self.fence == then.fence
+    }
+}
+
 struct AttemptRow {
     attempt_id: Uuid,
     run_id: Uuid,
     number: i32,
     worker_id: Uuid,
     worker_name: String,
+    in_cluster: bool,
     state: String,
     fence: i64,
     deadline_at: DateTime<Utc>,
     isolation: Option<String>,
     unsandboxed: bool,
     message: String,
+    waits_for: Option<String>,
+    is_drained: bool,
     summary: Option<String>,
     restored_from: Option<Uuid>,
     session_from: Option<Uuid>,
@@ -426,12 +446,15 @@ impl TryFrom<AttemptRow> for Attempt {
             number: row.number,
             worker: WorkerId::from_uuid(row.worker_id),
             worker_name: row.worker_name,
+            in_cluster: row.in_cluster,
             state,
             fence: row.fence,
             deadline_at: row.deadline_at,
             isolation: row.isolation,
             unsandboxed: row.unsandboxed,
             message: row.message,
+            waits_for: row.waits_for,
+            is_drained: row.is_drained,
             summary: row.summary,
             restored_from: row.restored_from.map(AttemptId::from_uuid),
             session_from: row.session_from.map(AttemptId::from_uuid),
@@ -448,9 +471,9 @@ impl TryFrom<AttemptRow> for Attempt {
 pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<Attempt>, RunError> {
     sqlx::query_as!(
         AttemptRow,
-        "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
-         from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number",
+        r#"select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, w.is_cluster as in_cluster, a.state, a.fence, a.deadline_at,
+                a.isolation, a.unsandboxed, a.message, a.waits_for, a.drained_at is not null as "is_drained!", a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+         from attempts a join workers w using (worker_id) where a.run_id = $1 order by a.number"#,
         run.uuid()
     )
     .fetch_all(db)
@@ -464,9 +487,9 @@ pub(crate) async fn attempts(db: impl PgExecutor<'_>, run: RunId) -> Result<Vec<
 pub(crate) async fn attempt(db: impl PgExecutor<'_>, id: AttemptId) -> Result<Option<Attempt>, RunError> {
     sqlx::query_as!(
         AttemptRow,
-        "select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, a.state, a.fence, a.deadline_at, a.isolation,
-                a.unsandboxed, a.message, a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
-         from attempts a join workers w using (worker_id) where a.attempt_id = $1",
+        r#"select a.attempt_id, a.run_id, a.number, a.worker_id, w.name as worker_name, w.is_cluster as in_cluster, a.state, a.fence, a.deadline_at,
+                a.isolation, a.unsandboxed, a.message, a.waits_for, a.drained_at is not null as "is_drained!", a.summary, a.restored_from, a.session_from, a.start_note, a.leased_at, a.running_at, a.returned_at, a.ended_at
+         from attempts a join workers w using (worker_id) where a.attempt_id = $1"#,
         id.uuid()
     )
     .fetch_optional(db)
@@ -518,7 +541,7 @@ pub(crate) async fn move_attempt(
         AttemptState::Lost | AttemptState::Stopped => (attempt.running_at, None, Some(now)),
     };
     let moved = sqlx::query!(
-        "update attempts set state = $2, message = $3, running_at = $4, returned_at = $5, ended_at = $6
+        "update attempts set state = $2, message = $3, running_at = $4, returned_at = $5, ended_at = $6, waits_for = null
          where attempt_id = $1 and state = $7",
         attempt.id.uuid(),
         state.as_str(),
@@ -559,5 +582,13 @@ pub(crate) async fn move_attempt(
     }
     Topic::Runs.notify(tx).await?;
     tracing::info!(run_id = %run.id, attempt_id = %attempt.id, trace_id = %run.trace_id, from = %attempt.state, to = %state, message, "attempt moved");
-    Ok(Attempt { state, message: message.to_owned(), running_at, returned_at, ended_at, ..attempt.clone() })
+    Ok(Attempt {
+        state,
+        message: message.to_owned(),
+        waits_for: None,
+        running_at,
+        returned_at,
+        ended_at,
+        ..attempt.clone()
+    })
 }

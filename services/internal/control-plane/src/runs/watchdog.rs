@@ -1,12 +1,16 @@
 //! Deadlines and leases: what ran out of time is ended, what went silent is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::ids::{AttemptId, Id};
 use telemetry::shutdown::Shutdown;
 
 use super::{
     ending::{lose, out_of_time},
+    no_worker,
     store::{self, RunError},
 };
 use crate::{
@@ -19,6 +23,11 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 /// How often gauges are set.
 const GAUGES_EVERY: u32 = 20;
+/// How often it looks for runs without a worker, in ticks.
+const WORKERS_EVERY: u32 = 4;
+/// How long workers have, once this process is up, to be heard of again: they may have waited for
+/// it, and try every ten seconds.
+const WORKERS_RETURN: Duration = Duration::from_secs(30);
 
 /// Looks until the process ends. Every control plane may: a row is locked before it is changed.
 pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
@@ -27,6 +36,7 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut round = 0_u32;
+        let began = Instant::now();
         let mut outage = Outage::new("watchdog");
         loop {
             tokio::select! {
@@ -34,6 +44,10 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
                 _ = ticks.tick() => {}
             }
             outage.note(look(&app).await.as_ref().err().map(|e| e as _));
+            if round.is_multiple_of(WORKERS_EVERY) && !outage.lasts() {
+                let looked = no_worker::look(&app, began.elapsed() < WORKERS_RETURN).await;
+                outage.note(looked.as_ref().err().map(|e| e as _));
+            }
             if round.is_multiple_of(GAUGES_EVERY) && !outage.lasts() {
                 outage.note(gauges(&app).await.as_ref().err().map(|e| e as _));
             }

@@ -3,28 +3,29 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use domain::{
+    cluster::Verdict,
     ids::{AttemptId, Id, WorkerId, WorkerProcessId},
-    neutralise::visible,
     run::{AttemptState, FailureClass, RunState},
+    workers::DRAIN,
 };
 use futures::Stream;
 use proto::v1::{
-    AdoptRequest, AdoptResponse, AttemptEnded, AttemptLease, AttemptStarted, Directive, DirectivesRequest,
+    AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Directive, DirectivesRequest,
     HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse, Limits,
-    ReportRequest, ReportResponse, attempt_ended::Outcome, report_request::What,
+    ReportRequest, ReportResponse, judge_response, report_request::What,
     worker_service_server::WorkerService,
 };
 use secrecy::ExposeSecret;
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    attempt_calls::{MAX_MESSAGE_BYTES, cut},
-    ending::{Setback, again, end, lose, out_of_time},
-    lease::{self, LEASE_SECONDS},
+    agent_runs,
+    ending::{Setback, again, end, lose},
+    lease::{self, Renewed, lease_seconds},
     placement,
     prepare::{NotPrepared, of_forge, prepare},
+    reports::{self, Heard},
     store::{self, Attempt, Run, RunError, move_attempt},
 };
 use crate::{
@@ -32,7 +33,6 @@ use crate::{
     access::Caller,
     checkpoints,
     installations::{Learnt, learn},
-    publishing,
     serving::internal,
     steps::{self, Step},
     wake::{Topic, news},
@@ -71,7 +71,7 @@ impl WorkerCalls {
                 // It may have been cancelled meanwhile; then there is nothing to hand out.
                 let now =
                     store::attempt(&self.app.db, attempt.id).await.map_err(|e| internal("runs.lease", &e))?;
-                Ok(now.filter(|a| a.state.is_live()).map(|_| self.describe(&run, &attempt)))
+                Ok(now.filter(|a| a.is_held_as(&attempt)).map(|_| self.describe(&run, &attempt)))
             }
             Err(error) => {
                 self.not_prepared(&attempt, error).await.map_err(|e| internal("runs.not_prepared", &e))?;
@@ -87,8 +87,8 @@ impl WorkerCalls {
             loop {
                 beats.tick().await;
                 match lease::renew(&self.app, worker, attempt.id, attempt.fence).await {
-                    Ok(true) => {}
-                    Ok(false) => return NotPrepared::later("the lease was lost meanwhile"),
+                    Ok(Some(_)) => {}
+                    Ok(None) => return NotPrepared::later("the lease was lost meanwhile"),
                     Err(error) => return NotPrepared::from(error),
                 }
             }
@@ -126,7 +126,8 @@ impl WorkerCalls {
             return Ok(());
         };
         // This one and no other: while it was prepared it may have been given up, and another made.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.is_held_as(attempt))
+        else {
             return Ok(());
         };
         match error {
@@ -169,105 +170,20 @@ impl WorkerCalls {
                 file_bytes: app.agents.file_bytes,
             }),
             trace_id: run.trace_id.clone(),
-            lease_seconds: LEASE_SECONDS,
+            lease_seconds: lease_seconds(attempt.in_cluster),
             namespace: domain::cluster::namespace(&run.project_name, run.project),
             placement: Some(placement::of(run)),
         }
     }
-
-    /// False when the attempt is over: its process must go.
-    async fn started(
-        &self,
-        run: &Run,
-        attempt: &Attempt,
-        started: &AttemptStarted,
-    ) -> Result<bool, RunError> {
-        let app = &self.app;
-        let isolation = claim(app, &started.isolation);
-        let mut tx = app.db.begin().await?;
-        // The run first, then its attempt: the order of locks everywhere.
-        store::lock(&mut tx, run.id).await?;
-        let Some(now) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
-            return Ok(false);
-        };
-        sqlx::query!(
-            "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
-            attempt.id.uuid(),
-            isolation,
-            started.unsandboxed
-        )
-        .execute(&mut *tx)
-        .await?;
-        // The runner's hello may have been faster than this report.
-        if now.state == AttemptState::Leased {
-            move_attempt(&mut tx, app, run, &now, AttemptState::Preparing, &isolation).await?;
-        }
-        steps::commit(tx, Step::AttemptStarted).await?;
-        Ok(true)
-    }
-
-    /// False when the attempt was over already: then this changes nothing.
-    async fn ended(&self, attempt: &Attempt, ended: &AttemptEnded) -> Result<bool, RunError> {
-        let app = &self.app;
-        let message = claim(app, &ended.message);
-        let mut tx = app.db.begin().await?;
-        let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(false) };
-        // Under the lock: a result or a stop may have come first.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(false) };
-        match attempt.state {
-            AttemptState::Leased | AttemptState::Preparing | AttemptState::Running => {}
-            // The usual end of one that returned or was told to stop.
-            AttemptState::Returned | AttemptState::Stopped => return Ok(true),
-            AttemptState::Lost => {
-                late_word(&mut tx, app, &attempt, &message).await?;
-                steps::commit(tx, Step::LateWordNoted).await?;
-                return Ok(false);
-            }
-        }
-        match ended.outcome() {
-            Outcome::NotStarted => {
-                end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &message)
-                    .await?;
-            }
-            Outcome::Exited => {
-                lose(&mut tx, app, &run, &attempt, &format!("the runner ended without a result: {message}"))
-                    .await?;
-            }
-            Outcome::Shutdown => lose(&mut tx, app, &run, &attempt, "the worker was shut down").await?,
-            // The worker's own clock ended it; the deadline is the platform's to say.
-            Outcome::Stopped if attempt.deadline_at <= app.clock.now() => {
-                out_of_time(&mut tx, app, &run, &attempt).await?;
-            }
-            Outcome::Died | Outcome::Stopped | Outcome::Unspecified => {
-                lose(&mut tx, app, &run, &attempt, &message).await?;
-            }
-        }
-        steps::commit(tx, Step::AttemptEnded).await?;
-        Ok(true)
-    }
 }
 
-/// Word of an attempt that was given up: kept for people, and it changes nothing.
-pub(super) async fn late_word(
-    tx: &mut PgConnection,
-    app: &App,
-    attempt: &Attempt,
-    message: &str,
-) -> Result<(), RunError> {
-    let text = format!("Attempt {} was heard of after it was {}: {message}", attempt.number, attempt.state);
-    Ok(store::event(tx, app, attempt.run, "late_word", &text).await?)
-}
-
-/// A sentence of a worker: bounded, without what cannot be stored or seen.
-fn claim(app: &App, text: &str) -> String {
-    app.censor.censor(&visible(cut(text, MAX_MESSAGE_BYTES))).replace('\0', "")
-}
-
-/// Attempts of a worker that ended a short while ago and whose process must go.
+/// Attempts of a worker that ended a short while ago and whose process must go, and those that are
+/// to leave it.
 async fn stops(app: &App, worker: WorkerId) -> sqlx::Result<Vec<Directive>> {
     let rows = sqlx::query!(
-        r#"select attempt_id, state as "state!", message from attempts
-           where worker_id = $1 and state in ('stopped', 'lost') and ended_at > $2"#,
+        r#"select attempt_id, state as "state!", message, ended_at is null as "is_drained!" from attempts
+           where worker_id = $1 and (state in ('stopped', 'lost') and ended_at > $2
+                                     or state in ('leased', 'preparing', 'running') and drained_at is not null)"#,
         worker.uuid(),
         app.clock.now() - chrono::TimeDelta::minutes(5)
     )
@@ -277,13 +193,20 @@ async fn stops(app: &App, worker: WorkerId) -> sqlx::Result<Vec<Directive>> {
         .into_iter()
         .map(|r| Directive {
             attempt_id: r.attempt_id.to_string(),
-            reason: format!("{}: {}", r.state, r.message),
+            reason: if r.is_drained { DRAIN.to_owned() } else { format!("{}: {}", r.state, r.message) },
         })
         .collect())
 }
 
 fn attempt_id(text: &str) -> Result<AttemptId, Status> {
     text.parse().map_err(|e| Status::invalid_argument(format!("{e}")))
+}
+
+/// Why a process gets nothing any more.
+const ANOTHER_PROCESS: &str = "another process of this worker was started after this one";
+
+fn superseded() -> Status {
+    Status::failed_precondition(ANOTHER_PROCESS)
 }
 
 fn process_id(text: &str) -> Result<Option<WorkerProcessId>, Status> {
@@ -306,10 +229,10 @@ impl WorkerService for WorkerCalls {
         let until = tokio::time::Instant::now() + wait;
         let mut wake = self.app.wake.subscribe(Topic::Queue);
         let process = process_id(&request.get_ref().process_id)?;
-        if !lease::seen(&self.app, worker, process).await.map_err(|e| internal("runs.seen", &e))? {
-            return Err(Status::failed_precondition(
-                "another process of this worker was started after this one",
-            ));
+        let declaration = request.get_ref().declaration.as_ref();
+        let seen = lease::seen(&self.app, worker, process, declaration).await;
+        if !seen.map_err(|e| internal("runs.seen", &e))? {
+            return Err(superseded());
         }
         loop {
             wake.mark_unchanged();
@@ -331,12 +254,43 @@ impl WorkerService for WorkerCalls {
         }
     }
 
-    async fn adopt(&self, _request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
+        let worker = Caller::worker(&request)?;
+        let AdoptRequest { process_id: process, declaration } = request.into_inner();
+        let declaration = declaration.unwrap_or_default();
+        let process = process_id(&process)?
+            .ok_or_else(|| Status::invalid_argument("a process that adopts says which it is"))?;
+        if !declaration.cluster {
+            return Err(Status::failed_precondition(
+                "only attempts in a cluster outlive their worker's process",
+            ));
+        }
+        let adopted = agent_runs::adopt(&self.app, worker, process, &declaration)
+            .await
+            .map_err(|e| internal("runs.adopt", &e))?
+            .ok_or_else(superseded)?;
+        let attempts = adopted.attempts.iter().map(|(run, attempt, object)| AdoptedAttempt {
+            lease: Some(self.describe(run, attempt)),
+            object: Some(object.clone()),
+        });
+        Ok(Response::new(AdoptResponse { attempts: attempts.collect(), namespaces: adopted.namespaces }))
     }
 
-    async fn judge(&self, _request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn judge(&self, request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        let worker = Caller::worker(&request)?;
+        let found = request.into_inner().found;
+        let found = found
+            .filter(|found| agent_runs::is_uid(&found.uid))
+            .ok_or_else(|| Status::invalid_argument("an object that was found has a uid"))?;
+        let verdict =
+            agent_runs::judge(&self.app, worker, &found).await.map_err(|e| internal("runs.judge", &e))?;
+        let verdict = match verdict {
+            Verdict::Ours => judge_response::Verdict::Ours,
+            Verdict::Recreate => judge_response::Verdict::Recreate,
+            Verdict::Over => judge_response::Verdict::Over,
+            Verdict::Foreign => judge_response::Verdict::Foreign,
+        };
+        Ok(Response::new(JudgeResponse { verdict: verdict.into() }))
     }
 
     async fn heartbeat(
@@ -346,19 +300,20 @@ impl WorkerService for WorkerCalls {
         let worker = Caller::worker(&request)?;
         let request = request.into_inner();
         let process = process_id(&request.process_id)?;
-        let present = lease::seen(&self.app, worker, process).await.map_err(|e| internal("runs.seen", &e))?;
+        let seen = lease::seen(&self.app, worker, process, None).await;
+        let present = seen.map_err(|e| internal("runs.seen", &e))?;
         let mut stop = Vec::new();
         for held in request.held {
             let id = attempt_id(&held.attempt_id)?;
-            let reason = if !present {
-                "another process of this worker was started after this one"
-            } else if lease::renew(&self.app, worker, id, held.fence)
-                .await
-                .map_err(|e| internal("runs.renew", &e))?
-            {
-                continue;
-            } else {
-                "the attempt is over"
+            let renewed = match present {
+                true => lease::renew(&self.app, worker, id, held.fence).await,
+                false => Ok(None),
+            };
+            let reason = match renewed.map_err(|e| internal("runs.renew", &e))? {
+                Some(Renewed { is_drained: false }) => continue,
+                Some(Renewed { is_drained: true }) => DRAIN,
+                None if present => "the attempt is over",
+                None => ANOTHER_PROCESS,
             };
             stop.push(Directive { attempt_id: held.attempt_id, reason: reason.to_owned() });
         }
@@ -383,7 +338,10 @@ impl WorkerService for WorkerCalls {
                     wake.mark_unchanged();
                     match stops(&app, worker).await {
                         Ok(all) => {
-                            ready.extend(all.into_iter().filter(|d| told.insert(d.attempt_id.clone())));
+                            ready.extend(
+                                all.into_iter()
+                                    .filter(|d| told.insert((d.attempt_id.clone(), d.reason.clone()))),
+                            );
                         }
                         Err(error) => {
                             return Some((
@@ -408,43 +366,24 @@ impl WorkerService for WorkerCalls {
         let worker = Caller::worker(&request)?;
         let report = request.into_inner();
         let id = attempt_id(&report.attempt_id)?;
-        let attempt = store::attempt(&self.app.db, id).await.map_err(|e| internal("runs.report", &e))?;
+        let app = &self.app;
+        let attempt = store::attempt(&app.db, id).await.map_err(|e| internal("runs.report", &e))?;
         let Some(attempt) = attempt.filter(|a| a.worker == worker && a.fence == report.fence) else {
             tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
             return Ok(Response::new(ReportResponse { accepted: false }));
         };
-        let run = store::get(&self.app.db, attempt.run)
-            .await
-            .map_err(|e| internal("runs.report", &e))?
-            .ok_or_else(|| Status::not_found("no such run"))?;
-        let accepted = match &report.what {
-            Some(What::Started(started)) => self.started(&run, &attempt, started).await,
-            Some(What::Ended(ended)) => self.ended(&attempt, ended).await,
-            Some(What::Planned(_) | What::Created(_) | What::Waits(_)) => {
-                return Err(Status::unimplemented("not yet"));
-            }
+        let heard = match &report.what {
+            Some(What::Planned(object)) => reports::planned(app, &attempt, object).await,
+            Some(What::Created(object)) => reports::created(app, &attempt, object).await,
+            Some(What::Waits(waits)) => reports::waits(app, &attempt, waits).await,
+            Some(What::Started(started)) => reports::started(app, &attempt, started).await,
+            Some(What::Ended(ended)) => reports::ended(app, &attempt, ended).await,
             None => return Err(Status::invalid_argument("a report says what happened")),
+        };
+        match heard.map_err(|e| internal("runs.report", &e))? {
+            Heard::Accepted => Ok(Response::new(ReportResponse { accepted: true })),
+            Heard::Superseded => Ok(Response::new(ReportResponse { accepted: false })),
+            Heard::Contradicts(why) => Err(Status::failed_precondition(why)),
         }
-        .map_err(|e| internal("runs.report", &e))?;
-        Ok(Response::new(ReportResponse { accepted }))
     }
-}
-
-/// The runner said hello: the attempt runs, and people are told.
-pub(super) async fn hello(app: &App, id: AttemptId) -> Result<Option<(Run, Attempt)>, RunError> {
-    let mut tx = app.db.begin().await?;
-    let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(None) };
-    let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(None) };
-    let Some(mut attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
-        return Ok(None);
-    };
-    if attempt.state == AttemptState::Leased {
-        attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Preparing, "").await?;
-    }
-    if attempt.state == AttemptState::Preparing {
-        attempt = move_attempt(&mut tx, app, &run, &attempt, AttemptState::Running, "").await?;
-        publishing::say_status(&mut tx, app, &run).await?;
-    }
-    steps::commit(tx, Step::AttemptGreeted).await?;
-    Ok(Some((run, attempt)))
 }

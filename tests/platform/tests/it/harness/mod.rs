@@ -4,6 +4,7 @@ pub(crate) mod contract;
 mod errors;
 mod exactly_once;
 pub(crate) mod leaks;
+mod played;
 mod postgres;
 mod site;
 pub(crate) mod story;
@@ -25,6 +26,7 @@ use telemetry::clock::SystemClock;
 pub(crate) use self::{
     errors::errors_logged,
     exactly_once::{Seen, violations},
+    played::{FIRST_PROCESS, Played, SECOND_PROCESS},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
     world::{APP, APP_PERMISSIONS, GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},

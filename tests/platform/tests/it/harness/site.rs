@@ -7,11 +7,19 @@ use std::{
 };
 
 use domain::{clock::Clock, ids::Ids, rights::Permission};
-use proto::admin::{
-    PauseRequest, RunActionRequest, SetupStep, admin_service_client::AdminServiceClient, setup_step::Outcome,
+use proto::{
+    admin::{
+        EnrollWorkerRequest, PauseRequest, RunActionRequest, SetupStep,
+        admin_service_client::AdminServiceClient, setup_step::Outcome,
+    },
+    v1::worker_service_client::WorkerServiceClient,
 };
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
+use telemetry::{
+    address::Address,
+    identity::{AuthenticatedChannel, Identity, connect},
+};
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
@@ -332,6 +340,24 @@ impl Site {
             (!failed).then_some(())
         })
         .await;
+    }
+
+    /// A worker that the test plays, of the first platform.
+    pub(crate) async fn enroll(
+        &self,
+        name: &str,
+    ) -> Result<WorkerServiceClient<AuthenticatedChannel>, String> {
+        let request = EnrollWorkerRequest {
+            name: name.to_owned(),
+            projects: vec!["demo".to_owned()],
+            ..EnrollWorkerRequest::default()
+        };
+        let enroll = async |mut c: AdminServiceClient<Channel>| c.enroll_worker(request.clone()).await;
+        let enrolled = self.command("worker enroll", enroll).await?.into_inner();
+        let identity = Identity::from_json(&enrolled.identity).expect("an identity");
+        let address = Address::Unix(self.platform().folder.join("data/internal/control-plane.sock"));
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&self.clock);
+        Ok(WorkerServiceClient::new(connect(&address, Arc::new(identity), clock).expect("a socket")))
     }
 
     pub(crate) async fn cancel(&self, run: &str) -> Result<String, String> {

@@ -67,6 +67,7 @@ pub(crate) fn answer_status(runs: &[Run], record: &Record, mark: &str) -> String
 fn words(run: &Run) -> String {
     match run.state {
         RunState::Queued if run.behind.is_some() => "waiting for another run".to_owned(),
+        RunState::Queued if run.no_worker.is_some() => "queued, and no worker is there for it".to_owned(),
         RunState::Queued => "queued".to_owned(),
         RunState::Active => "working".to_owned(),
         RunState::Succeeded => "done".to_owned(),

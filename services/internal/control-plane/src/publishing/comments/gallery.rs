@@ -5,10 +5,11 @@ use domain::{
     decision::{ApprovalRecord, Decided, Decision, Looked, OpenDiscussion, Reason, Record, ResultRecord},
     review::{ReviewFinding, Severity},
     run::{
-        AttemptState::{Lost, Returned, Running, Stopped},
+        AttemptState::{Leased, Lost, Returned, Running, Stopped},
         FailureClass, PublicationState as P, RunKind, RunState, Waiting,
     },
     stage::Reasoning,
+    workers::NoWorker,
 };
 
 use super::{
@@ -51,6 +52,8 @@ fn statuses() -> Vec<(&'static str, String)> {
         behind: Some(run_id(6)),
         ..run(RunState::Queued, &format!("Waiting for the end of run {}.", run_id(6)))
     };
+    let no_worker = NoWorker::Cordoned(vec!["local".to_owned()]).sentence("demo", "dev");
+    let no_worker = Run { no_worker: Some(no_worker), ..queued.clone() };
     let pause = Pause {
         subject: Subject::Stage("dev".to_owned()),
         paused_by: "uid:0".to_owned(),
@@ -103,6 +106,19 @@ fn statuses() -> Vec<(&'static str, String)> {
         ("queued", status_now(&queued, &about(Vec::new(), None))),
         ("waiting_for_another_run", status_now(&behind, &about(Vec::new(), None))),
         ("paused", status_now(&queued, &paused)),
+        ("no_worker", status_now(&no_worker, &about(Vec::new(), None))),
+        ("no_worker_to_go_on", {
+            let message = "Attempt 1 was stopped: worker `local` is drained. The run goes on on another one.";
+            let run = Run { message: message.to_owned(), ..no_worker.clone() };
+            status_now(&run, &about(vec![attempt(1, Stopped, "worker `local` is drained")], None))
+        }),
+        ("waiting_for_the_cluster", {
+            let mut waits = attempt(1, Leased, "");
+            waits.isolation = None;
+            waits.waits_for =
+                Some("No node has room for it: 0/3 nodes are available: 3 Insufficient cpu.".to_owned());
+            status_now(&on_worker, &about(vec![waits], None))
+        }),
         ("working", status_now(&on_worker, &about(vec![attempt(1, Running, "")], None))),
         ("working_with_a_chosen_model", status_now(&chosen, &by_command)),
         ("trying_again", status_now(&again, &about(vec![lost.clone()], None))),

@@ -19,6 +19,7 @@ pub(super) fn headline(run: &Run, paused: bool) -> (&'static str, &'static str) 
     match run.state {
         RunState::Queued if paused => ("⏸", "paused"),
         RunState::Queued if run.behind.is_some() => ("⏳", "waiting for another run"),
+        RunState::Queued if run.no_worker.is_some() => ("⏳", "no worker"),
         RunState::Queued => ("⏳", "queued"),
         RunState::Active => ("🏃", "working"),
         RunState::Waiting(Waiting::Held) => ("✋", "held for a person"),
@@ -75,9 +76,15 @@ fn what_is_so(run: &Run, about: &About) -> String {
         say(&pause.sentence());
     }
     let attempt = about.attempts.last();
-    // What happened before the pause still matters; that it waits for a worker is not so.
-    if about.pause.is_none() || attempt.is_some() {
+    // What happened before still matters; that it waits for a worker is not so, or not all.
+    if about.pause.is_none() && run.no_worker.is_none() || attempt.is_some() {
         say(&neutralise(&run.message, 2000));
+    }
+    if let (RunState::Queued, None, Some(no_worker)) = (run.state, &about.pause, &run.no_worker) {
+        say(no_worker);
+    }
+    if let Some(waits_for) = attempt.and_then(|attempt| attempt.waits_for.as_ref()) {
+        say(&format!("It does not run yet. {}", neutralise(waits_for, 500)));
     }
     // While the next one waits for a worker, how the last one started is not news.
     if let Some(attempt) = attempt.filter(|a| !a.start_note.is_empty() && run.state != RunState::Queued) {
