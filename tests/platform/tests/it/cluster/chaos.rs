@@ -1,11 +1,19 @@
 //! What a person with `kubectl` can do to a run that is under way.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::{Pod, Secret}};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
 use kube::api::DeleteParams;
 use serde_json::json;
 use worker::AgentRun;
 
-use crate::harness::{REPOSITORY, cluster::Cluster, filtered, pods::{POD_GO, PodPlan, Pods}};
+use crate::harness::{
+    REPOSITORY,
+    cluster::Cluster,
+    filtered,
+    pods::{POD_GO, PodPlan, Pods},
+};
 
 /// What is deleted under an agent that works.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +32,9 @@ async fn delete(pods: &Pods, what: Deleted, run: &str, name: &str) {
             let pod = pods.pods(run).await.pop().and_then(|pod| pod.metadata.name).expect("a pod");
             drop(pods.cluster.all::<Pod>(namespace).delete(&pod, &now).await.expect("deleted"));
         }
-        Deleted::Job => drop(pods.cluster.all::<Job>(namespace).delete(name, &params).await.expect("deleted")),
+        Deleted::Job => {
+            drop(pods.cluster.all::<Job>(namespace).delete(name, &params).await.expect("deleted"))
+        }
         Deleted::Secret => {
             drop(pods.cluster.all::<Secret>(namespace).delete(name, &params).await.expect("deleted"));
             let secrets = pods.cluster.all::<Secret>(namespace);
@@ -79,7 +89,9 @@ async fn what_is_deleted_under_an_agent_converges() {
     pods.at_work(&run, 1, "waiting for").await;
     pods.cluster.delete_namespace(pods.namespace()).await;
     pods.site
-        .until("the run to be given up", async || pods.get(&run).await.run.filter(|run| run.state == "failed"))
+        .until("the run to be given up", async || {
+            pods.get(&run).await.run.filter(|run| run.state == "failed")
+        })
         .await;
     pods.site.settled().await;
     filtered().bind(|| insta::assert_snapshot!("without_its_namespace", pods.comment(issue)));

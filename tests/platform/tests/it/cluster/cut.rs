@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+use crate::harness::{
+    cluster::Cluster,
+    pods::{POD_GO, PodPlan, Pods},
+};
 
 /// How long; open watches end too.
 const CUT: Duration = Duration::from_secs(30);

@@ -6,7 +6,11 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use crate::harness::{REPOSITORY, cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+use crate::harness::{
+    REPOSITORY,
+    cluster::Cluster,
+    pods::{POD_GO, PodPlan, Pods},
+};
 
 /// What everybody has who runs the image: empty folders, and files without secrets.
 const OF_THE_IMAGE: [&str; 8] = [
@@ -37,7 +41,8 @@ async fn findings(pods: &Pods) -> Vec<Value> {
 async fn a_hostile_agent_in_a_pod_finds_nothing_but_its_run_token() {
     let Some(cluster) = Cluster::at_hand("a hostile agent").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
-    let api = pods.cluster.all::<Service>("default").get("kubernetes").await.expect("the API server's Service");
+    let api =
+        pods.cluster.all::<Service>("default").get("kubernetes").await.expect("the API server's Service");
     let api = api.spec.and_then(|spec| spec.cluster_ip).expect("its address");
     // Another service of this machine, beside the agent gateway.
     let neighbour = tokio::net::TcpListener::bind((pods.cluster.host, 0)).await.expect("a port");
@@ -87,7 +92,10 @@ async fn a_hostile_agent_in_a_pod_finds_nothing_but_its_run_token() {
             "cluster tests: this cluster enforces no NetworkPolicy; that forbidden connections fail was not proven here"
         );
     } else {
-        assert!(connected.is_empty(), "policies are enforced, and these connections were made: {connected:#?}");
+        assert!(
+            connected.is_empty(),
+            "policies are enforced, and these connections were made: {connected:#?}"
+        );
     }
     pods.end().await;
 }

@@ -1,11 +1,18 @@
 //! A label becomes a pull request made by a pod; and what `kubectl` shows meanwhile.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::{Pod, Secret}};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::json;
 use worker::{AgentRun, Phase};
 
-use crate::harness::{REPOSITORY, cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+use crate::harness::{
+    REPOSITORY,
+    cluster::Cluster,
+    pods::{POD_GO, PodPlan, Pods},
+};
 
 /// The page that shows people what they will see.
 const DOCUMENTED: &str = include_str!("../../../../../docs/ops/kubernetes.md");
@@ -41,7 +48,8 @@ fn plain(text: &str) -> String {
 async fn a_label_becomes_a_pull_request_made_by_a_pod() {
     let Some(cluster) = Cluster::at_hand("the main job").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
-    let look = || pods.cluster.kubectl(&["--namespace", pods.namespace(), "get", "arun,job,pod,netpol,secret"], "");
+    let look =
+        || pods.cluster.kubectl(&["--namespace", pods.namespace(), "get", "arun,job,pod,netpol,secret"], "");
     let before = look();
     let steps = json!([
         { "print": "at work" }, { "wait_for_file": POD_GO },
@@ -71,7 +79,10 @@ async fn a_label_becomes_a_pull_request_made_by_a_pod() {
     let documented = plain(DOCUMENTED);
     for (when, seen) in [("before", before), ("during", during), ("after", after)] {
         let seen = plain(&seen);
-        assert!(documented.contains(&seen), "docs/ops/kubernetes.md does not show what is there {when} a run:\n{seen}");
+        assert!(
+            documented.contains(&seen),
+            "docs/ops/kubernetes.md does not show what is there {when} a run:\n{seen}"
+        );
     }
     pods.end().await;
 }
@@ -81,7 +92,8 @@ async fn a_label_becomes_a_pull_request_made_by_a_pod() {
 async fn a_forged_agent_run_gets_nothing_and_is_reported() {
     let Some(cluster) = Cluster::at_hand("a forged AgentRun").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
-    let (_, run) = pods.labelled("Take your time", &json!([{ "print": "at work" }, { "wait_for_file": POD_GO }])).await;
+    let (_, run) =
+        pods.labelled("Take your time", &json!([{ "print": "at work" }, { "wait_for_file": POD_GO }])).await;
     let name = pods.at_work(&run, 1, "waiting for").await;
     let (namespace, all) = (pods.namespace().to_owned(), pods.cluster.all::<AgentRun>(pods.namespace()));
     let mine = all.get(&name).await.expect("the attempt's");
@@ -114,7 +126,8 @@ async fn a_forged_agent_run_gets_nothing_and_is_reported() {
         .await
         .expect("a count");
     assert_eq!(reported, 1);
-    let known: String = sqlx::query_scalar("select uid from foreign_objects").fetch_one(&pods.site.db).await.expect("one");
+    let known: String =
+        sqlx::query_scalar("select uid from foreign_objects").fetch_one(&pods.site.db).await.expect("one");
     assert_eq!(known, uid);
     // A person removes what a person made; the run it named was not touched.
     all.delete(&name, &Default::default()).await.expect("deleted");

@@ -11,7 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use serde_json::json;
 
-use crate::harness::{REPOSITORY, SITE_SECRET, SOURCE, cluster::Cluster, pods::{PodPlan, Pods}};
+use crate::harness::{
+    REPOSITORY, SITE_SECRET, SOURCE,
+    cluster::Cluster,
+    pods::{PodPlan, Pods},
+};
 
 const RUNS: usize = 50;
 const CAPACITY: usize = 4;
@@ -26,7 +30,9 @@ impl Most {
     fn saw(&self, event: Event<Pod>) {
         let mut seen = self.0.lock().expect("no panic");
         match event {
-            Event::Apply(pod) | Event::InitApply(pod) => drop(seen.0.insert(pod.metadata.name.expect("a name"))),
+            Event::Apply(pod) | Event::InitApply(pod) => {
+                drop(seen.0.insert(pod.metadata.name.expect("a name")))
+            }
             Event::Delete(pod) => drop(seen.0.remove(&pod.metadata.name.expect("a name"))),
             Event::Init | Event::InitDone => {}
         }
@@ -66,8 +72,11 @@ async fn fifty_runs_share_four_places_fairly() {
     // All of them wait before the first begins.
     pods.site.pause().await;
     let mut issues = BTreeMap::new();
-    for (repository, number) in [REPOSITORY, ANOTHER].into_iter().flat_map(|r| (0..RUNS / 2).map(move |n| (r, n))) {
-        let issue = github.open_issue(repository, "octocat", &format!("Number {number}"), "Please.").expect("one");
+    for (repository, number) in
+        [REPOSITORY, ANOTHER].into_iter().flat_map(|r| (0..RUNS / 2).map(move |n| (r, n)))
+    {
+        let issue =
+            github.open_issue(repository, "octocat", &format!("Number {number}"), "Please.").expect("one");
         github.add_label(repository, issue, "run:dev", "mona").expect("a label");
         *issues.entry(repository).or_insert(0) += 1;
     }

@@ -6,7 +6,10 @@ use kube::api::ListParams;
 use serde_json::json;
 use worker::AgentRun;
 
-use crate::harness::{cluster::Cluster, pods::{PodPlan, Pods}};
+use crate::harness::{
+    cluster::Cluster,
+    pods::{PodPlan, Pods},
+};
 
 const RUNS: usize = 200;
 const MOST_MIB: u64 = 50;

@@ -3,7 +3,14 @@
 use serde_json::json;
 use telemetry::steps::Step;
 
-use crate::{crash_matrix::is_the_clusters, harness::{REPOSITORY, cluster::Cluster, pods::{POD_GO, PodPlan, Pods}}};
+use crate::{
+    crash_matrix::is_the_clusters,
+    harness::{
+        REPOSITORY,
+        cluster::Cluster,
+        pods::{POD_GO, PodPlan, Pods},
+    },
+};
 
 /// Where the worker dies.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +62,16 @@ async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
                 pods.worker.signal(rustix::process::Signal::STOP);
                 pods.let_go(&run).await;
                 pods.site
-                    .until("the result to be returned", async || pods.site.has_event(&run, "returned").await.then_some(()))
+                    .until("the result to be returned", async || {
+                        pods.site.has_event(&run, "returned").await.then_some(())
+                    })
                     .await;
                 pods.worker.kill();
             }
         }
-        pods.site.until(&format!("the kill: {dies:?}"), async || (pods.worker.killed() >= killed).then_some(())).await;
+        pods.site
+            .until(&format!("the kill: {dies:?}"), async || (pods.worker.killed() >= killed).then_some(()))
+            .await;
         pods.site.settled().await;
         pods.nothing_left().await;
         let detail = pods.get(&run).await;

@@ -6,10 +6,17 @@ use k8s_openapi::{
     api::core::v1::{Node, Pod},
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::{Api, api::{DeleteParams, ListParams, PostParams}};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use serde_json::json;
 
-use crate::harness::{cluster::Cluster, filtered, pods::{PodPlan, Pods}};
+use crate::harness::{
+    cluster::Cluster,
+    filtered,
+    pods::{PodPlan, Pods},
+};
 
 /// Thousandths of a processor.
 fn millis(quantity: &Quantity) -> u64 {
@@ -82,7 +89,12 @@ async fn a_run_without_room_says_so_and_runs_once_there_is() {
     settings.add_filter(r"\d+ Insufficient", "N Insufficient");
     settings.bind(|| insta::assert_snapshot!("no_room", said));
     for node in nodes.keys() {
-        drop(neighbours.delete(&format!("neighbour-of-{node}"), &DeleteParams::default()).await.expect("deleted"));
+        drop(
+            neighbours
+                .delete(&format!("neighbour-of-{node}"), &DeleteParams::default())
+                .await
+                .expect("deleted"),
+        );
     }
     pods.site.settled().await;
     let detail = pods.get(&run).await;
@@ -112,7 +124,8 @@ async fn an_agent_that_eats_memory_ends_alone_and_says_how_much_it_had() {
     let Some(cluster) = Cluster::at_hand("an agent that eats memory").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
     let beside = json!([{ "write": { "path": "a.txt", "content": "done\n" } }]);
-    let (hungry, run) = pods.labelled("Eat", &json!([{ "eat_memory": { "mib": 512, "processes": 1 } }])).await;
+    let (hungry, run) =
+        pods.labelled("Eat", &json!([{ "eat_memory": { "mib": 512, "processes": 1 } }])).await;
     let (_, neighbour) = pods.labelled("Work beside it", &beside).await;
     pods.site
         .until("it to be given up", async || pods.get(&run).await.run.filter(|run| run.state == "failed"))

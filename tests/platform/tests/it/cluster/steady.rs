@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{cluster::Cluster, pods::{POD_GO, PodPlan, Pods}};
+use crate::harness::{
+    cluster::Cluster,
+    pods::{POD_GO, PodPlan, Pods},
+};
 
 /// Watches while one run works, for so long; returns what else was asked meanwhile.
 async fn asked_in(long: Duration) {

@@ -64,7 +64,8 @@ impl Cluster {
             Err(_) => towards_a_node(&client).await,
         };
         let image = std::env::var("CALLBOARD_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
-        let kubectl = std::env::var_os("CALLBOARD_TEST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from);
+        let kubectl =
+            std::env::var_os("CALLBOARD_TEST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from);
         Some(Self { client, api, host, image, name, authority, kubectl })
     }
 
@@ -156,7 +157,11 @@ impl Cluster {
 
     /// What an attempt has left in a namespace.
     pub(crate) async fn leftovers(&self, namespace: &str) -> Vec<String> {
-        use k8s_openapi::api::{batch::v1::Job, core::v1::{Pod, Secret}, networking::v1::NetworkPolicy};
+        use k8s_openapi::api::{
+            batch::v1::Job,
+            core::v1::{Pod, Secret},
+            networking::v1::NetworkPolicy,
+        };
         let mut left = Vec::new();
         let params = ListParams::default().labels("callboard.dev/attempt");
         macro_rules! look {

@@ -9,7 +9,12 @@ use proto::admin::{EnrollWorkerRequest, GetRunRequest, RunDetail};
 use serde_json::{Value, json};
 
 use super::{
-    Database, Plan, Site, certificates::certificates, cluster::Cluster, folder, merge, program, story::{http_get, run}, supervised::Supervised,
+    Database, Plan, Site,
+    certificates::certificates,
+    cluster::Cluster,
+    folder, merge, program,
+    story::{http_get, run},
+    supervised::Supervised,
     wire::Wire,
 };
 
@@ -71,14 +76,18 @@ impl Pods {
             } },
         });
         merge(&mut config, &plan.config);
-        let mut site =
-            Site::start(&database.url, &Plan { config, apart: true, ..Plan::default() }).await;
+        let mut site = Site::start(&database.url, &Plan { config, apart: true, ..Plan::default() }).await;
         site.ready().await;
         let place = site.platform().folder.clone();
         let projects: Vec<String> =
             ["demo"].iter().chain(&plan.more_projects).map(|name| (*name).to_owned()).collect();
-        let request = EnrollWorkerRequest { name: "far".to_owned(), projects: projects.clone(), ..EnrollWorkerRequest::default() };
-        let enrolled = site.platform().commands().enroll_worker(request).await.expect("enrolled").into_inner();
+        let request = EnrollWorkerRequest {
+            name: "far".to_owned(),
+            projects: projects.clone(),
+            ..EnrollWorkerRequest::default()
+        };
+        let enrolled =
+            site.platform().commands().enroll_worker(request).await.expect("enrolled").into_inner();
         let identity = place.join("data/identities/worker.json");
         std::fs::write(&identity, enrolled.identity).expect("written");
         std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o600)).expect("its mode");
@@ -203,7 +212,8 @@ impl Pods {
 impl Drop for Pods {
     fn drop(&mut self) {
         let names: Vec<&str> = self.namespaces.values().map(String::as_str).collect();
-        let words = [&["delete", "namespace", "--ignore-not-found", "--wait=false"], names.as_slice()].concat();
+        let words =
+            [&["delete", "namespace", "--ignore-not-found", "--wait=false"], names.as_slice()].concat();
         // A story that failed says why; this must not be the reason.
         drop(self.cluster.command(&words).output());
     }

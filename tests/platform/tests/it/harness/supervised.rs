@@ -14,7 +14,6 @@ use proto::admin::admin_service_client::AdminServiceClient;
 use telemetry::address::Address;
 use tonic::transport::Channel;
 
-
 /// A platform, or one service of it, that is started again whenever it dies.
 #[derive(Debug)]
 pub(crate) struct Supervised {
