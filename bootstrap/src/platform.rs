@@ -495,7 +495,7 @@ pub(crate) fn executor(
 }
 
 /// How attempts run in a cluster.
-fn kubernetes_executor(
+pub(crate) fn kubernetes_executor(
     config: &Config,
     cluster: &KubernetesExecutor,
 ) -> anyhow::Result<worker::KubernetesSettings> {

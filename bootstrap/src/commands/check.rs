@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use proto::admin::{CheckRequest, Finding, finding::Level};
+use proto::admin::{CheckRequest, Finding, ListProjectsRequest, finding::Level};
 
 use super::{
     Result,
@@ -11,9 +11,9 @@ use super::{
     up,
 };
 use crate::{
-    config::{Config, Executor},
+    config::{Config, Executor, LocalExecutor},
     data_dir::DataDir,
-    platform::{agents_address, local_executor},
+    platform::{agents_address, kubernetes_executor, local_executor},
 };
 
 pub(super) fn words(findings: &[Finding]) -> String {
@@ -38,10 +38,10 @@ pub(super) fn words(findings: &[Finding]) -> String {
 
 pub(crate) async fn check(config: Option<&Config>, format: Format) -> Result<ExitCode> {
     let mut findings = Vec::new();
-    if let Some(config) = config {
-        findings.extend(machine(config).await);
-    }
     let connection = Connection::open(config)?;
+    if let Some(config) = config {
+        findings.extend(executor(config, &connection).await);
+    }
     match connection.client().check(CheckRequest {}).await {
         Ok(answer) => findings.extend(answer.into_inner().findings),
         Err(status) => findings.push(Finding {
@@ -57,22 +57,45 @@ pub(crate) async fn check(config: Option<&Config>, format: Format) -> Result<Exi
     Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
+/// What an attempt needs where it runs.
+async fn executor(config: &Config, connection: &Connection) -> Vec<Finding> {
+    match &config.executor {
+        Executor::Local(local) => machine(config, local).await,
+        Executor::Kubernetes(cluster) => match kubernetes_executor(config, cluster) {
+            Ok(settings) => worker::probe_cluster(&settings, &namespaces(connection).await).await,
+            Err(error) => {
+                vec![unusable("cluster", &error, "correct executor.kubernetes in the configuration")]
+            }
+        },
+    }
+}
+
+/// Where the projects' runs are; a platform that does not answer is found by another probe.
+async fn namespaces(connection: &Connection) -> Vec<String> {
+    let answer = connection.client().list_projects(ListProjectsRequest {}).await;
+    let projects = answer.map(|answer| answer.into_inner().projects).unwrap_or_default();
+    projects.into_iter().map(|project| project.namespace).collect()
+}
+
+fn unusable(probe: &str, error: &anyhow::Error, next_step: &str) -> Finding {
+    Finding {
+        level: Level::Failure.into(),
+        probe: probe.to_owned(),
+        expected: "settings that can be used".to_owned(),
+        found: format!("{error:#}"),
+        next_step: next_step.to_owned(),
+    }
+}
+
 /// What an attempt needs of this machine.
-async fn machine(config: &Config) -> Vec<Finding> {
+async fn machine(config: &Config, local: &LocalExecutor) -> Vec<Finding> {
     let data = DataDir::at(&config.data_dir);
-    let Executor::Local(local) = &config.executor else { return Vec::new() };
     let socket = match agents_address(config, &data) {
         Ok(telemetry::address::Address::Unix(path)) => path,
         Ok(_) | Err(_) => data.agents_socket(),
     };
     match local_executor(config, local, &data, socket, &up::options()) {
         Ok(local) => worker::probe(&local).await,
-        Err(error) => vec![Finding {
-            level: Level::Failure.into(),
-            probe: "local executor".to_owned(),
-            expected: "an agent and its runner".to_owned(),
-            found: format!("{error:#}"),
-            next_step: "correct agents: in the configuration".to_owned(),
-        }],
+        Err(error) => vec![unusable("local executor", &error, "correct agents: in the configuration")],
     }
 }

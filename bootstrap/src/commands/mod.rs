@@ -5,6 +5,7 @@ mod check;
 mod connection;
 mod explain;
 mod github;
+mod manifests;
 mod outbox;
 mod output;
 mod pause;
@@ -155,7 +156,8 @@ impl Cli {
             Command::Audit(command) => command.run(&Connection::open(config.as_ref())?, self.output).await,
             Command::Check => check::check(config.as_ref(), self.output).await,
             Command::Worker(command) => {
-                command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)
+                let connection = Connection::open(config.as_ref())?;
+                command.run(config.as_ref(), &connection, self.output).await.and(done)
             }
             Command::Outbox(command) => {
                 command.run(&Connection::open(config.as_ref())?, self.output).await.and(done)

@@ -12,8 +12,10 @@ use proto::admin::{
 use super::{
     Result,
     connection::Connection,
+    manifests::{Manifests, manifests},
     output::{Format, complain, line, plain, print, table},
 };
+use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
@@ -34,6 +36,8 @@ pub(crate) enum WorkerCommand {
     },
     /// Every worker, what it may run, how it stands, and when it was last here.
     List,
+    /// Prints what an administrator of a cluster applies for projects: `… | kubectl apply -f -`.
+    Manifests(Manifests),
     /// Gives a worker nothing new; what it has goes on.
     Cordon {
         /// Its name.
@@ -78,7 +82,12 @@ fn list(workers: &[Worker]) -> String {
 }
 
 impl WorkerCommand {
-    pub(crate) async fn run(self, connection: &Connection, format: Format) -> Result<()> {
+    pub(crate) async fn run(
+        self,
+        config: Option<&Config>,
+        connection: &Connection,
+        format: Format,
+    ) -> Result<()> {
         let mut client = connection.client();
         match self {
             Self::Enroll { projects, name, labels, identity_file } => {
@@ -117,6 +126,7 @@ impl WorkerCommand {
             Self::Cordon { name } => order(connection, format, name, Order::Cordon).await,
             Self::Uncordon { name } => order(connection, format, name, Order::Uncordon).await,
             Self::Drain { name } => order(connection, format, name, Order::Drain).await,
+            Self::Manifests(asked) => manifests(config, connection, asked).await,
         }
     }
 }

@@ -19,8 +19,8 @@ mod leasing;
 mod local;
 
 pub use kubernetes::{
-    AgentRun, AgentRunSpec, AgentRunStatus, Gateway, GatewayPods, ImagePullPolicy, KubernetesSettings, Phase,
-    Toleration, TopologySpread,
+    AgentRun, AgentRunSpec, AgentRunStatus, Gateway, GatewayPods, Grantee, ImagePullPolicy,
+    KubernetesSettings, Most, Phase, RIGHTS, Right, Toleration, TopologySpread, manifests, probe_cluster,
 };
 pub use local::{SANDBOX_FIRST_UID, SANDBOX_GID, check::probe};
 

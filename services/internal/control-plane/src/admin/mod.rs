@@ -13,7 +13,7 @@ use domain::{
     decision::{
         Admission, Decided, Decision, Facts, Record, Start, Told, decide_cancel, decide_release, decide_retry,
     },
-    ids::{Id, RunId},
+    ids::{Id, ProjectId, RunId},
     outbox::Order,
     rights::{Action, Principal, authorise},
 };
@@ -21,12 +21,7 @@ use futures::Stream;
 use proto::admin::{
     AddRepositoryRequest, CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse,
     EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation,
-    GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListRepositoriesRequest,
-    ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse,
-    LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse,
-    RenderPromptRequest, RenderPromptResponse, RepositoryRequest, RotateSecretRequest, RunActionRequest,
-    RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest,
-    VerifyAuditResponse, WebhookSecretResponse, admin_service_server::AdminService,
+    GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListProjectsRequest, ListProjectsResponse, ListRepositoriesRequest, ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse, ProjectView, RenderPromptRequest, RenderPromptResponse, RepositoryRequest, RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse, admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +29,7 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use crate::{
     App, pauses, policies,
-    projects::store::by_id,
+    projects::{self, store::by_id},
     publishing,
     runs::{self, NewRun, Run, RunError},
     serving::internal,
@@ -530,6 +525,19 @@ impl AdminService for AdminCalls {
         operator(&request, Action::View)?;
         let findings = setup::check(&self.app, &request.get_ref().repository).await?;
         Ok(Response::new(CheckResponse { findings }))
+    }
+
+    async fn list_projects(
+        &self,
+        request: Request<ListProjectsRequest>,
+    ) -> Result<Response<ListProjectsResponse>, Status> {
+        operator(&request, Action::View)?;
+        let projects = projects::all(&self.app).await.map_err(|e| internal("admin.projects", &e))?;
+        let view = |(name, id): (String, ProjectId)| ProjectView {
+            namespace: domain::cluster::namespace(&name, id),
+            name,
+        };
+        Ok(Response::new(ListProjectsResponse { projects: projects.into_iter().map(view).collect() }))
     }
 
     async fn list_repositories(

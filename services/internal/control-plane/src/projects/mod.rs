@@ -113,6 +113,12 @@ pub(crate) async fn apply_seed(app: &App, projects: &[ProjectSeed]) -> anyhow::R
     Ok(steps::commit(tx, Step::ProjectsApplied).await?)
 }
 
+/// Every project by its name.
+pub(crate) async fn all(app: &App) -> sqlx::Result<Vec<(String, ProjectId)>> {
+    let rows = sqlx::query!("select name, project_id from projects order by name").fetch_all(&app.db).await?;
+    Ok(rows.into_iter().map(|row| (row.name, ProjectId::from_uuid(row.project_id))).collect())
+}
+
 /// The projects of the configuration, also those whose repositories are still to be added, and
 /// every other one with a repository that is on.
 pub(crate) async fn project_ids(app: &App, seed: &[ProjectSeed]) -> sqlx::Result<Vec<ProjectId>> {

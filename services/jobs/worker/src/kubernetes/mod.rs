@@ -16,11 +16,12 @@ mod deleting;
 mod desired;
 mod executor;
 mod found;
+mod manifests;
 mod namespace;
 mod objects;
 mod observe;
-#[cfg_attr(not(test), expect(dead_code, reason = "the manifests are not there yet"))]
 mod policy;
+mod probe;
 mod restricted;
 mod rights;
 mod status;
@@ -30,6 +31,9 @@ mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
 pub(crate) use executor::Executor;
+pub use manifests::{Grantee, Most, manifests};
+pub use probe::probe as probe_cluster;
+pub use rights::{RIGHTS, Right};
 
 /// How attempts run in a cluster.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use proto::v1::attempt_ended::{Cause, Outcome};
 
-use super::objects::CONTAINER;
+use super::{AgentRunSpec, objects::CONTAINER};
 
 /// `128 + signal` is how a container runtime passes on that a program was killed.
 const KILLED: i32 = 128;
@@ -27,6 +27,8 @@ const CHARACTERS: usize = 300;
 /// What is known of an attempt in the cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
+    /// What was asked of the cluster.
+    pub(crate) spec: &'a AgentRunSpec,
     /// Its Job, as it is now.
     pub(crate) job: Option<&'a Job>,
     /// Its Job was there before.
@@ -156,7 +158,7 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
         let why = why.split(" preemption: ").next().unwrap_or(why);
         return waiting(Cause::Unschedulable, format!("No node has room for it: {}.", tidy(why)), false);
     }
-    if let Some(refused) = state(pod).and_then(|state| state.waiting.as_ref()).and_then(|w| image(pod, w)) {
+    if let Some(refused) = state(pod).and_then(|state| state.waiting.as_ref()).and_then(|w| image(seen, w)) {
         return refused;
     }
     let Some(node) = node(pod) else { return Observed::Nothing };
@@ -170,8 +172,8 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
 }
 
 /// Why a container cannot be made; none while its node is only at work.
-fn image(pod: &Pod, waiting: &ContainerStateWaiting) -> Option<Observed> {
-    let image = container_image(pod);
+fn image(seen: &Seen<'_>, waiting: &ContainerStateWaiting) -> Option<Observed> {
+    let image = tidy(&seen.spec.image);
     let said = waiting.message.as_deref().unwrap_or_default();
     let lower = said.to_lowercase();
     let is_absent = ["not found", "manifest unknown", "does not exist"].iter().any(|t| lower.contains(t));
@@ -187,7 +189,7 @@ fn image(pod: &Pod, waiting: &ContainerStateWaiting) -> Option<Observed> {
         _ => return None,
     };
     let colon = if said.is_empty() { "" } else { ": " };
-    let message = format!("Image {image} {what}{colon}{}.", tidy(said));
+    let message = format!("Image `{image}` {what}{colon}{}.", tidy(said));
     Some(Observed::Waiting { cause: Cause::Image, message, at_once })
 }
 
@@ -253,13 +255,10 @@ fn terminated(pod: &Pod, seen: &Seen<'_>) -> Option<Observed> {
             outcome: Outcome::Died,
             cause: Cause::OutOfMemory,
             exit_code: Some(code),
-            message: match memory(pod) {
-                Some(limit) => format!("It ran out of memory: it may use {limit}."),
-                None => "It ran out of memory.".to_owned(),
-            },
+            message: format!("It ran out of memory: it may use {} MiB.", seen.spec.memory_bytes >> 20),
         },
         "StartError" | "ContainerCannotRun" => {
-            let message = format!("Image {} cannot be started: {}.", container_image(pod), tidy(said));
+            let message = format!("Image `{}` cannot be started: {}.", tidy(&seen.spec.image), tidy(said));
             not_started(Cause::Image, message)
         }
         // Not known, as of a pod whose node was away: what took it says more.
@@ -399,24 +398,6 @@ fn because(pod: &Pod) -> String {
     said.map(|said| tidy(said))
         .filter(|said| !said.is_empty())
         .map_or_else(String::new, |said| format!(": {said}"))
-}
-
-fn container_image(pod: &Pod) -> String {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let image = containers.filter(|one| one.name == CONTAINER).find_map(|one| one.image.as_deref());
-    format!("`{}`", tidy(image.unwrap_or_default()))
-}
-
-/// The memory the agent may use, for people.
-fn memory(pod: &Pod) -> Option<String> {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let resources = containers.filter(|one| one.name == CONTAINER).find_map(|one| one.resources.as_ref())?;
-    let text = &resources.limits.as_ref()?.get("memory")?.0;
-    Some(match text.parse::<u64>() {
-        Ok(bytes) => format!("{} MiB", bytes >> 20),
-        // As the cluster writes it: `4Gi`.
-        Err(_) => tidy(text),
-    })
 }
 
 /// The newest event about one kind of object whose reason is looked for.

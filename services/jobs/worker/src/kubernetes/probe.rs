@@ -1,0 +1,195 @@
+//! What `callboard check` says about running attempts in a cluster.
+
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use kube::{Api, Client, api::ListParams};
+use proto::admin::{Finding, finding::Level};
+
+use super::{AgentRun, KubernetesSettings, rights};
+
+/// How long the API server may take to answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Pod Security labels are obeyed from here on.
+const POD_SECURITY_MINOR: u32 = 23;
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+const APPLY: &str =
+    "Have an administrator of the cluster apply what `callboard worker manifests` prints for the project.";
+
+/// Looks whether attempts can run in the cluster, in the `namespaces` of the projects. Makes and
+/// changes nothing.
+pub async fn probe(settings: &KubernetesSettings, namespaces: &[String]) -> Vec<Finding> {
+    let next_step = "Correct executor.kubernetes.kubeconfig or KUBECONFIG, and see that the API server can be reached from this machine.";
+    let expected = "its API server answers";
+    let client = match connect(settings).await {
+        Ok(client) => client,
+        Err(error) => return vec![failure("cluster", expected, format!("{error:#}"), next_step)],
+    };
+    let version = match client.apiserver_version().await {
+        Ok(version) => version,
+        Err(error) => {
+            return vec![failure("cluster", expected, telemetry::logging::chain(&error), next_step)];
+        }
+    };
+    let minor = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+    let mut findings = vec![ok("cluster", expected, format!("Kubernetes {}", version.git_version))];
+    findings.push(kind(&client).await);
+    for name in namespaces {
+        findings.extend(namespace(&client, name, settings, minor).await);
+    }
+    findings.extend(unseen());
+    findings
+}
+
+async fn connect(settings: &KubernetesSettings) -> anyhow::Result<Client> {
+    use anyhow::Context;
+    let mut config = match &settings.kubeconfig {
+        Some(path) => {
+            let named = || format!("executor.kubernetes.kubeconfig: {}", path.display());
+            let file = kube::config::Kubeconfig::read_from(path).with_context(named)?;
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                .await
+                .with_context(named)?
+        }
+        None => kube::Config::infer().await?,
+    };
+    config.read_timeout = Some(PATIENCE);
+    Ok(Client::try_from(config)?)
+}
+
+/// The kind `AgentRun`.
+async fn kind(client: &Client) -> Finding {
+    use kube::Resource;
+    let (probe, version) = ("AgentRun", AgentRun::api_version(&()));
+    let expected = format!("the cluster knows {version}");
+    match client.list_api_group_resources(&version).await {
+        Ok(kinds) if kinds.resources.iter().any(|kind| kind.name == AgentRun::plural(&())) => {
+            ok(probe, &expected, "it does")
+        }
+        Ok(_) => failure(probe, &expected, "it does not", APPLY),
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            failure(probe, &expected, "it does not", APPLY)
+        }
+        Err(error) => failure(probe, &expected, telemetry::logging::chain(&error), APPLY),
+    }
+}
+
+/// One project's namespace: the worker's rights, and what keeps pods in check.
+async fn namespace(client: &Client, name: &str, settings: &KubernetesSettings, minor: u32) -> [Finding; 3] {
+    let probe = format!("rights in {name}");
+    let expected = "the worker may do what it does";
+    let rights = match rights::missing(client, name).await {
+        Ok(missing) if missing.is_empty() => ok(&probe, expected, "it may"),
+        Ok(missing) => failure(&probe, expected, format!("it may not {}", missing.join(", ")), APPLY),
+        Err(error) => failure(&probe, expected, telemetry::logging::chain(&error), APPLY),
+    };
+    [rights, pod_security(client, name, minor).await, quota(client, name, settings).await]
+}
+
+async fn pod_security(client: &Client, name: &str, minor: u32) -> Finding {
+    let probe = format!("pod security in {name}");
+    let expected = "the namespace takes restricted pods only";
+    let found = match Api::<Namespace>::all(client.clone()).get(name).await {
+        Ok(found) => found,
+        Err(error) => return unreadable(&probe, expected, "the namespace", &error),
+    };
+    let enforced = found.metadata.labels.iter().flatten().find(|(label, _)| *label == ENFORCE);
+    match enforced {
+        Some((_, profile)) if profile == "restricted" && minor >= POD_SECURITY_MINOR => {
+            ok(&probe, expected, "it does")
+        }
+        Some((_, profile)) if profile == "restricted" => finding(
+            Level::Warning,
+            &probe,
+            expected,
+            format!(
+                "it says so, and Kubernetes before 1.{POD_SECURITY_MINOR} does not look: the worker alone does"
+            ),
+            "Use a newer Kubernetes.",
+        ),
+        Some((_, profile)) => {
+            finding(Level::Warning, &probe, expected, format!("`{ENFORCE}` is `{profile}`"), APPLY)
+        }
+        None => finding(Level::Warning, &probe, expected, format!("`{ENFORCE}` is not set"), APPLY),
+    }
+}
+
+async fn quota(client: &Client, name: &str, settings: &KubernetesSettings) -> Finding {
+    let probe = format!("quota of {name}");
+    let expected = format!("a quota with room for {} pods", settings.capacity);
+    let quotas = Api::<ResourceQuota>::namespaced(client.clone(), name);
+    let quotas = match quotas.list(&ListParams::default()).await {
+        Ok(quotas) => quotas.items,
+        Err(error) => return unreadable(&probe, &expected, "its quota", &error),
+    };
+    let pods = quotas
+        .iter()
+        .filter_map(|quota| quota.spec.as_ref()?.hard.as_ref()?.get("pods")?.0.parse::<usize>().ok())
+        .min();
+    match pods {
+        Some(pods) if pods >= settings.capacity => ok(&probe, &expected, format!("{pods} pods")),
+        Some(pods) => finding(
+            Level::Warning,
+            &probe,
+            &expected,
+            format!("{pods} pods: further attempts wait"),
+            "Lower executor.kubernetes.capacity, or apply manifests with a greater --pods.",
+        ),
+        None => finding(Level::Warning, &probe, &expected, "no limit on pods", APPLY),
+    }
+}
+
+/// What no call to the API server tells.
+fn unseen() -> [Finding; 2] {
+    [
+        finding(
+            Level::Note,
+            "network policies",
+            "the cluster's network plugin enforces them",
+            "this cannot be seen from here",
+            "See the plugin's documentation; without enforcement pods reach what their node reaches.",
+        ),
+        finding(
+            Level::Note,
+            "process limit",
+            "nodes limit the processes of a pod (podPidsLimit)",
+            "this cannot be seen from here; the runner limits its own (executor.kubernetes.processes)",
+            "Set podPidsLimit in the configuration of the kubelets.",
+        ),
+    ]
+}
+
+/// An object that could not be read: that it is not there, or that we may not, or neither.
+fn unreadable(probe: &str, expected: &str, what: &str, error: &kube::Error) -> Finding {
+    if let kube::Error::Api(status) = error {
+        if status.is_not_found() {
+            return failure(probe, expected, format!("{what} is not there"), APPLY);
+        }
+        if status.is_forbidden() {
+            return finding(
+                Level::Note,
+                probe,
+                expected,
+                format!("{what} may not be read by this user"),
+                APPLY,
+            );
+        }
+    }
+    failure(probe, expected, telemetry::logging::chain(error), APPLY)
+}
+
+fn ok(probe: &str, expected: &str, found: impl Into<String>) -> Finding {
+    finding(Level::Ok, probe, expected, found, "")
+}
+
+fn failure(probe: &str, expected: &str, found: impl Into<String>, next_step: &str) -> Finding {
+    finding(Level::Failure, probe, expected, found, next_step)
+}
+
+fn finding(level: Level, probe: &str, expected: &str, found: impl Into<String>, next_step: &str) -> Finding {
+    Finding {
+        level: level.into(),
+        probe: probe.to_owned(),
+        expected: expected.to_owned(),
+        found: found.into(),
+        next_step: next_step.to_owned(),
+    }
+}
