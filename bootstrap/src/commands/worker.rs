@@ -123,10 +123,10 @@ impl WorkerCommand {
                     .workers;
                 print(format, &workers, |w| list(w))
             }
+            Self::Manifests(asked) => manifests(config, connection, asked).await,
             Self::Cordon { name } => order(connection, format, name, Order::Cordon).await,
             Self::Uncordon { name } => order(connection, format, name, Order::Uncordon).await,
             Self::Drain { name } => order(connection, format, name, Order::Drain).await,
-            Self::Manifests(asked) => manifests(config, connection, asked).await,
         }
     }
 }

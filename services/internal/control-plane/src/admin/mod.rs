@@ -21,7 +21,13 @@ use futures::Stream;
 use proto::admin::{
     AddRepositoryRequest, CheckRequest, CheckResponse, EffectActionRequest, EffectActionResponse,
     EnrollWorkerRequest, EnrollWorkerResponse, EventsRequest, ExplainRequest, ExplainResponse, Explanation,
-    GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListProjectsRequest, ListProjectsResponse, ListRepositoriesRequest, ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest, ListWorkersResponse, LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest, PauseResponse, ProjectView, RenderPromptRequest, RenderPromptResponse, RepositoryRequest, RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest, SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse, admin_service_server::AdminService,
+    GetRunRequest, ListEffectsRequest, ListEffectsResponse, ListProjectsRequest, ListProjectsResponse,
+    ListRepositoriesRequest, ListRepositoriesResponse, ListRunsRequest, ListRunsResponse, ListWorkersRequest,
+    ListWorkersResponse, LogLine, LogsRequest, OrderWorkerRequest, OrderWorkerResponse, PauseRequest,
+    PauseResponse, ProjectView, RenderPromptRequest, RenderPromptResponse, RepositoryRequest,
+    RotateSecretRequest, RunActionRequest, RunActionResponse, RunDetail, SimulateRequest, SyncLabelsRequest,
+    SyncLabelsResponse, VerifyAuditRequest, VerifyAuditResponse, WebhookSecretResponse,
+    admin_service_server::AdminService,
 };
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;

@@ -121,6 +121,8 @@ impl Controller {
         let vanished = pod.is_none() && made.pod.is_some();
         let events = if hangs || vanished { self.events(&made).await? } else { Vec::new() };
         let seen = Seen {
+            spec: &ours.desired.spec,
+            spec: &ours.desired.spec,
             job: job.as_deref(),
             job_was_made,
             pod: pod.as_deref(),

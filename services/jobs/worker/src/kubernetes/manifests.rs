@@ -159,8 +159,8 @@ fn millis(millis: u64) -> String {
 
 /// Bytes, as Kubernetes writes them.
 fn bytes(bytes: u64) -> String {
-    const MEBI: u64 = 1 << 20;
-    if bytes.is_multiple_of(MEBI) { format!("{}Mi", bytes / MEBI) } else { bytes.to_string() }
+    let unit = [(30, "Gi"), (20, "Mi")].into_iter().find(|(bits, _)| bytes.is_multiple_of(1 << bits));
+    unit.map_or_else(|| bytes.to_string(), |(bits, name)| format!("{}{name}", bytes >> bits))
 }
 
 fn binding(metadata: ObjectMeta, to: &Grantee) -> RoleBinding {

@@ -4,10 +4,8 @@ use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::{Api, Client, api::ListParams};
 use proto::admin::{Finding, finding::Level};
 
-use super::{AgentRun, KubernetesSettings, rights};
+use super::{AgentRun, KubernetesSettings, client, rights};
 
-/// How long the API server may take to answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Pod Security labels are obeyed from here on.
 const POD_SECURITY_MINOR: u32 = 23;
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
@@ -19,7 +17,7 @@ const APPLY: &str =
 pub async fn probe(settings: &KubernetesSettings, namespaces: &[String]) -> Vec<Finding> {
     let next_step = "Correct executor.kubernetes.kubeconfig or KUBECONFIG, and see that the API server can be reached from this machine.";
     let expected = "its API server answers";
-    let client = match connect(settings).await {
+    let client = match client::connect(settings).await {
         Ok(client) => client,
         Err(error) => return vec![failure("cluster", expected, format!("{error:#}"), next_step)],
     };
@@ -37,22 +35,6 @@ pub async fn probe(settings: &KubernetesSettings, namespaces: &[String]) -> Vec<
     }
     findings.extend(unseen());
     findings
-}
-
-async fn connect(settings: &KubernetesSettings) -> anyhow::Result<Client> {
-    use anyhow::Context;
-    let mut config = match &settings.kubeconfig {
-        Some(path) => {
-            let named = || format!("executor.kubernetes.kubeconfig: {}", path.display());
-            let file = kube::config::Kubeconfig::read_from(path).with_context(named)?;
-            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
-                .await
-                .with_context(named)?
-        }
-        None => kube::Config::infer().await?,
-    };
-    config.read_timeout = Some(PATIENCE);
-    Ok(Client::try_from(config)?)
 }
 
 /// The kind `AgentRun`.

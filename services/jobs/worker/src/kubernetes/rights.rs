@@ -1,7 +1,7 @@
 //! What the worker may do in the cluster: what it does, in the namespaces of runs, and nothing
 //! anywhere else.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     rbac::v1::{PolicyRule, Role},
@@ -78,30 +78,38 @@ const AT_ONCE: usize = 8;
 /// # Errors
 /// When the API server does not answer.
 pub(crate) async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
-    let all = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
-    let reviews = all.map(async |(right, verb)| {
-        let (resource, part) = match right.resource.split_once('/') {
-            Some((resource, part)) => (resource, Some(part.to_owned())),
-            None => (right.resource, None),
-        };
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(right.group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    subresource: part,
-                    verb: Some(verb.to_owned()),
-                    namespace: Some(namespace.to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
-        let is_allowed = answer.status.is_some_and(|status| status.allowed);
-        Ok::<_, kube::Error>((!is_allowed).then(|| format!("{verb} {}", right.resource)))
-    });
-    let answers: Vec<_> = futures::stream::iter(reviews).buffered(AT_ONCE).try_collect().await?;
+    let all = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (*right, *verb)));
+    let reviews: Vec<_> = all.map(|(right, verb)| review(client, namespace, right, verb)).collect();
+    let answers: Vec<_> = stream::iter(reviews).buffered(AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())
+}
+
+/// What is missing when one thing may not be done.
+async fn review(
+    client: &Client,
+    namespace: &str,
+    right: Right,
+    verb: &'static str,
+) -> kube::Result<Option<String>> {
+    let (resource, part) = match right.resource.split_once('/') {
+        Some((resource, part)) => (resource, Some(part.to_owned())),
+        None => (right.resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(right.group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: part,
+                verb: Some(verb.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
+    let is_allowed = answer.status.is_some_and(|status| status.allowed);
+    Ok((!is_allowed).then(|| format!("{verb} {}", right.resource)))
 }
