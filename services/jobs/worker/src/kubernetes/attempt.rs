@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams, Preconditions};
+use kube::{
+    api::{DeleteParams, LogParams, PostParams, Preconditions},
+    runtime::reflector::ObjectRef,
+};
 use proto::v1::{
     AttemptEnded, AttemptLease, AttemptStarted, AttemptWaits, ClusterObject,
     attempt_ended::{Cause, Outcome},
@@ -103,6 +106,9 @@ impl Attempt<'_> {
             return End::Ended(not_started(Cause::Denied, sentence));
         }
         let digest = match object.filter(|object| !object.uid.is_empty()) {
+            Some(object) if !self.is_there(&object.uid) => {
+                return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
+            }
             Some(object) => object.digest,
             None => match self.make(uid).await {
                 Ok(digest) => digest,
@@ -114,6 +120,12 @@ impl Attempt<'_> {
         attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
         self.namespace.ask(name);
         self.follow(&uid).await
+    }
+
+    /// Whether its `AgentRun` was among what was found when the namespace was opened.
+    fn is_there(&self, uid: &str) -> bool {
+        let object = ObjectRef::new(&self.desired.name).within(&self.namespace.name);
+        self.namespace.agent_runs.get(&object).is_some_and(|found| found.uid() == uid)
     }
 
     /// Makes its `AgentRun`; nothing before the plan is stored, and it counts only once its uid is.
@@ -170,7 +182,7 @@ impl Attempt<'_> {
                 "an AgentRun that was never reported is deleted and made anew"
             );
             let exactly = Preconditions { uid: Some(found.uid().to_owned()), resource_version: None };
-            let params = kube::api::DeleteParams::background().preconditions(exactly);
+            let params = DeleteParams::background().preconditions(exactly);
             // Looked for again by the caller.
             let _ = steps::around(Step::ObjectsDeleted, api.delete(name, &params)).await;
         }
@@ -197,6 +209,7 @@ impl Attempt<'_> {
                     if let Err(end) = self.said(What::Started(self.started(node.as_deref()))).await {
                         return end;
                     }
+                    tracing::info!(node, "attempt started");
                     started = true;
                     continue;
                 }
@@ -205,7 +218,8 @@ impl Attempt<'_> {
                     if at_once || begun.elapsed() >= patience {
                         return End::Ended(not_started(cause, message));
                     }
-                    if message != said {
+                    // That its node is at work is no news.
+                    if message != said && cause != Cause::Unspecified {
                         said.clone_from(&message);
                         if let Err(end) = self.said(What::Waits(AttemptWaits { message })).await {
                             return end;
@@ -225,7 +239,7 @@ impl Attempt<'_> {
             }
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return End::Superseded },
-                () = tokio::time::sleep_until(begun + patience), if !started && begun.elapsed() < patience => {}
+                () = tokio::time::sleep_until(begun + patience), if !started => {}
                 gone = self.is_missing(uid), if is_unseen => if gone {
                     return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
                 },
@@ -246,7 +260,6 @@ impl Attempt<'_> {
     fn started(&self, node: Option<&str>) -> AttemptStarted {
         let node = node.map(|node| format!(" on node {node}")).unwrap_or_default();
         let isolation = format!("a restricted pod in {}{node}", self.namespace.name);
-        tracing::info!(isolation, "attempt started");
         AttemptStarted { isolation, unsandboxed: false }
     }
 

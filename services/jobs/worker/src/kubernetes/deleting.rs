@@ -75,7 +75,7 @@ pub(super) async fn end_gently(namespace: &Namespace, name: &str, uid: &str, pat
             let again = tokio::time::sleep(AGAIN);
             tokio::pin!(again);
             loop {
-                if namespace.pods_of(name).is_empty() {
+                if namespace.pods_of(name).iter().all(|pod| has_ended(pod)) {
                     return;
                 }
                 tokio::select! {
@@ -88,6 +88,16 @@ pub(super) async fn end_gently(namespace: &Namespace, name: &str, uid: &str, pat
     if tokio::time::timeout(patience, gently).await.is_err() {
         tracing::warn!(namespace = namespace.name, name, "the pod does not end by itself");
     }
+}
+
+/// Nothing of it runs, though the cluster may take a while to clear it away.
+fn has_ended(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let has_phase = status.is_some_and(|s| matches!(s.phase.as_deref(), Some("Succeeded" | "Failed")));
+    let all_ended =
+        containers.iter().all(|c| c.state.as_ref().is_some_and(|state| state.terminated.is_some()));
+    has_phase || (!containers.is_empty() && all_ended)
 }
 
 /// Deletes what may be there, and the second time only what is seen to be there.

@@ -275,7 +275,7 @@ impl Namespace {
                 tracing::warn!(namespace = self.name, error = %telemetry::logging::chain(error), "the cluster does not answer; attempts go on");
             }
             Some(error) => {
-                tracing::debug!(namespace = self.name, error = %telemetry::logging::chain(error), "not watched")
+                tracing::debug!(namespace = self.name, error = %telemetry::logging::chain(error), "not watched");
             }
             None => {
                 if self.away.swap(false, Ordering::Relaxed) {

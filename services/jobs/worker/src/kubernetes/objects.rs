@@ -243,8 +243,6 @@ fn container(desired: &Desired, settings: &KubernetesSettings) -> Container {
             WORK.to_owned(),
         ]),
         working_dir: Some(WORK.to_owned()),
-        // The last words of a runner that failed are then part of its pod's state.
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         env: Some(vec![env("HOME", WORK), env("TMPDIR", TMP)]),
         resources: Some(ResourceRequirements {
             requests: Some(resources.clone()),

@@ -167,7 +167,9 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
             let message = format!("Node {} cannot start its pod: {}.", tidy(node), tidy(said(event)));
             waiting(Cause::Unspecified, message, false)
         }
-        None => waiting(Cause::Unspecified, format!("Node {} starts its pod.", tidy(node)), false),
+        None => {
+            waiting(Cause::Unspecified, format!("Node {} has not started its pod yet.", tidy(node)), false)
+        }
     }
 }
 
@@ -272,11 +274,11 @@ fn terminated(pod: &Pod, seen: &Seen<'_>) -> Option<Observed> {
 /// How a runner ended that nothing was done to; `said` is the last of what it wrote.
 fn exited(code: i32, said: &str) -> Observed {
     let last = said.lines().rev().map(tidy).find(|line| !line.is_empty());
-    let last = last.as_deref().unwrap_or("It wrote nothing.");
+    let last = last.map_or_else(|| ".".to_owned(), |last| format!(": {last}"));
     let (outcome, message) = match code {
         0 => (Outcome::Exited, "The runner came to its end.".to_owned()),
         code if code < KILLED => {
-            let message = format!("The runner ended without returning a result (exit code {code}): {last}");
+            let message = format!("The runner ended without returning a result (exit code {code}){last}");
             (Outcome::Exited, message)
         }
         code => (Outcome::Died, format!("The runner was killed by signal {}.", code - KILLED)),

@@ -12,6 +12,7 @@ use worker::{SANDBOX_FIRST_UID, SANDBOX_GID, Sandbox};
 mod cluster;
 mod control_plane;
 mod machine;
+mod manifests;
 
 use machine::{Machine, TOKEN, lease, processes_of, settings};
 
