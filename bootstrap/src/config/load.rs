@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::names::APP_SOURCE;
+use domain::{names::APP_SOURCE, workers::label};
 use secrecy::SecretString;
 use serde_yaml::Value;
 
@@ -220,6 +220,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(value(key, "has a user name or password in it; the token goes into token_file"));
         }
+    }
+    for (key, has) in config.worker.labels.iter().flatten() {
+        label(&format!("{key}={has}")).map_err(|e| value("worker.labels", e.to_string()))?;
     }
     check_projects(config)?;
     match config.agents.default {
