@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::names::APP_SOURCE;
+use domain::{names::APP_SOURCE, workers::label};
 use secrecy::SecretString;
 use serde_yaml::Value;
 use url::Url;
@@ -224,6 +224,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if let Some(url) = &config.agents_url {
         check_agents_url(url)?;
+    }
+    for (key, has) in config.worker.labels.iter().flatten() {
+        label(&format!("{key}={has}")).map_err(|e| value("worker.labels", e.to_string()))?;
     }
     check_projects(config)?;
     match config.agents.default {

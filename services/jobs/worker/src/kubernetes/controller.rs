@@ -122,7 +122,6 @@ impl Controller {
         let events = if hangs || vanished { self.events(&made).await? } else { Vec::new() };
         let seen = Seen {
             spec: &ours.desired.spec,
-            spec: &ours.desired.spec,
             job: job.as_deref(),
             job_was_made,
             pod: pod.as_deref(),
