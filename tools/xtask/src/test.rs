@@ -93,7 +93,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         ]))
     })?;
     steps.run("Dockerfiles", || {
-        let mut hadolint = inherited(&hadolint, &root);
+        let mut hadolint = subprocess::command(&hadolint, &root);
         hadolint.args(["--config", "deploy/images/hadolint.yaml"]);
         run_to_end(hadolint.args(images::Image::ALL.map(|image| image.dockerfile(&root))))
     })?;

@@ -93,7 +93,7 @@ impl Debian {
 impl Package {
     /// Its `data.tar`, unpacked while it is read from the command's output.
     pub(super) fn files(&self) -> Command {
-        let mut command = inherited("dpkg-deb", Path::new("/"));
+        let mut command = subprocess::command("dpkg-deb", Path::new("/"));
         command.arg("--fsys-tarfile").arg(&self.file);
         command
     }
@@ -103,7 +103,7 @@ impl Package {
     /// # Errors
     /// What dpkg said.
     pub(super) fn control(&self) -> Result<String> {
-        output(inherited("dpkg-deb", Path::new("/")).arg("--field").arg(&self.file))
+        output(subprocess::command("dpkg-deb", Path::new("/")).arg("--field").arg(&self.file))
     }
 
     /// When Debian built it, in seconds since 1970: what the archive says of its first member.
