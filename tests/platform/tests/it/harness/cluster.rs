@@ -120,14 +120,14 @@ impl Cluster {
         let accounts: Api<ServiceAccount> = self.all(PLATFORM);
         accounts.patch(WORKER, &apply, &Patch::Apply(&account)).await.expect("a service account");
         let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() },
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() }),
             ..TokenRequest::default()
         };
         let granted = accounts
             .create_token_request(WORKER, &PostParams::default(), &request)
             .await
             .expect("a token of the worker's");
-        let token = granted.status.expect("granted").token;
+        let token = granted.status.and_then(|status| status.token).expect("granted");
         json!({
             "apiVersion": "v1",
             "kind": "Config",
