@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::names::APP_SOURCE;
+use domain::{names::APP_SOURCE, workers::label};
 use secrecy::SecretString;
 use serde_yaml::Value;
 use url::Url;
@@ -225,6 +225,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(url) = &config.agents_url {
         check_agents_url(url)?;
     }
+    for (key, has) in config.worker.labels.iter().flatten() {
+        label(&format!("{key}={has}")).map_err(|e| value("worker.labels", e.to_string()))?;
+    }
     check_projects(config)?;
     match config.agents.default {
         AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => Err(value(
@@ -269,17 +272,14 @@ fn check_projects(config: &Config) -> Result<(), ConfigError> {
     let is_app = matches!(config.github.credential, GithubCredential::App(_));
     let repositories: Vec<_> = config.projects.iter().flat_map(|p| &p.repositories).collect();
     let (mut names, mut sources, mut projects) = (HashSet::new(), HashSet::new(), HashSet::new());
-    for project in &config.projects {
+    for (at, project) in config.projects.iter().enumerate() {
         if !projects.insert(project.name.as_str()) {
             return Err(value("projects", format!("`{}` is there twice", project.name)));
         }
         let of_pods = [("pods", project.pods.problem()), ("ceilings.pods", project.ceilings.pods.problem())];
         for (key, problem) in of_pods {
             if let Some((field, problem)) = problem {
-                return Err(value(
-                    format!("projects[].{key}.{field}"),
-                    format!("of `{}` {problem}", project.name),
-                ));
+                return Err(value(format!("projects[{at}].{key}.{field}"), problem));
             }
         }
     }
@@ -427,6 +427,36 @@ mod tests {
             error(app, "{ name: a/b, source: app, webhook_secret_file: s }"),
         ];
         insta::assert_snapshot!(mistakes.join("\n"));
+    }
+
+    #[test]
+    fn pods_are_what_kubernetes_takes_and_no_larger_than_the_operators() {
+        let none = |_: &str| None;
+        let project = |keys: &str| {
+            let executor = "executor: { local: { memory_mib: 2048 } }\n";
+            with(&format!("{GOOD}{executor}projects: [ {{ name: demo, {keys} }} ]\n"), &none)
+        };
+        let mistakes = [
+            "pods: { cpus: 2 }",
+            "pods: { cpu_millis: 2 }",
+            "pods: { node_selector: { a b: c } }",
+            "pods: { tolerations: [ { key: spot, effect: Schedule } ] }",
+            "ceilings: { pods: { image: [a] } }",
+            "ceilings: { pods: { images: ['ghcr.io/[acme'] } }",
+            "ceilings: { pods: { max_memory_mib: 1 } }",
+            "ceilings: { pods: { node_selector: { disk: ['a b'] } } }",
+        ];
+        insta::assert_snapshot!(mistakes.map(|keys| project(keys).expect_err(keys)).join("\n"));
+
+        let sizes = |keys: &str| {
+            let config = project(keys).expect("valid");
+            let pods = config.projects[0].ceilings_with(&config.executor).pods;
+            [pods.max_cpu_millis, pods.max_memory_mib, pods.max_storage_mib].map(Option::unwrap_or_default)
+        };
+        assert_eq!(sizes("bots: []"), [1000, 2048, 8192], "the executor's");
+        assert_eq!(sizes("pods: { cpu_millis: 4000, memory_mib: 512 }"), [4000, 512, 8192], "the project's");
+        let own = "pods: { memory_mib: 512 }, ceilings: { pods: { max_memory_mib: 1024 } }";
+        assert_eq!(sizes(own), [1000, 1024, 8192], "as it is written");
     }
 
     #[test]

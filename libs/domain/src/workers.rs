@@ -4,32 +4,30 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use crate::stage::{is_label_key, is_label_value};
+
 /// What a worker has, and what a stage asks for.
 pub type Labels = BTreeMap<String, String>;
 
 /// Why a directive stops an attempt that goes on on another worker.
 pub const DRAIN: &str = "drain";
 
-/// Most characters of a label's key and of its value.
-const MOST_CHARACTERS: usize = 63;
-
 /// A text that is not a label.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a label; write key=value, of letters, digits, `-`, `_`, `.` and `/`, at most 63 each")]
+#[error(
+    "`{0}` is not a label; write key=value, such as gpu=a100 or example.com/zone=eu: letters, digits, `-`, `_` and `.`, at most 63 each"
+)]
 pub struct InvalidLabel(String);
 
-/// Reads `key=value`.
+/// Reads `key=value`, each as stages may ask for it.
 ///
 /// # Errors
 /// [`InvalidLabel`] when it is not one.
 pub fn label(text: &str) -> Result<(String, String), InvalidLabel> {
-    let fits = |part: &str| {
-        (1..=MOST_CHARACTERS).contains(&part.len())
-            && part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
-    };
     match text.split_once('=') {
-        Some((key, value)) if fits(key) && fits(value) => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if is_label_key(key) && is_label_value(value) => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
         Some(_) | None => Err(InvalidLabel(text.chars().take(140).collect())),
     }
 }
@@ -187,9 +185,17 @@ mod tests {
             label("example.com/zone=eu-1.a"),
             Ok(("example.com/zone".to_owned(), "eu-1.a".to_owned()))
         );
-        for text in
-            ["", "gpu", "=a", "gpu=", "gpu=a b", "gpu=a=b", "-gpu=a", &format!("{}=a", "k".repeat(64))]
-        {
+        for text in [
+            "",
+            "gpu",
+            "=a",
+            "gpu=",
+            "gpu=a b",
+            "gpu=a=b",
+            "gpu=a/b",
+            "-gpu=a",
+            &format!("{}=a", "k".repeat(64)),
+        ] {
             let error = label(text).expect_err(text).to_string();
             assert!(error.contains("write key=value"), "{error}");
         }

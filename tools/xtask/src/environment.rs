@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// A command with the caller's whole environment. cargo, npm and apt are configured by it
+/// A command with the caller's whole environment. cargo, npm, pip and apt are configured by it
 /// (homes, caches, proxies, certificates), and which variables that takes differs from
 /// machine to machine; nothing of the platform's is in it. What `cargo run` added for
 /// xtask itself is left out, for a cargo below would take it for its own.

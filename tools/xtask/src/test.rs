@@ -93,7 +93,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         ]))
     })?;
     steps.run("Dockerfiles", || {
-        let mut hadolint = inherited(&hadolint, &root);
+        let mut hadolint = subprocess::command(&hadolint, &root);
         hadolint.args(["--config", "deploy/images/hadolint.yaml"]);
         run_to_end(hadolint.args(images::Image::ALL.map(|image| image.dockerfile(&root))))
     })?;
@@ -159,9 +159,10 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
 
 /// Where cargo puts a release build of `callboard`.
 fn release(root: &Path) -> PathBuf {
-    let target = cargo(root).get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR");
-    let target = target.and_then(|(_, folder)| folder).map(PathBuf::from);
-    target.unwrap_or_else(|| root.join("target")).join("release/callboard")
+    let cargo = cargo(root);
+    let target = cargo.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR");
+    let target = target.and_then(|(_, folder)| folder).map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("release/callboard")
 }
 
 fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {

@@ -61,8 +61,8 @@ impl Holds {
                 word("stage").filter(|name| stage_name(name))?;
                 word("is").filter(|word| PROGRESS.contains(word)).map(drop)
             }),
-            Self::LabelKey => here(value.as_str().is_some_and(pod::is_key)),
-            Self::LabelValue => here(value.as_str().is_some_and(pod::is_value)),
+            Self::LabelKey => here(value.as_str().is_some_and(pod::is_label_key)),
+            Self::LabelValue => here(value.as_str().is_some_and(pod::is_label_value)),
             Self::Image => here(value.as_str().is_some_and(pod::is_image)),
             Self::Labels => match value.as_mapping().filter(|labels| labels.len() <= MOST_ITEMS) {
                 Some(labels) => wrong_label(labels),

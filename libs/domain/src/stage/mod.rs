@@ -21,6 +21,7 @@ pub use holds::Holds;
 pub use labels::{Labels, Meaning};
 pub use next::Next;
 pub use pod::{Effect, Pod, PodCeilings, Toleration, TopologySpread};
+pub(crate) use pod::{is_label_key, is_label_value};
 pub use policy::{Broken, Off, Policy};
 pub use schema::schema;
 

@@ -139,12 +139,12 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     }
     let message = "The agent used more memory than the 4096 MiB it may have";
     assert!(played.report(&second, ended(Cause::OutOfMemory, message)).await);
+    world.cancel(&played.busy).await.expect("cancelled");
     let run = world.finished(&second.run_id).await.run.expect("a run");
     assert_eq!((run.state.as_str(), run.class.as_str()), ("failed", "agent"));
     assert!(run.message.contains("4096 MiB"), "{}", run.message);
     assert_eq!(judged(&played, object(&second, 'a', "u-1")).await, Verdict::Over);
 
-    world.platform().control_plane().settled(std::time::Duration::from_secs(30)).await.expect("sealed");
     let request = EventsRequest { after: 0, project: "demo".to_owned(), follow: false };
     let mut events = world.admin().events(request).await.expect("events").into_inner();
     let mut refused = Vec::new();
@@ -157,7 +157,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let findings = world.admin().check(CheckRequest {}).await.expect("findings").into_inner().findings;
     let found = findings.iter().find(|finding| finding.probe == "agent runs").expect("a finding");
     assert!(found.found.starts_with("3 of somebody else"), "{found:#?}");
-    played.end().await;
+    played.world.end().await;
 }
 
 /// What the cluster did is tried again, or ends the run, with the worker's sentence. What was never
@@ -186,6 +186,7 @@ async fn what_a_cluster_did_decides_what_follows() {
     let third = played.lease(SECOND_PROCESS).await.expect("leased again");
     let image = "Its image `registry/agent:1` cannot be fetched: not found";
     assert!(played.report(&third, ended(Cause::Image, image)).await);
+    world.cancel(&played.busy).await.expect("cancelled");
     let detail = world.finished(&third.run_id).await;
     let run = detail.run.expect("a run");
     assert_eq!(
@@ -193,5 +194,5 @@ async fn what_a_cluster_did_decides_what_follows() {
         ("failed", "infrastructure", image)
     );
     assert_eq!(detail.attempts.len(), 3);
-    played.end().await;
+    played.world.end().await;
 }

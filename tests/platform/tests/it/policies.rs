@@ -15,6 +15,8 @@ stages:
     write_scope: ["**/*.md"]
     time_limit_minutes: 600
     second_trigger: queue
+    pod: { memory_mib: 9000, image: "ghcr.io/acme/agents:1", node_selector: { disk: ssd } }
+    worker_labels: { arch: arm64 }
   summarise:
     description: Sums up.
     role: km
@@ -35,7 +37,11 @@ Translate into Russian what the issue names.
 
 fn setup() -> Setup {
     let config = json!({ "projects": [{
-        "name": "demo", "ceilings": { "time_limit_minutes": 30, "stages": ["translate", "summarise", "dev", "qa"] },
+        "name": "demo", "pods": { "memory_mib": 1024, "cpu_millis": 500 },
+        "ceilings": {
+            "time_limit_minutes": 30, "stages": ["translate", "summarise", "dev", "qa"],
+            "pods": { "images": ["ghcr.io/acme/*"], "worker_labels": {} },
+        },
         "repositories": [{ "name": REPOSITORY, "source": SOURCE, "webhook_secret_file": "secret" }],
     }] });
     let files = vec![
@@ -60,7 +66,11 @@ async fn first_comment(world: &World, issue: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_has_stages_of_its_own_within_the_ceilings() {
     let world = World::with(setup()).await;
-    let steps = json!([{ "write": { "path": "docs/hello.ru.md", "content": "Привет\n" } }, { "summary": "Translated." }]);
+    let steps = json!([
+        { "write": { "path": "docs/hello.ru.md", "content": "Привет\n" } },
+        { "print_file": "/proc/self/limits" },
+        { "summary": "Translated." },
+    ]);
     let issue = world.scripted_issue("Translate the documents", &steps);
     world.label(issue, "run:translate");
     let run = world.run_of(issue).await;
@@ -70,8 +80,16 @@ async fn a_project_has_stages_of_its_own_within_the_ceilings() {
     let definition: Value =
         sqlx::query_scalar("select definition from runs").fetch_one(&mut db).await.expect("one");
     assert_eq!(definition["time_limit_minutes"], 30, "the ceiling holds");
+    // No label of a worker is allowed, so that any worker takes it; the image is, and what it
+    // leaves out is the operator's.
+    let pod = json!({ "cpu_millis": 500, "memory_mib": 1024, "image": "ghcr.io/acme/agents:1" });
+    assert_eq!((&definition["pod"], definition.get("worker_labels")), (&pod, None));
+    world.until_log(&run.id, "Max data size             1073741824").await;
     let said = first_comment(&world, issue).await;
-    assert!(said.contains("`stages.translate.time_limit_minutes` asks for"), "the comment says so: {said}");
+    for field in ["time_limit_minutes", "pod.memory_mib", "pod.node_selector.disk", "worker_labels.arch"] {
+        let clip = format!("`stages.translate.{field}` asks for");
+        assert!(said.contains(&clip), "the comment says {clip}: {said}");
+    }
 
     let key: String =
         sqlx::query_scalar("select prompt_key from runs").fetch_one(&mut db).await.expect("one");
@@ -110,6 +128,7 @@ async fn a_project_has_stages_of_its_own_within_the_ceilings() {
     let (code, out, err) = world.callboard(&words).await;
     assert_eq!(code, 1, "{err}");
     assert!(out.contains("✗ stages.qa.time_limit_minutes") && out.contains("asks for 600"), "{out}");
+    assert!(out.contains("asks for 9000; the operator allows 1024, so 1024 holds."), "{out}");
     std::fs::write(folder.join(".callboard/stages.yaml"), "version: 1\n").expect("written");
     assert_eq!(world.callboard(&words).await.0, 0);
     world.end().await;

@@ -7,7 +7,7 @@ use proto::{
 };
 use serde_json::json;
 
-use crate::harness::{FIRST_PROCESS, Played, World};
+use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, Setup, World};
 
 async fn states(world: &World) -> Vec<(String, String)> {
     let listed = world.admin().list_workers(ListWorkersRequest {}).await.expect("workers").into_inner();
@@ -73,19 +73,40 @@ async fn a_drained_worker_gives_its_runs_to_the_others() {
     played.world.end().await;
 }
 
-/// A worker says which of its labels it has; what it was not enrolled with does not count.
+/// A stage's runs go to workers that have the labels it asks for, and say so where none has. A worker
+/// counts with those it was enrolled with, whatever it says.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_has_the_labels_it_was_enrolled_with() {
-    let world = World::start().await;
-    let mut worker = Played::enroll(&world, "played", &[("gpu", "a100"), ("zone", "eu")]).await;
-    let said = [("gpu", "a100"), ("zone", "us"), ("big", "yes")];
-    let labels = said.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let declaration = Some(Declaration { cluster: false, labels });
-    let request = LeaseRequest { wait_ms: 0, process_id: FIRST_PROCESS.to_owned(), declaration };
-    assert_eq!(worker.lease(request).await.expect("an answer").into_inner().lease, None);
+async fn a_stage_gets_a_worker_with_the_labels_it_asks_for() {
+    let stages = "version: 1\nstages:\n  dev:\n    worker_labels: { gpu: a100 }\n";
+    let files = vec![(".callboard/stages.yaml", stages)];
+    let world = World::with(Setup { files, ..Setup::default() }).await;
+    let issue = world.issue("Train", "Please.");
+    world.label(issue, "run:dev");
+    let none = "No worker of project `demo` has what stage `dev` asks for: gpu=a100.";
+    world
+        .until("it is said", |g| {
+            g.comments(REPOSITORY, issue).iter().any(|c| c.body.contains(none)).then_some(())
+        })
+        .await;
+    let run = world.run_of(issue).await;
+    assert!(run.message.starts_with(none), "{run:#?}");
+
+    let lease = async |name: &str, has: &[(&str, &str)], says: &[(&str, &str)], process: &str, wait_ms| {
+        let mut worker = Played::enroll(&world, name, has).await;
+        let labels = says.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let declaration = Some(Declaration { cluster: false, labels });
+        let request = LeaseRequest { wait_ms, process_id: process.to_owned(), declaration };
+        worker.lease(request).await.expect("an answer").into_inner().lease
+    };
+    let both = [("gpu", "a100"), ("zone", "eu")];
+    assert_eq!(lease("boasts", &[("zone", "eu")], &both, FIRST_PROCESS, 300).await, None);
+    let leased = lease("has-it", &both, &[], SECOND_PROCESS, 20_000).await.expect("the run");
+    assert_eq!(leased.run_id, run.id);
+    assert!(!world.get(&run.id).await.run.expect("a run").message.contains(none));
     let listed = world.admin().list_workers(ListWorkersRequest {}).await.expect("workers").into_inner();
-    let played = listed.workers.into_iter().find(|worker| worker.name == "played").expect("ours");
-    assert_eq!(domain::workers::written(&played.labels), "gpu=a100");
-    assert_eq!(domain::workers::written(&played.ignored_labels), "big=yes, zone=us");
+    let boasts = listed.workers.into_iter().find(|worker| worker.name == "boasts").expect("ours");
+    assert_eq!(domain::workers::written(&boasts.labels), "zone=eu");
+    assert_eq!(domain::workers::written(&boasts.ignored_labels), "gpu=a100");
+    world.cancel(&run.id).await.expect("cancelled");
     world.end().await;
 }

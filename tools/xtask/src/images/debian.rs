@@ -93,7 +93,7 @@ impl Debian {
 impl Package {
     /// Its `data.tar`, unpacked while it is read from the command's output.
     pub(super) fn files(&self) -> Command {
-        let mut command = inherited("dpkg-deb", Path::new("/"));
+        let mut command = subprocess::command("dpkg-deb", Path::new("/"));
         command.arg("--fsys-tarfile").arg(&self.file);
         command
     }
@@ -103,7 +103,7 @@ impl Package {
     /// # Errors
     /// What dpkg said.
     pub(super) fn control(&self) -> Result<String> {
-        output(inherited("dpkg-deb", Path::new("/")).arg("--field").arg(&self.file))
+        output(subprocess::command("dpkg-deb", Path::new("/")).arg("--field").arg(&self.file))
     }
 
     /// When Debian built it, in seconds since 1970: what the archive says of its first member.
@@ -118,15 +118,9 @@ impl Package {
     }
 }
 
-/// `SITE RELEASE COMPONENT` of each package list the machine's apt knows.
+/// What the machine's apt would read of its mirrors: known without having read it.
 fn machine_sources() -> Result<String> {
-    let format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-    output(inherited("apt-get", Path::new("/")).args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))
+    output(inherited("apt-get", Path::new("/")).args(["update", "--print-uris"]))
 }
 
 /// How the machine reaches its mirrors: proxies, certificates, patience.
@@ -134,26 +128,28 @@ fn machine_settings() -> Result<String> {
     output(inherited("apt-config", Path::new("/")).args(["dump", "Acquire"]))
 }
 
-/// The machine's mirrors, with our release.
+/// The machine's mirrors of Debian.
 fn sources(machine: &str) -> Result<String> {
-    let site = |suffix: &str| {
-        let sites = machine.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-            [site, _, "main"] if site.trim_end_matches('/').ends_with(suffix) => Some(site.to_owned()),
-            _ => None,
-        });
-        sites.min().with_context(|| {
-            format!("apt on this machine knows no mirror that ends with {suffix}; images are made of Debian's packages")
-        })
+    let site = |release: &str| {
+        let end = format!("/dists/{release}/InRelease'");
+        machine.lines().find_map(|line| line.split(' ').next()?.strip_prefix('\'')?.strip_suffix(&end))
     };
-    let stanza = |site: String, suites: String| {
+    // Others have a release of that name, too; nobody else has updates to it.
+    let main = site(&format!("{RELEASE}-updates")).or_else(|| site(RELEASE));
+    let (Some(main), Some(security)) = (main, site(&format!("{RELEASE}-security"))) else {
+        bail!(
+            "apt on this machine knows no mirrors of Debian's {RELEASE} and {RELEASE}-security; images are made of their packages"
+        );
+    };
+    let stanza = |site: &str, suites: String| {
         format!(
             "Types: deb\nURIs: {site}\nSuites: {suites}\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
         )
     };
     Ok(format!(
         "{}\n{}",
-        stanza(site("/debian")?, format!("{RELEASE} {RELEASE}-updates")),
-        stanza(site("/debian-security")?, format!("{RELEASE}-security"))
+        stanza(main, format!("{RELEASE} {RELEASE}-updates")),
+        stanza(security, format!("{RELEASE}-security"))
     ))
 }
 
@@ -207,20 +203,17 @@ mod tests {
     #[test]
     fn the_machines_mirrors_are_used_and_nothing_else_it_installs_from() {
         let machine = concat!(
-            "http://mirror/debian/ trixie main\nhttp://mirror/debian-security/ trixie-security main\n",
-            "https://deb.nodesource.com/node_20.x nodistro main\n",
+            "'https://download.docker.com/linux/debian/dists/bookworm/InRelease' docker_InRelease 0 \n",
+            "'http://mirror/debian/dists/bookworm/InRelease' debian_InRelease 0 \n",
+            "'http://mirror/debian/dists/bookworm-updates/InRelease' updates_InRelease 0 \n",
+            "'http://safe/debian-security/dists/bookworm-security/InRelease' security_InRelease 0 \n",
+            "'http://mirror/debian/dists/bookworm/main/binary-amd64/Packages.xz' packages 0 \n",
         );
-        let sources = sources(machine).expect("both are known");
-        assert!(
-            sources.contains("URIs: http://mirror/debian/\nSuites: bookworm bookworm-updates\n"),
-            "{sources}"
-        );
-        assert!(
-            sources.contains("URIs: http://mirror/debian-security/\nSuites: bookworm-security\n"),
-            "{sources}"
-        );
-        assert!(!sources.contains("node"), "{sources}");
-        assert!(super::sources("http://archive/ubuntu/ noble main\n").is_err());
+        let found = sources(machine).expect("both are known");
+        assert!(found.contains("URIs: http://mirror/debian\nSuites: bookworm bookworm-updates\n"), "{found}");
+        assert!(found.contains("URIs: http://safe/debian-security\nSuites: bookworm-security\n"), "{found}");
+        assert!(!found.contains("docker"), "{found}");
+        assert!(sources("'http://archive/ubuntu/dists/noble/InRelease' noble_InRelease 0 \n").is_err());
     }
 
     #[test]

@@ -126,9 +126,9 @@ pub(crate) fn build(
         Debian::open(&package_cache(root)?)?.fetch(&recipe.packages)
     })?;
     let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let make = |program: &Program| programs::make(root, program, profile, scratch.path());
+    let file = |program: &Program| programs::make(root, program, profile, scratch.path());
     let programs: Vec<_> = steps.run(&format!("{}: programs", image.repository()), || {
-        recipe.programs.iter().map(make).collect::<Result<_>>()
+        recipe.programs.iter().map(file).collect::<Result<_>>()
     })?;
     steps.run(&format!("{}: archive", image.repository()), || {
         let name = format!("{}:{}", image.repository(), profile.tag());

@@ -13,7 +13,7 @@ use super::{
     recipe::{Origin, Program},
 };
 use crate::{
-    environment::{cargo, inherited, output, run},
+    environment::{cargo, output, run},
     tools,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn make(root: &Path, program: &Program, profile: Profile, scratch: &P
             };
             run(&mut build)?;
             let stripped = scratch.join(binary);
-            output(inherited("strip", root).arg("-o").arg(&stripped).arg(&built))
+            output(subprocess::command("strip", root).arg("-o").arg(&stripped).arg(&built))
                 .with_context(|| format!("{} cannot be made smaller", built.display()))?;
             Ok(stripped)
         }

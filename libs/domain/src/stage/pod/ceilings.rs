@@ -59,8 +59,8 @@ impl PodCeilings {
             [("node_selector", Some(&self.node_selector)), ("worker_labels", self.worker_labels.as_ref())];
         for (field, labels) in labels {
             for (key, values) in labels.into_iter().flatten() {
-                let value = values.iter().find(|value| *value != ANY && !super::is_value(value));
-                if !super::is_key(key) || value.is_some() {
+                let value = values.iter().find(|value| *value != ANY && !super::is_label_value(value));
+                if !super::is_label_key(key) || value.is_some() {
                     let shown = value.map_or_else(|| key.clone(), |value| format!("{key}: {value}"));
                     return Some((
                         field.to_owned(),

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use ceilings::PodCeilings;
-pub(super) use syntax::{IMAGE, IMAGE_CHARS, KEY, KEY_CHARS, VALUE, is_image, is_key, is_value};
+pub(super) use syntax::{IMAGE, IMAGE_CHARS, KEY, KEY_CHARS, VALUE, is_image};
+pub(crate) use syntax::{is_label_key, is_label_value};
 
 use super::fields::POD;
 

@@ -21,14 +21,14 @@ fn pattern(text: &str) -> Regex {
 }
 
 /// True when Kubernetes takes it as the key of a label or taint.
-pub(in crate::stage) fn is_key(text: &str) -> bool {
+pub(crate) fn is_label_key(text: &str) -> bool {
     static IS: LazyLock<Regex> = LazyLock::new(|| pattern(KEY));
     let domain = text.split_once('/').map_or("", |(domain, _)| domain);
     domain.len() <= 253 && IS.is_match(text)
 }
 
 /// True when Kubernetes takes it as the value of a label or taint, and it is not empty.
-pub(in crate::stage) fn is_value(text: &str) -> bool {
+pub(crate) fn is_label_value(text: &str) -> bool {
     static IS: LazyLock<Regex> = LazyLock::new(|| pattern(VALUE));
     IS.is_match(text)
 }
@@ -54,7 +54,7 @@ mod tests {
         let long = |n| "a".repeat(n);
         for key in ["disk", "a", "A_b.C-1", "node.kubernetes.io/instance-type", "a/b", &long(63), "x.y/Tier"]
         {
-            assert!(is_key(key), "{key}");
+            assert!(is_label_key(key), "{key}");
         }
         let long_domain = format!("{}/disk", vec![long(50); 5].join("."));
         assert_eq!(long_domain.len(), 254 + 5);
@@ -76,13 +76,13 @@ mod tests {
             &long(64),
             &long_domain,
         ] {
-            assert!(!is_key(key), "{key}");
+            assert!(!is_label_key(key), "{key}");
         }
         for value in ["ssd", "1", "A_b.C-1", &long(63)] {
-            assert!(is_value(value), "{value}");
+            assert!(is_label_value(value), "{value}");
         }
         for value in ["", "a b", "-a", "a.", "a/b", "x\n", &long(64)] {
-            assert!(!is_value(value), "{value}");
+            assert!(!is_label_value(value), "{value}");
         }
         let digest = format!("@sha256:{}", "0f".repeat(32));
         for image in [

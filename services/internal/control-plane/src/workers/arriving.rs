@@ -9,6 +9,9 @@ use sqlx::{PgConnection, types::Json};
 
 use crate::App;
 
+/// Labels a worker may say that it has.
+const MOST_LABELS: usize = 64;
+
 /// What a process of a worker is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -51,7 +54,8 @@ pub(crate) async fn arrive(
             return Ok(if is_present { Arrival::Present } else { Arrival::Superseded });
         }
     }
-    let declared: Option<Labels> = declaration.map(|d| d.labels.clone().into_iter().collect());
+    let declared: Option<Labels> =
+        declaration.map(|d| d.labels.clone().into_iter().take(MOST_LABELS).collect());
     let ignored = declared.as_ref().map(|declared| narrow(&known.labels, declared).ignored);
     if let Some(ignored) = ignored.filter(|ignored| !ignored.is_empty()) {
         tracing::warn!(

@@ -29,11 +29,14 @@ struct Most(Arc<Mutex<(BTreeSet<String>, usize)>>);
 impl Most {
     fn saw(&self, event: Event<Pod>) {
         let mut seen = self.0.lock().expect("no panic");
+        let name = |pod: Pod| pod.metadata.name.expect("a name");
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
-                drop(seen.0.insert(pod.metadata.name.expect("a name")))
+                seen.0.insert(name(pod));
             }
-            Event::Delete(pod) => drop(seen.0.remove(&pod.metadata.name.expect("a name"))),
+            Event::Delete(pod) => {
+                seen.0.remove(&name(pod));
+            }
             Event::Init | Event::InitDone => {}
         }
         seen.1 = seen.1.max(seen.0.len());

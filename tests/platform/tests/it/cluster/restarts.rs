@@ -3,10 +3,13 @@
 use serde_json::json;
 use telemetry::steps::Step;
 
-use crate::harness::{
-    REPOSITORY,
-    cluster::Cluster,
-    pods::{POD_GO, PodPlan, Pods},
+use crate::{
+    crash_matrix::is_the_clusters,
+    harness::{
+        REPOSITORY,
+        cluster::Cluster,
+        pods::{POD_GO, PodPlan, Pods},
+    },
 };
 
 /// Where the worker dies.
@@ -20,23 +23,21 @@ enum Dies {
     UntilReturned,
 }
 
-const PHASES: [Dies; 8] = [
-    Dies::At(Step::AgentRunMade, "before"),
-    Dies::At(Step::AgentRunMade, "after"),
-    Dies::At(Step::ChildrenApplied, "before"),
-    Dies::At(Step::ChildrenApplied, "after"),
-    Dies::AtWork,
-    Dies::UntilReturned,
-    Dies::At(Step::ObjectsDeleted, "before"),
-    Dies::At(Step::ObjectsDeleted, "after"),
-];
+/// Every phase there is: a new step of the worker's is one more.
+fn phases() -> Vec<Dies> {
+    let steps = Step::ALL.iter().filter(|step| is_the_clusters(**step));
+    steps
+        .flat_map(|step| [Dies::At(*step, "before"), Dies::At(*step, "after")])
+        .chain([Dies::AtWork, Dies::UntilReturned])
+        .collect()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
     let Some(cluster) = Cluster::at_hand("killing the worker in every phase").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
     let mut killed = 0;
-    for (number, dies) in PHASES.into_iter().enumerate() {
+    for (number, dies) in phases().into_iter().enumerate() {
         let mut steps = vec![json!({ "write": { "path": format!("{number}.txt"), "content": "done\n" } })];
         killed += match dies {
             Dies::At(step, moment) => {

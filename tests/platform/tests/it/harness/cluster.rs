@@ -4,7 +4,7 @@ use std::{
     io::Write,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) host: IpAddr,
     /// The image whose agent plays scripts.
     pub(crate) image: String,
+    /// Its name, where its certificate is not for an address of this machine.
+    name: Option<String>,
     authority: Option<String>,
     kubectl: PathBuf,
 }
@@ -54,6 +56,7 @@ impl Cluster {
             .ok()
             .and_then(|mut found| found.next())
             .expect("the API server's address");
+        let name = Some(host.to_owned()).filter(|host| host != "127.0.0.1");
         let authority = config.root_cert.as_ref().map(|chain| chain.iter().map(|der| pem(der)).collect());
         let client = Client::try_from(config).expect("a client");
         let host = match std::env::var("CALLBOARD_TEST_HOST_ADDRESS") {
@@ -63,7 +66,7 @@ impl Cluster {
         let image = std::env::var("CALLBOARD_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
         let kubectl =
             std::env::var_os("CALLBOARD_TEST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from);
-        Some(Self { client, api, host, image, authority, kubectl })
+        Some(Self { client, api, host, image, name, authority, kubectl })
     }
 
     /// A port of this machine that pods can reach.
@@ -71,11 +74,17 @@ impl Cluster {
         TcpListener::bind((self.host, 0)).and_then(|l| l.local_addr()).expect("a port").port()
     }
 
-    /// What `kubectl` prints, as its administrator types it.
-    pub(crate) fn kubectl(&self, words: &[&str], input: &str) -> String {
+    /// `kubectl`, as its administrator types it.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = subprocess::command(&self.kubectl, Path::new("/tmp"));
-        command.env("KUBECONFIG", std::env::var_os("KUBECONFIG").unwrap_or_default());
-        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("KUBECONFIG", std::env::var_os("KUBECONFIG").unwrap_or_default()).args(words);
+        command
+    }
+
+    /// What it prints.
+    pub(crate) fn kubectl(&self, words: &[&str], input: &str) -> String {
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| {
             panic!("{}: {e}; name one as CALLBOARD_TEST_KUBECTL", self.kubectl.display())
         });
@@ -111,15 +120,14 @@ impl Cluster {
         let accounts: Api<ServiceAccount> = self.all(PLATFORM);
         accounts.patch(WORKER, &apply, &Patch::Apply(&account)).await.expect("a service account");
         let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() },
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() }),
             ..TokenRequest::default()
         };
-        let body = serde_json::to_vec(&request).expect("JSON");
-        let granted: TokenRequest = accounts
-            .create_subresource("token", WORKER, &PostParams::default(), body)
+        let granted = accounts
+            .create_token_request(WORKER, &PostParams::default(), &request)
             .await
             .expect("a token of the worker's");
-        let token = granted.status.expect("granted").token;
+        let token = granted.status.and_then(|status| status.token).expect("granted");
         json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -128,7 +136,7 @@ impl Cluster {
             "users": [{ "name": "worker", "user": { "token": token } }],
             "clusters": [{ "name": "it", "cluster": {
                 "server": format!("https://{address}"),
-                "tls-server-name": self.api.ip().to_string(),
+                "tls-server-name": self.name,
                 "certificate-authority-data": self.authority.as_ref().map(|pem| STANDARD.encode(pem)),
             } }],
         })

@@ -454,6 +454,7 @@ fn hostile_words_stay_words() {
     returned.worker_name.clone_from(&hostile);
     returned.isolation = Some(hostile.clone());
     returned.start_note.clone_from(&hostile);
+    returned.waits_for = Some(hostile.clone());
     let finding = domain::changeset::Finding { sentence: hostile.clone(), ..protected() };
     let publication = publication(&returned, P::Held, vec![finding; 100]);
     let about = about(vec![returned.clone(); 30], Some(publication.clone()));
