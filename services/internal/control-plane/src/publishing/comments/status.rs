@@ -46,7 +46,10 @@ pub(in crate::publishing) fn status(
     notes: &[String],
     now: DateTime<Utc>,
 ) -> String {
-    let (sign, words) = headline(run, about.pause.is_some());
+    let (sign, words) = match waits_for(about) {
+        Some(_) => ("⏳", "waiting for the cluster"),
+        None => headline(run, about.pause.is_some()),
+    };
     let mut text = format!("{}\n**Callboard** · {} · {sign} {words}\n", mark_of_run(run.id), work(run));
     text.push_str(&what_is_so(run, about));
     text.push_str(&format!("\n{}", phases(run, about, now)));
@@ -68,6 +71,11 @@ pub(in crate::publishing) fn status(
     text
 }
 
+/// Why the present attempt does not run yet.
+fn waits_for(about: &About) -> Option<&str> {
+    about.attempts.last().and_then(|attempt| attempt.waits_for.as_deref())
+}
+
 /// The cause, what is held or refused, and what became of it.
 fn what_is_so(run: &Run, about: &About) -> String {
     let mut text = String::new();
@@ -83,8 +91,8 @@ fn what_is_so(run: &Run, about: &About) -> String {
     if let (RunState::Queued, None, Some(no_worker)) = (run.state, &about.pause, &run.no_worker) {
         say(no_worker);
     }
-    if let Some(waits_for) = attempt.and_then(|attempt| attempt.waits_for.as_ref()) {
-        say(&format!("It does not run yet. {}", neutralise(waits_for, 500)));
+    if let Some(why) = waits_for(about) {
+        say(&neutralise(why, 500));
     }
     // While the next one waits for a worker, how the last one started is not news.
     if let Some(attempt) = attempt.filter(|a| !a.start_note.is_empty() && run.state != RunState::Queued) {
