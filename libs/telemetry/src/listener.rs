@@ -143,6 +143,8 @@ async fn converse<I>(
     // hyper's own timer starts only when it knows the version of the protocol.
     let silent = async {
         tokio::select! {
+            // What was asked may be what ends it, and is answered first.
+            biased;
             () = asked.cancelled() => std::future::pending().await,
             () = ending.cancelled() => {}
             () = tokio::time::sleep(HEAD_WITHIN) => {}

@@ -41,7 +41,7 @@ pub(crate) fn fork_bomb(most: usize, folder: &Path) -> String {
         Ok(_) => "a bomb is going off".to_owned(),
         Err(error) => format!("no bomb: {error}"),
     };
-    format!("started {count} processes, then was refused ({}); {bomb}", refused.kind())
+    format!("started {count} processes, then was refused: {refused}; {bomb}")
 }
 
 /// Lets so many processes take so many MiB each, all at the same time. Says what came of it.

@@ -46,7 +46,7 @@ async fn a_hostile_agent_finds_nothing_but_its_run_token() {
     .iter()
     .map(|p: &std::path::PathBuf| p.display().to_string())
     .collect();
-    let steps = json!([{ "probe": { "ports": ports, "paths": paths } }]);
+    let steps = json!([{ "probe": { "ports": ports, "paths": paths } }, { "fork_bomb": 2000 }]);
     let issue = world.scripted_issue("Break out", &steps);
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
@@ -55,6 +55,7 @@ async fn a_hostile_agent_finds_nothing_but_its_run_token() {
     assert!(detail.attempts[0].isolation.contains("bubblewrap"), "{:?}", detail.attempts);
 
     let pull = world.github.pull_requests(REPOSITORY).pop().expect("its findings");
+    assert!(pull.body.contains("processes, then was refused"), "the bomb ended by itself: {}", pull.body);
     let diff = world.github.pull_request_diff(REPOSITORY, pull.number).await.expect("a diff");
     let report: String = diff
         .lines()

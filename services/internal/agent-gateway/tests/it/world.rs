@@ -6,7 +6,8 @@ use agent_gateway::{Listen, ModelBackend, Settings};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::clock::Clock;
 use proto::v1::runner_service_client::RunnerServiceClient;
-use secrecy::{ExposeSecret, SecretString};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
 use telemetry::{
     address::Address,
     identity::{Identity, Subject},
@@ -99,6 +100,18 @@ impl World {
         }
     }
 
+    /// A second listener of the same gateway, with TLS for `localhost`: its port, and the
+    /// authority of its certificate.
+    pub(crate) async fn over_tls(&self) -> (u16, String, DropGuard) {
+        let (authority, certificate, key) = certificate();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let token = CancellationToken::new();
+        let listen = Listen::Tls { listener, certificate: certificate.into(), key: secret(&key) };
+        tokio::spawn(agent_gateway::run(self.settings.clone(), listen, token.clone()));
+        (port, authority, token.drop_guard())
+    }
+
     /// A second listener of the same gateway, on a Unix socket.
     pub(crate) async fn on_unix_socket(&self) -> (PathBuf, DropGuard, JoinHandle<anyhow::Result<()>>) {
         let path = self.folder.path().join("agents.sock");
@@ -140,6 +153,23 @@ impl World {
             }),
         )
     }
+}
+
+pub(crate) fn secret(text: &str) -> SecretBox<Vec<u8>> {
+    SecretBox::new(Box::new(text.as_bytes().to_vec()))
+}
+
+/// An authority, a certificate of it for `localhost`, and that one's key, all PEM.
+pub(crate) fn certificate() -> (String, String, String) {
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_pem = authority.self_signed(&authority_key).expect("signed").pem();
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+        .and_then(|server| server.signed_by(&key, &Issuer::from_params(&authority, &authority_key)))
+        .expect("signed");
+    (authority_pem, certificate.pem(), key.serialize_pem())
 }
 
 /// A client that follows nothing and asks nobody on the way.

@@ -53,11 +53,14 @@ struct Shared {
     /// Why checkpoints could not be restored.
     afresh: Mutex<Vec<String>>,
     repositories: PathBuf,
+    /// How often a runner said hello.
+    greeted: Mutex<u32>,
 }
 
 /// A gateway, a repository with one commit, and a place for a runner.
 pub(crate) struct Gateway {
     pub(crate) folder: tempfile::TempDir,
+    pub(crate) router: axum::Router,
     shared: Arc<Shared>,
     token: String,
 }
@@ -130,8 +133,9 @@ impl Gateway {
         let git = axum::Router::new()
             .route("/git/{*path}", axum::routing::any(git_backend))
             .with_state(Arc::clone(&shared));
-        tokio::spawn(axum::serve(socket, router.merge(git)).into_future());
-        Self { folder, shared, token: TOKEN.to_owned() }
+        let router = router.merge(git);
+        tokio::spawn(axum::serve(socket, router.clone()).into_future());
+        Self { folder, router, shared, token: TOKEN.to_owned() }
     }
 
     pub(crate) fn token(mut self, token: &str) -> Self {
@@ -152,16 +156,19 @@ impl Gateway {
 
     /// Runs the runner to its end.
     pub(crate) async fn run(&self) -> Output {
+        let socket = format!("unix:{}", self.folder.path().join("gw.sock").display());
+        self.run_at(&["--gateway", &socket]).await
+    }
+
+    /// Runs the runner, which is told where the gateway is, to its end.
+    pub(crate) async fn run_at(&self, gateway: &[&str]) -> Output {
         let workspace = self.folder.path().join("work");
         fs::create_dir(&workspace).expect("made");
-        let token_file = self.folder.path().join("token");
-        fs::write(&token_file, &self.token).expect("written");
         let mut command = subprocess::command(env!("CARGO_BIN_EXE_agent-runner"), &workspace);
         command
-            .arg("--gateway")
-            .arg(format!("unix:{}", self.folder.path().join("gw.sock").display()))
+            .args(gateway)
             .arg("--token-file")
-            .arg(token_file)
+            .arg(self.token_file(self.folder.path()))
             .arg("--workspace")
             .arg(&workspace)
             // Whoever runs the tests has other processes.
@@ -171,6 +178,17 @@ impl Gateway {
             .await
             .expect("it ends within 60 s")
             .expect("it runs")
+    }
+
+    /// The run token, as a file in `folder`.
+    pub(crate) fn token_file(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("token");
+        fs::write(&file, &self.token).expect("written");
+        file
+    }
+
+    pub(crate) fn greeted(&self) -> u32 {
+        *self.shared.greeted.lock().expect("not poisoned")
     }
 
     pub(crate) fn received(&self) -> Received {
@@ -253,6 +271,7 @@ struct Service(Arc<Shared>);
 #[tonic::async_trait]
 impl RunnerService for Service {
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<Assignment>, Status> {
+        *self.0.greeted.lock().expect("not poisoned") += 1;
         Ok(Response::new(self.0.assignment.clone()))
     }
 

@@ -6,6 +6,7 @@ use proto::v1::{
 };
 
 mod gateway;
+mod pod;
 
 use gateway::Gateway;
 
@@ -82,11 +83,13 @@ async fn a_command_gets_the_prompt_and_its_changes_are_returned() {
             "CALLBOARD_SUMMARY_FILE",
             "HOME",
             "LANG",
+            "LOGNAME",
             "OPENAI_API_KEY",
             "OPENAI_BASE_URL",
             "PATH",
             "PWD",
-            "TMPDIR"
+            "TMPDIR",
+            "USER"
         ]
     );
     let left = std::fs::read_to_string(work.join("left-running")).unwrap();
