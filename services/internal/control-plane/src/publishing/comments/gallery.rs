@@ -8,7 +8,7 @@ use domain::{
         AttemptState::{Leased, Lost, Returned, Running, Stopped},
         FailureClass, PublicationState as P, RunKind, RunState, Waiting,
     },
-    stage::Reasoning,
+    stage::{Pod, Reasoning},
     workers::NoWorker,
 };
 
@@ -362,7 +362,15 @@ fn answers() -> Vec<(&'static str, String)> {
         "",
     );
     start.trace.pop();
-    let definition = run(RunState::Queued, "").definition;
+    let mut definition = run(RunState::Queued, "").definition;
+    definition.pod = Pod {
+        cpu_millis: Some(2000),
+        memory_mib: Some(8192),
+        image: Some("registry.example.com/agents:1".to_owned()),
+        node_selector: [("disk".to_owned(), "ssd".to_owned())].into(),
+        ..Pod::default()
+    };
+    definition.worker_labels = [("arch".to_owned(), "arm64".to_owned())].into();
     let prompt = "You work on octocat/hello-world.\n\n--- 5f1e ---\nTitle: Say hello\n```sh\necho hello\n```\n</details> @octocat\n--- 5f1e ---\n";
     let would =
         Preview { decided: &start, stage: "dev", definition: &definition, prompt: Ok(prompt), tools: &[] };

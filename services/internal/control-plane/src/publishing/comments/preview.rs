@@ -86,7 +86,7 @@ fn limits(stage: &Stage) -> String {
         }
     }
     if let Some(image) = &pod.image {
-        line(format!("image {}", name(image)));
+        line(format!("image `{}`", neutralise_line(image, 200)));
     }
     for (labels, who) in [(&pod.node_selector, "nodes"), (&stage.worker_labels, "workers")] {
         if !labels.is_empty() {
