@@ -7,11 +7,16 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
+use tokio::time::Instant;
+
+/// A platform that is just ending, or a program it is just starting, may hold the folder for a moment.
+const LOCK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Places below `data_dir`.
 #[derive(Clone, Debug)]
@@ -57,14 +62,17 @@ impl DataDir {
     }
 
     /// Holds the folder for one platform; ends with the process.
-    pub(crate) fn lock(&self) -> anyhow::Result<fs::File> {
+    pub(crate) async fn lock(&self) -> anyhow::Result<fs::File> {
         let file = self.open_lock_file()?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            anyhow::anyhow!(
+        let until = Instant::now() + LOCK_WITHIN;
+        while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            anyhow::ensure!(
+                Instant::now() < until,
                 "another platform runs in {}; end it, or choose another data_dir",
                 self.root.display()
-            )
-        })?;
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(file)
     }
 

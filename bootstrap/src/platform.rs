@@ -93,7 +93,7 @@ impl Platform {
         // Before anything counts: what is recorded without a recorder is lost.
         telemetry::admin::metrics();
         let data = DataDir::prepare(&config.data_dir)?;
-        let lock = data.lock()?;
+        let lock = data.lock().await?;
         if config.executor.is_unsandboxed() {
             tracing::warn!("{NO_SANDBOX}");
         }

@@ -42,7 +42,10 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
     telemetry::admin::metrics();
     let data = DataDir::prepare(&config.data_dir)?;
     // A second control plane on the same folder would take the first one's sockets.
-    let _lock = matches!(service, Service::ControlPlane).then(|| data.lock()).transpose()?;
+    let _lock = match service {
+        Service::ControlPlane => Some(data.lock().await?),
+        Service::ApiGateway | Service::AgentGateway | Service::Worker => None,
+    };
     let group = Shutdown::new();
     let control_plane = match &config.control_plane {
         Some(text) => text.parse().context("control_plane")?,
