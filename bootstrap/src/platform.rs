@@ -263,7 +263,7 @@ pub(crate) fn control_plane_settings(
         database_url,
         objects,
         key: data.key(config.key_file.as_deref())?,
-        internal: InternalListener { address, tls: tls(config)? },
+        internal: InternalListener { tls: internal_tls(config, &address)?, address },
         admin_socket: data.admin_socket(),
         identities: data.identities(),
         local_worker: None,
@@ -301,6 +301,15 @@ fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
         (Some(_), None) | (None, Some(_)) => {
             anyhow::bail!("listen: tls_certificate_file and tls_key_file belong together")
         }
+    }
+}
+
+/// The certificate of `listen.internal`. A socket of this machine has none: the files are there for
+/// the agent gateway then.
+fn internal_tls(config: &Config, address: &Address) -> anyhow::Result<Option<Tls>> {
+    match address {
+        Address::Unix(_) => Ok(None),
+        Address::Tcp(_) | Address::Tls(_) => tls(config),
     }
 }
 
