@@ -33,7 +33,9 @@ fn plain(text: &str) -> String {
     let row = |line: &str| {
         let mut words: Vec<String> = line.split_whitespace().map(word).collect();
         // A column that Jobs have since 1.31.
-        if words.get(2).is_some_and(|word| word == "COMPLETIONS") || (words.len() == 5 && line.starts_with("job.")) {
+        if words.get(2).is_some_and(|word| word == "COMPLETIONS")
+            || (words.len() == 5 && line.starts_with("job."))
+        {
             words.remove(1);
         }
         words.join(" ")
