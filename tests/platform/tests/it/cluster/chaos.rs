@@ -33,7 +33,7 @@ async fn delete(pods: &Pods, what: Deleted, run: &str, name: &str) {
             drop(pods.cluster.all::<Pod>(namespace).delete(&pod, &now).await.expect("deleted"));
         }
         Deleted::Job => {
-            drop(pods.cluster.all::<Job>(namespace).delete(name, &params).await.expect("deleted"))
+            drop(pods.cluster.all::<Job>(namespace).delete(name, &params).await.expect("deleted"));
         }
         Deleted::Secret => {
             drop(pods.cluster.all::<Secret>(namespace).delete(name, &params).await.expect("deleted"));
