@@ -50,7 +50,9 @@ impl Cluster {
         };
         let kubeconfig = PathBuf::from(kubeconfig);
         let at_hand = at_hand(root, &kubeconfig);
-        let kubectl = at_hand.as_ref().map_or_else(|| "kubectl".into(), |(_, kubectl)| kubectl.clone());
+        let kubectl = env::var_os("CALLBOARD_TEST_KUBECTL").map(PathBuf::from);
+        let kubectl = kubectl.or_else(|| at_hand.as_ref().map(|(_, kubectl)| kubectl.clone()));
+        let kubectl = kubectl.unwrap_or_else(|| "kubectl".into());
         let way_in = match (env::var("CALLBOARD_TEST_IMAGE"), at_hand) {
             (Ok(image), _) => WayIn::There(image),
             (Err(_), Some((command, _))) => WayIn::AtHand(command),

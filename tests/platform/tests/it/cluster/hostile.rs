@@ -70,12 +70,17 @@ async fn a_hostile_agent_in_a_pod_finds_nothing_but_its_run_token() {
     assert!(fact("list mounts").starts_with("/ ro"), "{}", fact("list mounts"));
     assert!(!fact("list mounts").contains("serviceaccount"), "{}", fact("list mounts"));
 
-    let tokens: BTreeSet<String> = findings
-        .iter()
-        .filter(|finding| finding["outcome"] == "found")
-        .map(|finding| format!("{} {}", text(finding, "detail"), text(finding, "sha256")))
-        .collect();
-    assert!(tokens.len() == 1 && tokens.iter().all(|token| token.starts_with("eyJ")), "{tokens:?}");
+    // The run token, in its file and in the agent's environment; and what it says, which looks
+    // like another inside of it: `{"aud":"a…`.
+    let found = findings.iter().filter(|finding| finding["outcome"] == "found");
+    let (inside, tokens): (BTreeSet<_>, BTreeSet<_>) = found
+        .map(|finding| (text(finding, "detail"), text(finding, "sha256")))
+        .partition(|(beginning, _)| beginning == "eyJhdWQiOiJh");
+    assert!(
+        tokens.len() == 1 && tokens.iter().all(|(beginning, _)| beginning.starts_with("eyJ")),
+        "{tokens:?}"
+    );
+    assert!(inside.len() <= 1, "{inside:?}");
 
     let reached: Vec<(String, String)> = findings
         .iter()

@@ -102,7 +102,7 @@ async fn fifty_runs_share_four_places_fairly() {
     assert!((2..=CAPACITY).contains(&most), "{most} pods at one time");
     // Whoever looks at any time finds that each project had as many turns as the other.
     let turns: Vec<String> = sqlx::query_scalar(
-        "select p.name from attempts a join runs r using (run_id) join projects p using (project_id) order by a.created_at",
+        "select p.name from attempts a join runs r using (run_id) join projects p using (project_id) order by a.leased_at",
     )
     .fetch_all(&pods.site.db)
     .await

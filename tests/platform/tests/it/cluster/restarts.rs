@@ -61,9 +61,12 @@ async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
                 pods.at_work(&run, 1, "waiting for").await;
                 pods.worker.signal(rustix::process::Signal::STOP);
                 pods.let_go(&run).await;
+                let returned =
+                    "select exists (select from attempts where run_id = $1::uuid and state = 'returned')";
                 pods.site
                     .until("the result to be returned", async || {
-                        pods.site.has_event(&run, "returned").await.then_some(())
+                        let returned = sqlx::query_scalar::<_, bool>(returned).bind(&run);
+                        returned.fetch_one(&pods.site.db).await.is_ok_and(|it| it).then_some(())
                     })
                     .await;
                 pods.worker.kill();

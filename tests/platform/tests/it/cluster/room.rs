@@ -124,8 +124,7 @@ async fn an_agent_that_eats_memory_ends_alone_and_says_how_much_it_had() {
     let Some(cluster) = Cluster::at_hand("an agent that eats memory").await else { return };
     let pods = Pods::start(cluster, PodPlan::default()).await;
     let beside = json!([{ "write": { "path": "a.txt", "content": "done\n" } }]);
-    let (hungry, run) =
-        pods.labelled("Eat", &json!([{ "eat_memory": { "mib": 512, "processes": 1 } }])).await;
+    let (hungry, run) = pods.labelled("Eat", &json!([{ "eat_memory": { "mib": 6, "processes": 48 } }])).await;
     let (_, neighbour) = pods.labelled("Work beside it", &beside).await;
     pods.site
         .until("it to be given up", async || pods.get(&run).await.run.filter(|run| run.state == "failed"))
