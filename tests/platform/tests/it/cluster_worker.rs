@@ -11,7 +11,7 @@ use proto::{
         report_request::What,
     },
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, World, filtered};
 
@@ -45,9 +45,13 @@ fn ended(cause: Cause, message: &str) -> What {
     })
 }
 
-async fn judged(played: &Played, found: ClusterObject) -> Verdict {
-    let request = JudgeRequest { found: Some(found) };
-    played.worker.clone().judge(request).await.expect("an answer").into_inner().verdict()
+async fn try_judge(played: &Played, process: &str, found: ClusterObject) -> Result<Verdict, Status> {
+    let request = JudgeRequest { found: Some(found), process_id: process.to_owned() };
+    Ok(played.worker.clone().judge(request).await?.into_inner().verdict())
+}
+
+async fn judged(played: &Played, process: &str, found: ClusterObject) -> Verdict {
+    try_judge(played, process, found).await.expect("an answer")
 }
 
 async fn asked(world: &World, title: &str) -> u64 {
@@ -76,7 +80,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     // Nothing is made before it was planned, and nothing else than what was planned.
     let refused = async |what| {
         let status = played.try_report(&lease, what).await.expect_err("refused");
-        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     };
     refused(created(&lease, "u-1")).await;
     refused(What::Planned(ClusterObject { name: "another".to_owned(), ..object(&lease, 'a', "") })).await;
@@ -84,7 +88,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     assert!(played.report(&lease, planned(&lease, 'a')).await, "nothing was made yet");
     assert!(played.report(&lease, planned(&lease, 'a')).await, "again");
     assert_eq!(
-        judged(&played, object(&lease, 'a', "u-0")).await,
+        judged(&played, FIRST_PROCESS, object(&lease, 'a', "u-0")).await,
         Verdict::Recreate,
         "made and never reported"
     );
@@ -114,10 +118,16 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let second = adopted.lease.clone().expect("a lease");
     assert_eq!((&second.attempt_id, second.fence), (&lease.attempt_id, lease.fence + 1));
 
-    let stop = played.beat(FIRST_PROCESS, &lease).await;
-    assert!(stop[0].reason.contains("another process"), "{stop:?}");
-    assert!(!played.report(&lease, ended(Cause::Unspecified, "it is back")).await, "too late");
+    // Nothing that the earlier process hears may read as if the attempt were over: it would remove
+    // what the present one has just adopted.
+    let back = ended(Cause::Unspecified, "it is back");
     let refused = [
+        played.try_beat(FIRST_PROCESS, &lease).await.expect_err("not the present one"),
+        // It was found to be the present one a moment ago.
+        played.try_beat(SECOND_PROCESS, &lease).await.expect_err("an old fence"),
+        played.try_report(&lease, waits("Its node is away")).await.expect_err("an old fence"),
+        played.try_report(&lease, back).await.expect_err("an old fence"),
+        try_judge(&played, FIRST_PROCESS, object(&lease, 'a', "u-1")).await.expect_err("not the present one"),
         played.lease(FIRST_PROCESS).await.expect_err("not the present one"),
         played.adopt(FIRST_PROCESS).await.expect_err("not the present one"),
     ];
@@ -132,10 +142,10 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     assert_eq!((detail.attempts.len(), detail.attempts[0].waits_for.as_str()), (1, ""), "{detail:#?}");
 
     // What is in the cluster is held against what is stored.
-    assert_eq!(judged(&played, object(&second, 'a', "u-1")).await, Verdict::Ours);
+    assert_eq!(judged(&played, SECOND_PROCESS, object(&second, 'a', "u-1")).await, Verdict::Ours);
     let forged = ClusterObject { name: "attempt-forged".to_owned(), ..object(&second, 'a', "u-9") };
     for foreign in [object(&second, 'b', "u-1"), object(&second, 'a', "u-2"), forged.clone(), forged] {
-        assert_eq!(judged(&played, foreign).await, Verdict::Foreign);
+        assert_eq!(judged(&played, SECOND_PROCESS, foreign).await, Verdict::Foreign);
     }
     let message = "The agent used more memory than the 4096 MiB it may have";
     assert!(played.report(&second, ended(Cause::OutOfMemory, message)).await);
@@ -143,7 +153,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let run = world.finished(&second.run_id).await.run.expect("a run");
     assert_eq!((run.state.as_str(), run.class.as_str()), ("failed", "agent"));
     assert!(run.message.contains("4096 MiB"), "{}", run.message);
-    assert_eq!(judged(&played, object(&second, 'a', "u-1")).await, Verdict::Over);
+    assert_eq!(judged(&played, SECOND_PROCESS, object(&second, 'a', "u-1")).await, Verdict::Over);
 
     let request = EventsRequest { after: 0, project: "demo".to_owned(), follow: false };
     let mut events = world.admin().events(request).await.expect("events").into_inner();

@@ -311,6 +311,52 @@ async fn the_next_process_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_after_which_another_was_started_deletes_nothing() {
+    let Some(mut cluster) = Cluster::find("superseded").await else { return };
+    // It is told at a sign of life, and at a report: whichever is first.
+    for number in 1..=2 {
+        cluster.start();
+        let (lease, object) = cluster.begin(number).await;
+        let pods = cluster.uids::<Pod>().await;
+        cluster.control_plane.supersede(true);
+        if number == 2 {
+            // What it has to report: its AgentRun is not as it was made.
+            let changed = serde_json::json!({"spec": {"image": "another"}});
+            let runs = cluster.api::<AgentRun>();
+            runs.patch(&object.name, &PatchParams::default(), &Patch::Merge(&changed))
+                .await
+                .expect("changed");
+        }
+        let (worker, _shutdown) = cluster.worker.take().expect("it runs");
+        let ended = tokio::time::timeout(PATIENCE, worker).await.expect("it ends by itself");
+        let why = ended.expect("no panic").expect_err("it says why");
+        assert!(why.to_string().contains("another process of this worker"), "{why}");
+        assert_eq!(cluster.uids::<Pod>().await, pods, "the same pod");
+        assert_eq!(cluster.count().await, [1; 6]);
+        assert_eq!(cluster.control_plane.more_reports(), 0);
+
+        // The other one goes on with it, until it is cancelled.
+        cluster.control_plane.supersede(false);
+        cluster.control_plane.leave(AdoptResponse {
+            attempts: vec![AdoptedAttempt {
+                lease: Some(AttemptLease { fence: 8, ..lease.clone() }),
+                object: Some(object.clone()),
+            }],
+            namespaces: vec![cluster.namespace.clone()],
+        });
+        cluster.start();
+        if number == 1 {
+            cluster.waits().await;
+            cluster.control_plane.stop(&lease.attempt_id, "cancelled");
+        }
+        cluster.ended().await;
+        cluster.stop().await;
+        cluster.control_plane.leave(AdoptResponse::default());
+    }
+    cluster.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_was_reported_is_adopted() {
     let Some(mut cluster) = Cluster::find("forged").await else { return };
     let spec = serde_json::json!({
