@@ -10,7 +10,7 @@ use domain::{
 };
 use futures::Stream;
 use proto::v1::{
-    AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Directive, DirectivesRequest,
+    AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Declaration, Directive, DirectivesRequest,
     HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse, Limits,
     ReportRequest, ReportResponse, judge_response, report_request::What,
     worker_service_server::WorkerService,
@@ -36,6 +36,7 @@ use crate::{
     serving::internal,
     steps::{self, Step},
     wake::{Topic, news},
+    workers,
 };
 
 /// How much later than the deadline the worker's own timer goes off.
@@ -217,6 +218,11 @@ fn process_id(text: &str) -> Result<Option<WorkerProcessId>, Status> {
     text.parse().map(Some).map_err(|e| Status::invalid_argument(format!("{e}")))
 }
 
+/// What a worker says of itself, if it may be believed at all.
+fn sound(declaration: Option<&Declaration>) -> Result<(), Status> {
+    declaration.map_or(Ok(()), workers::is_sound).map_err(Status::invalid_argument)
+}
+
 type Directives = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -230,6 +236,7 @@ impl WorkerService for WorkerCalls {
         let mut wake = self.app.wake.subscribe(Topic::Queue);
         let process = process_id(&request.get_ref().process_id)?;
         let declaration = request.get_ref().declaration.as_ref();
+        sound(declaration)?;
         let seen = lease::seen(&self.app, worker, process, declaration).await;
         if !seen.map_err(|e| internal("runs.seen", &e))? {
             return Err(superseded());
@@ -257,6 +264,7 @@ impl WorkerService for WorkerCalls {
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
         let worker = Caller::worker(&request)?;
         let AdoptRequest { process_id: process, declaration } = request.into_inner();
+        sound(declaration.as_ref())?;
         let declaration = declaration.unwrap_or_default();
         let process = process_id(&process)?
             .ok_or_else(|| Status::invalid_argument("a process that adopts says which it is"))?;
