@@ -149,6 +149,10 @@ pub(super) async fn started(
     // The runner's hello may have been faster than this report.
     if now.state == AttemptState::Leased {
         move_attempt(&mut tx, app, &run, &now, AttemptState::Preparing, &isolation).await?;
+        // Its runner may never say hello; that it waits is not so any more.
+        if now.waits_for.is_some() {
+            publishing::say_status(&mut tx, app, &run).await?;
+        }
     }
     steps::commit(tx, Step::AttemptStarted).await?;
     Ok(Heard::Accepted)
@@ -197,8 +201,12 @@ async fn settle(
         (_, Some(After::Fail(class))) => {
             end(tx, app, run, fail(class), "platform", message).await?;
         }
-        (_, Some(After::OutOfTime)) => {
+        (_, Some(After::OutOfTime)) if attempt.deadline_at <= app.clock.now() => {
             out_of_time(tx, app, run, attempt).await?;
+        }
+        // Whoever may change Jobs may give one another deadline.
+        (_, Some(After::OutOfTime)) => {
+            lose(tx, app, run, attempt, "its Job was ended at a deadline that is not the platform's").await?;
         }
         (Outcome::NotStarted, None) => {
             end(tx, app, run, fail(FailureClass::Infrastructure), "platform", message).await?;
