@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::{names::APP_SOURCE, workers::label};
+use domain::{names::APP_SOURCE, stage::Pod, workers::label};
 use secrecy::SecretString;
 use serde_yaml::Value;
 use url::Url;
 
-use super::{AgentName, Config, Executor, GithubCredential, Repository};
+use super::{AgentName, Config, Executor, GithubCredential, KubernetesExecutor, Repository};
 
 /// Bytes of a configuration file.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -229,6 +229,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         label(&format!("{key}={has}")).map_err(|e| value("worker.labels", e.to_string()))?;
     }
     check_projects(config)?;
+    if let Executor::Kubernetes(cluster) = &config.executor {
+        check_cluster(config, cluster)?;
+    }
     match config.agents.default {
         AgentName::Command if config.agents.command.as_ref().is_none_or(|c| c.argv.is_empty()) => Err(value(
             "agents.command.argv",
@@ -266,6 +269,37 @@ fn check_agents_url(url: &Url) -> Result<(), ConfigError> {
         "agents_url",
         "pods send their run tokens there, so it is https and nothing but name and port; write https://callboard-agents:8081",
     ))
+}
+
+/// What pods are made of where neither project nor stage says anything.
+fn check_cluster(config: &Config, cluster: &KubernetesExecutor) -> Result<(), ConfigError> {
+    let key = |field: &str| format!("executor.kubernetes.{field}");
+    let mib = |mib: u64| Some(u32::try_from(mib).unwrap_or(u32::MAX));
+    let pod = Pod {
+        cpu_millis: Some(cluster.cpu_millis),
+        memory_mib: mib(cluster.memory_mib),
+        storage_mib: mib(cluster.storage_mib),
+        image: Some(cluster.image.clone()),
+        ..Pod::default()
+    };
+    if let Some((field, problem)) = pod.problem() {
+        return Err(value(key(&field), problem));
+    }
+    if cluster.pending_seconds == 0 {
+        return Err(value(key("pending_seconds"), "is 0, and no pod runs at once; write 600"));
+    }
+    if cluster.gateway_ip.is_loopback() || cluster.gateway_ip.is_unspecified() {
+        let problem =
+            format!("`{}` is each pod itself; write the address behind agents_url", cluster.gateway_ip);
+        return Err(value(key("gateway_ip"), problem));
+    }
+    if config.agents_url.is_none() {
+        return Err(value(
+            "agents_url",
+            "is missing; write how pods reach the agent gateway, such as https://callboard-agents:8081",
+        ));
+    }
+    Ok(())
 }
 
 fn check_projects(config: &Config) -> Result<(), ConfigError> {
@@ -457,6 +491,35 @@ mod tests {
         assert_eq!(sizes("pods: { cpu_millis: 4000, memory_mib: 512 }"), [4000, 512, 8192], "the project's");
         let own = "pods: { memory_mib: 512 }, ceilings: { pods: { max_memory_mib: 1024 } }";
         assert_eq!(sizes(own), [1000, 1024, 8192], "as it is written");
+    }
+
+    #[test]
+    fn a_cluster_is_asked_for_pods_that_can_be() {
+        let cluster = |url: &str, keys: &str| {
+            let given = "gateway_ip: 10.0.0.7, gateway_ca_file: ca.pem";
+            with(&format!("{GOOD}{url}executor: {{ kubernetes: {{ {given}, {keys} }} }}\n"), &|_| None)
+        };
+        let url = "agents_url: https://callboard-agents:8081\n";
+        assert!(cluster(url, "image: 'registry.example.com/agents:1'").is_ok());
+        for (keys, field) in [
+            ("image: 'not an image'", "image"),
+            ("image: a, memory_mib: 0", "memory_mib"),
+            ("image: a, cpu_millis: 0", "cpu_millis"),
+            ("image: a, storage_mib: 0", "storage_mib"),
+            ("image: a, pending_seconds: 0", "pending_seconds"),
+        ] {
+            let error = cluster(url, keys).expect_err(keys);
+            assert!(error.starts_with(&format!("executor.kubernetes.{field}: ")), "{error}");
+        }
+        let error = cluster("", "image: a").expect_err("no address");
+        assert!(error.starts_with("agents_url: is missing"), "{error}");
+        for ip in ["127.0.0.1", "'::'", "'::1'"] {
+            let executor = format!(
+                "executor: {{ kubernetes: {{ image: a, gateway_ca_file: ca.pem, gateway_ip: {ip} }} }}\n"
+            );
+            let error = with(&format!("{GOOD}{url}{executor}"), &|_| None).expect_err(ip);
+            assert!(error.starts_with("executor.kubernetes.gateway_ip: "), "{error}");
+        }
     }
 
     #[test]
