@@ -52,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !table.is_empty() {
         println!("\nClosing lines of the test runners\n{table}");
     }
+    print!("{}", closing.not_shown());
     println!("Minutes per suite\n{}", steps.minutes());
     if done.is_ok() {
         println!("Everything passed.");
@@ -129,8 +130,9 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         steps.run("cluster tests", || {
             let mut tests = cargo(&root);
-            tests.args(["test", "--package", "platform-tests", "--test", "it", "cluster::"]);
-            tests.args(["--", "--test-threads", CLUSTER_STORIES]);
+            tests.args(["test", "--package", "worker", "--package", "platform-tests", "--test", "it"]);
+            tests.args(["--no-fail-fast", "--", "cluster::", "manifests::"]);
+            tests.args(["--test-threads", CLUSTER_STORIES]);
             if options.long {
                 tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
             }
