@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use proto::admin::{CheckRequest, Finding, ListProjectsRequest, finding::Level};
+use worker::RunsOf;
 
 use super::{
     Result,
     connection::Connection,
+    manifests::most,
     output::{Format, plain, print},
     up,
 };
 use crate::{
-    config::{Config, Executor, LocalExecutor},
+    config::{Config, Executor, KubernetesExecutor, LocalExecutor},
     data_dir::DataDir,
     platform::{agents_address, kubernetes_executor, local_executor},
 };
@@ -62,7 +64,7 @@ async fn executor(config: &Config, connection: &Connection) -> Vec<Finding> {
     match &config.executor {
         Executor::Local(local) => machine(config, local).await,
         Executor::Kubernetes(cluster) => match kubernetes_executor(config, cluster) {
-            Ok(settings) => worker::probe_cluster(&settings, &namespaces(connection).await).await,
+            Ok(settings) => worker::probe_cluster(&settings, &runs(config, cluster, connection).await).await,
             Err(error) => {
                 vec![unusable("cluster", &error, "correct executor.kubernetes in the configuration")]
             }
@@ -70,11 +72,17 @@ async fn executor(config: &Config, connection: &Connection) -> Vec<Finding> {
     }
 }
 
-/// Where the projects' runs are; a platform that does not answer is found by another probe.
-async fn namespaces(connection: &Connection) -> Vec<String> {
+/// Where the projects' runs are, and how large; a platform that does not answer is found by another
+/// probe.
+async fn runs(config: &Config, cluster: &KubernetesExecutor, connection: &Connection) -> Vec<RunsOf> {
     let answer = connection.client().list_projects(ListProjectsRequest {}).await;
     let projects = answer.map(|answer| answer.into_inner().projects).unwrap_or_default();
-    projects.into_iter().map(|project| project.namespace).collect()
+    let each = projects.into_iter().map(|project| RunsOf {
+        most: most(config, cluster, &project.name),
+        project: project.name,
+        namespace: project.namespace,
+    });
+    each.collect()
 }
 
 fn unusable(probe: &str, error: &anyhow::Error, next_step: &str) -> Finding {

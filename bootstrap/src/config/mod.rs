@@ -1,5 +1,7 @@
 //! `callboard.yaml`: one file, unknown keys are errors, secrets are files.
 
+#[cfg(test)]
+mod documented;
 mod github;
 mod load;
 
@@ -134,6 +136,26 @@ pub struct Project {
     /// Logins of bots that may ask like people.
     #[serde(default)]
     pub bots: Vec<String>,
+}
+
+impl Config {
+    /// The largest pods that runs of a project may ask for: thousandths of a processor, mebibytes
+    /// of memory and of files.
+    pub fn largest_pod(&self, project: &str) -> [u32; 3] {
+        let [cpu, memory, storage] = self.executor.pod();
+        let Some(project) = self.projects.iter().find(|known| known.name.as_str() == project) else {
+            return [cpu, memory, storage];
+        };
+        let (pods, ceilings) = (&project.pods, project.ceilings_with(&self.executor).pods);
+        let most = |worker: u32, project: Option<u32>, ceiling: Option<u32>| {
+            worker.max(project.unwrap_or_default()).max(ceiling.unwrap_or_default())
+        };
+        [
+            most(cpu, pods.cpu_millis, ceilings.max_cpu_millis),
+            most(memory, pods.memory_mib, ceilings.max_memory_mib),
+            most(storage, pods.storage_mib, ceilings.max_storage_mib),
+        ]
+    }
 }
 
 impl Project {

@@ -1,4 +1,9 @@
-//! Reads along with `cargo test` and keeps each runner's closing line.
+//! Reads along with `cargo test` and keeps each runner's closing line, and what was not shown.
+
+use std::collections::BTreeSet;
+
+/// How a story begins that says what it did not show.
+const NOT_SHOWN: &str = "cluster tests: ";
 
 /// One test binary's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +19,7 @@ pub(crate) struct ClosingLine {
 pub(crate) struct ClosingLines {
     suite: String,
     lines: Vec<ClosingLine>,
+    not_shown: BTreeSet<String>,
 }
 
 impl ClosingLines {
@@ -27,7 +33,15 @@ impl ClosingLines {
             self.suite = format!("{crate_name} (doc)");
         } else if line.starts_with("test result: ") {
             self.lines.push(ClosingLine { suite: self.suite.clone(), line: line.to_owned() });
+        } else if let Some((_, what)) = line.split_once(NOT_SHOWN) {
+            // Another test's line may have begun before it.
+            self.not_shown.insert(format!("{NOT_SHOWN}{what}\n"));
         }
+    }
+
+    /// What stories said was not shown here, each once.
+    pub(crate) fn not_shown(&self) -> String {
+        self.not_shown.iter().map(String::as_str).collect()
     }
 
     /// Those of suites that had something to run, as a table.
@@ -76,11 +90,14 @@ mod tests {
             "test result: \u{1b}[32mok\u{1b}[0m. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s",
             "     Running tests/label_to_pull_request.rs (/cache/target/debug/deps/label_to_pull_request-77ff)",
             "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 2.00s",
+            "test cluster::hostile::a ... cluster tests: nothing was proven here",
+            "cluster tests: nothing was proven here",
             "   Doc-tests domain",
             "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         ] {
             lines.read(line);
         }
+        assert_eq!(lines.not_shown(), "cluster tests: nothing was proven here\n");
         assert_eq!(
             lines.table(),
             concat!(

@@ -71,7 +71,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What the programs said.
-    pub(crate) fn image(&self, steps: &mut Steps) -> Result<String> {
+    pub(crate) fn image(&mut self, steps: &mut Steps) -> Result<String> {
         let way_in = match &self.way_in {
             WayIn::There(image) => return Ok(image.clone()),
             WayIn::AtHand(_) | WayIn::Kind(_) => &self.way_in,
@@ -93,6 +93,7 @@ impl Cluster {
                 WayIn::There(_) => return Ok(()),
             })
         })?;
+        self.way_in = WayIn::There(made.name.clone());
         Ok(made.name)
     }
 

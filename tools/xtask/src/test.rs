@@ -32,8 +32,8 @@ pub(crate) struct Options {
     long: bool,
 }
 
-/// Said first and last.
-const NO_CLUSTER: &str = "cluster tests: not run, KUBECONFIG is not set";
+/// Said first and last, with why.
+const NOT_RUN: &str = "cluster tests: not run: ";
 /// Stories about the cluster at the same time; they wait for pods most of it.
 const CLUSTER_STORIES: &str = "4";
 
@@ -52,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !table.is_empty() {
         println!("\nClosing lines of the test runners\n{table}");
     }
+    print!("{}", closing.not_shown());
     println!("Minutes per suite\n{}", steps.minutes());
     if done.is_ok() {
         println!("Everything passed.");
@@ -61,12 +62,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) -> Result<()> {
     let root = workspace_root()?;
-    let cluster = Cluster::named(&root)?;
-    if cluster.is_none() {
+    let mut cluster = match Cluster::named(&root) {
+        Ok(Some(cluster)) => Ok(cluster),
+        Ok(None) => Err("KUBECONFIG is not set".to_owned()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    if let Err(why) = &cluster {
         if is_ci() {
-            bail!("no cluster: KUBECONFIG is not set, and ../shared/test-cluster/cluster is not there");
+            bail!("no cluster: {why}; `.ci/run` brings the one at ../shared/test-cluster up");
         }
-        println!("{NO_CLUSTER}");
+        println!("{NOT_RUN}{why}");
     }
     let needs: Vec<Need> = install::PLATFORM.into_iter().chain([Need::Npm, Need::Pip]).collect();
     install::provide(&needs, options.yes, steps)?;
@@ -99,9 +104,9 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     })?;
     steps.run("stored queries", || sqlx::check(&root))?;
     steps.run("build", || cargo_to_end(&root, &["build", "--workspace"]))?;
-    let image = cluster.as_ref().map(|cluster| cluster.image(steps)).transpose()?;
+    let image = cluster.as_mut().ok().map(|cluster| cluster.image(steps)).transpose()?;
     let in_cluster = |tests: &mut Command| {
-        if let (Some(cluster), Some(image)) = (&cluster, &image) {
+        if let (Ok(cluster), Some(image)) = (&cluster, &image) {
             tests.env("CALLBOARD_TEST_IMAGE", image).env("CALLBOARD_TEST_KUBECTL", cluster.kubectl_program());
         }
     };
@@ -121,7 +126,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         read_along(tests, closing)
     })?;
-    if cluster.is_some() {
+    if cluster.is_ok() {
         if options.long {
             steps.run("release build of the worker", || {
                 cargo_to_end(&root, &["build", "--release", "--package", "callboard"])
@@ -129,8 +134,9 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         }
         steps.run("cluster tests", || {
             let mut tests = cargo(&root);
-            tests.args(["test", "--package", "platform-tests", "--test", "it", "cluster::"]);
-            tests.args(["--", "--test-threads", CLUSTER_STORIES]);
+            tests.args(["test", "--package", "worker", "--package", "platform-tests", "--test", "it"]);
+            tests.args(["--no-fail-fast", "--", "cluster::", "manifests::"]);
+            tests.args(["--test-threads", CLUSTER_STORIES]);
             if options.long {
                 tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
             }
@@ -149,9 +155,9 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     }
     steps.run("demo, with each agent", demo::with_each_agent)?;
     match cluster {
-        Some(_) => steps.run("demo, in the cluster", demo::in_a_cluster),
-        None => {
-            println!("{NO_CLUSTER}");
+        Ok(cluster) => steps.run("demo, in the cluster", || demo::in_a_cluster(cluster)),
+        Err(why) => {
+            println!("{NOT_RUN}{why}");
             Ok(())
         }
     }

@@ -20,7 +20,8 @@ mod local;
 
 pub use kubernetes::{
     AgentRun, AgentRunSpec, AgentRunStatus, Gateway, GatewayPods, Grantee, ImagePullPolicy,
-    KubernetesSettings, Most, Phase, RIGHTS, Right, Toleration, TopologySpread, manifests, probe_cluster,
+    KubernetesSettings, Most, Phase, RIGHTS, Right, RunsOf, Toleration, TopologySpread, manifests,
+    probe_cluster,
 };
 pub use local::{SANDBOX_FIRST_UID, SANDBOX_GID, check::probe};
 

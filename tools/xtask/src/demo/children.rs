@@ -27,6 +27,7 @@ const DYING: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Children {
     running: Arc<Mutex<Vec<(&'static str, Child)>>>,
+    lastly: Arc<Mutex<Vec<Command>>>,
     interrupted: Arc<AtomicBool>,
     finished: Arc<AtomicBool>,
 }
@@ -100,11 +101,21 @@ impl Children {
             .find_map(|(_, child)| child.try_wait().ok().flatten())
     }
 
-    /// Ends all programs, the last one first, and waits for them.
+    /// Has a command run once all programs have ended, however that comes.
+    pub(super) fn lastly(&self, command: Command) {
+        self.lastly.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+    }
+
+    /// Ends all programs, the last one first, and waits for them; then runs what was left for then.
     pub(super) fn end_all(&self) {
         let mut running = self.lock();
         while let Some((name, child)) = running.pop() {
             end(name, child);
+        }
+        let mut lastly = self.lastly.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut command in lastly.drain(..) {
+            // It says itself why it fails; there is nobody left to tell.
+            drop(command.status());
         }
     }
 
@@ -149,7 +160,12 @@ mod tests {
         let stat = format!("/proc/{}/stat", grandchild.trim());
         assert!(Path::new(&stat).exists());
         assert_eq!(children.ended("shell"), None);
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut last = subprocess::command("sh", folder.path());
+        last.args(["-c", &format!("grep -qs ') [^Z]' {stat} || touch ended")]);
+        children.lastly(last);
         children.end_all();
+        assert!(folder.path().join("ended").exists(), "it came after the program had ended");
         // Nobody may have reaped it yet; a zombie does not run.
         let state = std::fs::read_to_string(&stat).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z"), "{state}");

@@ -79,12 +79,14 @@ pub(crate) fn with_each_agent() -> Result<()> {
     Ok(())
 }
 
-/// The same with a pod.
+/// The same with a pod of this cluster.
 ///
 /// # Errors
 /// When it does not get there.
-pub(crate) fn in_a_cluster() -> Result<()> {
-    run(&Options { yes: true, keep: false, agent: AgentKind::Scripted, kubernetes: true, json: true })
+pub(crate) fn in_a_cluster(cluster: Cluster) -> Result<()> {
+    let options =
+        Options { yes: true, keep: false, agent: AgentKind::Scripted, kubernetes: true, json: true };
+    run_in(&options, Some(cluster))
 }
 
 /// Runs the demo and cleans up behind it.
@@ -92,15 +94,19 @@ pub(crate) fn in_a_cluster() -> Result<()> {
 /// # Errors
 /// When something is missing, does not start, or the run ends without a pull request.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut steps = Steps::default();
-    let root = workspace_root()?;
     let cluster = match (options.kubernetes, options.agent) {
         (false, _) => None,
         (true, AgentKind::Scripted) => {
-            Some(Cluster::named(&root)?.context("KUBECONFIG is not set; it names the cluster")?)
+            Some(Cluster::named(&workspace_root()?)?.context("KUBECONFIG is not set; it names the cluster")?)
         }
         (true, AgentKind::Codex) => bail!("--kubernetes shows the scripted agent; leave --agent out"),
     };
+    run_in(options, cluster)
+}
+
+fn run_in(options: &Options, cluster: Option<Cluster>) -> Result<()> {
+    let mut steps = Steps::default();
+    let root = workspace_root()?;
     let codex = match options.agent {
         AgentKind::Scripted => {
             install::provide(&install::PLATFORM, options.yes, &mut steps)?;
@@ -115,7 +121,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = steps.run("build", || build(&root))?;
     let cluster = match cluster {
         None => None,
-        Some(cluster) => {
+        Some(mut cluster) => {
             let image = cluster.image(&mut steps)?;
             Some((cluster, image))
         }
@@ -199,7 +205,7 @@ fn show(
     let appeared = match &mut pods {
         None => None,
         Some(pods) => Some(steps.run("a namespace for the project's runs", || {
-            pods.prepare(&platform)?;
+            pods.prepare(&platform, children)?;
             pods.watch()
         })?),
     };

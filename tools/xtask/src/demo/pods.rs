@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use super::platform::Platform;
+use super::{children::Children, platform::Platform};
 use crate::cluster::Cluster;
 
 /// The name pods know the agent gateway by.
@@ -66,11 +66,11 @@ impl Pods {
         }});
     }
 
-    /// Makes the project's namespace, and looks at its pods from here on.
+    /// Makes the project's namespace, which goes when everything ends.
     ///
     /// # Errors
     /// What `callboard` or `kubectl` said.
-    pub(super) fn prepare(&mut self, platform: &Platform) -> Result<()> {
+    pub(super) fn prepare(&mut self, platform: &Platform, children: &Children) -> Result<()> {
         let manifests = platform
             .command(&["worker", "manifests", "--project", "demo", "--user", "callboard-demo"])
             .output()?;
@@ -86,7 +86,11 @@ impl Pods {
         }
         let text = String::from_utf8(manifests.stdout)?;
         let namespace = text.lines().find_map(|line| line.trim().strip_prefix("namespace: "));
-        self.namespace = Some(namespace.context("the manifests name no namespace")?.to_owned());
+        let namespace = namespace.context("the manifests name no namespace")?.to_owned();
+        let mut delete = self.cluster.kubectl();
+        delete.args(["delete", "namespace", &namespace, "--wait=false"]).stdout(Stdio::null());
+        children.lastly(delete);
+        self.namespace = Some(namespace);
         Ok(())
     }
 
@@ -140,10 +144,6 @@ impl Drop for Pods {
         if let Some(watch) = &mut self.watch {
             drop(watch.kill());
             drop(watch.wait());
-        }
-        if let Some(namespace) = &self.namespace {
-            let words = ["delete", "namespace", namespace, "--wait=false"];
-            drop(self.cluster.kubectl().args(words).stdout(Stdio::null()).status());
         }
     }
 }

@@ -36,6 +36,17 @@ pub enum Grantee {
     User(String),
 }
 
+/// A project whose runs go to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunsOf {
+    /// Its name.
+    pub project: String,
+    /// The namespace of its runs.
+    pub namespace: String,
+    /// The most there may be in it.
+    pub most: Most,
+}
+
 /// The most there may be in a project's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Most {
@@ -49,14 +60,13 @@ pub struct Most {
     pub storage_bytes: u64,
 }
 
-/// What a cluster needs for the runs of some projects, as YAML for `kubectl apply`; `projects`:
-/// their names, and the namespaces of their runs.
+/// What a cluster needs for the runs of some projects, as YAML for `kubectl apply`.
 ///
 /// # Errors
 /// When an object cannot be written as YAML.
-pub fn manifests(projects: &[(String, String)], to: &Grantee, most: &Most) -> anyhow::Result<String> {
+pub fn manifests(projects: &[RunsOf], to: &Grantee) -> anyhow::Result<String> {
     let mut documents = vec![yaml(&kind()?)?];
-    for (project, namespace) in projects {
+    for RunsOf { project, namespace, most } in projects {
         let metadata = |name: &str| ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(namespace.clone()),
@@ -190,13 +200,17 @@ mod tests {
     #[test]
     fn what_an_administrator_applies() {
         let most = Most { pods: 4, cpu_millis: 1500, memory_bytes: 4 << 30, storage_bytes: 8 << 30 };
-        let demo = ("demo".to_owned(), "callboard-demo-374708ff".to_owned());
+        let runs = |project: &str, namespace: &str| RunsOf {
+            project: project.to_owned(),
+            namespace: namespace.to_owned(),
+            most,
+        };
+        let demo = runs("demo", "callboard-demo-374708ff");
         let to = Grantee::ServiceAccount { namespace: "callboard".into(), name: "callboard-worker".into() };
-        insta::assert_snapshot!(manifests(&[demo], &to, &most).expect("YAML"));
+        insta::assert_snapshot!(manifests(&[demo], &to).expect("YAML"));
 
-        let two =
-            [("a".to_owned(), "callboard-a-1".to_owned()), ("b".to_owned(), "callboard-b-2".to_owned())];
-        let yaml = manifests(&two, &Grantee::User("callboard".into()), &most).expect("YAML");
+        let two = [runs("a", "callboard-a-1"), runs("b", "callboard-b-2")];
+        let yaml = manifests(&two, &Grantee::User("callboard".into())).expect("YAML");
         let count = |text: &str| yaml.matches(text).count();
         assert_eq!((count("kind: CustomResourceDefinition"), count("kind: Namespace")), (1, 2));
         assert_eq!(count("- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: callboard\n"), 2);

@@ -31,7 +31,7 @@ mod fixtures;
 
 pub use agent_run::{AgentRun, AgentRunSpec, AgentRunStatus, Phase, Toleration, TopologySpread};
 pub(crate) use executor::Executor;
-pub use manifests::{Grantee, Most, manifests};
+pub use manifests::{Grantee, Most, RunsOf, manifests};
 pub use probe::probe as probe_cluster;
 pub use rights::{RIGHTS, Right};
 

@@ -43,8 +43,11 @@ pub const RIGHTS: &[Right] = &[
 ];
 
 /// What `callboard check` looks at beside that.
-pub(crate) const LOOKED_AT: &[Right] =
-    &[right("", "namespaces", &["get"]), right("", "resourcequotas", &["list"])];
+pub(crate) const LOOKED_AT: &[Right] = &[
+    right("", "namespaces", &["get"]),
+    right("", "resourcequotas", &["list"]),
+    right("", "limitranges", &["list"]),
+];
 
 /// The name of the worker's Role in a namespace.
 pub(crate) const ROLE: &str = "callboard-worker";

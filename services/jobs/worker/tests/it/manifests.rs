@@ -16,7 +16,7 @@ use kube::{
 };
 use proto::admin::{Finding, finding::Level};
 use serde::Deserialize;
-use worker::{Gateway, Grantee, ImagePullPolicy, KubernetesSettings, Most};
+use worker::{Gateway, Grantee, ImagePullPolicy, KubernetesSettings, Most, RunsOf};
 
 const WORKER: &str = "worker";
 
@@ -83,8 +83,8 @@ async fn what_an_administrator_applies_lets_the_worker_do_what_it_does() {
     let namespace = format!("callboard-manifests-{}", std::process::id());
     let most = Most { pods: 2, cpu_millis: 500, memory_bytes: 1 << 30, storage_bytes: 1 << 30 };
     let to = Grantee::ServiceAccount { namespace: namespace.clone(), name: WORKER.into() };
-    let project = ("manifests".to_owned(), namespace.clone());
-    let yaml = worker::manifests(&[project], &to, &most).expect("YAML");
+    let project = RunsOf { project: "manifests".to_owned(), namespace: namespace.clone(), most };
+    let yaml = worker::manifests(std::slice::from_ref(&project), &to).expect("YAML");
     apply(&client, &yaml).await;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let account = ServiceAccount {
@@ -122,13 +122,16 @@ async fn what_an_administrator_applies_lets_the_worker_do_what_it_does() {
         patience: Duration::from_secs(600),
         priority_classes: BTreeMap::new(),
     };
-    let namespaces = [namespace.clone()];
-    let found = worker::probe_cluster(&settings, &namespaces).await;
-    for probe in ["cluster", "AgentRun", "rights", "quota"] {
+    let found = worker::probe_cluster(&settings, std::slice::from_ref(&project)).await;
+    for probe in ["cluster", "AgentRun", "rights", "quota", "size of pods"] {
         assert_eq!(level(&found, probe).0, Level::Ok, "{found:#?}");
     }
     assert!(matches!(level(&found, "pod security").0, Level::Ok | Level::Warning), "{found:#?}");
     assert!(found.iter().all(|one| one.level() == Level::Ok || !one.next_step.is_empty()));
+
+    let larger = RunsOf { most: Most { memory_bytes: 2 << 30, ..most }, ..project.clone() };
+    let (failed, why) = level(&worker::probe_cluster(&settings, &[larger]).await, "size of pods");
+    assert_eq!((failed, why.as_str()), (Level::Failure, "the most is 1Gi of memory: such pods are refused"));
 
     // No more than that.
     let own = kube::config::Kubeconfig::read_from(&file).expect("a kubeconfig");
@@ -155,7 +158,7 @@ async fn what_an_administrator_applies_lets_the_worker_do_what_it_does() {
 
     let roles: Api<Role> = Api::namespaced(client.clone(), &namespace);
     roles.delete("callboard-worker", &DeleteParams::default()).await.expect("deleted");
-    let found = worker::probe_cluster(&settings, &namespaces).await;
+    let found = worker::probe_cluster(&settings, &[project]).await;
     let (failed, missing) = level(&found, "rights");
     assert_eq!(failed, Level::Failure);
     for right in worker::RIGHTS {

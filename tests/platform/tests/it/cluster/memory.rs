@@ -44,6 +44,6 @@ async fn a_worker_with_two_hundred_agent_runs_stays_small() {
         line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
     };
     let (now, most) = (kib("VmRSS:") / 1024, kib("VmHWM:") / 1024);
-    eprintln!("the worker takes {now} MiB with {RUNS} AgentRuns, and took {most} MiB at most");
+    println!("the worker takes {now} MiB with {RUNS} AgentRuns, and took {most} MiB at most");
     assert!(most < MOST_MIB, "{most} MiB");
 }

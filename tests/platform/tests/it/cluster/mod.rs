@@ -7,6 +7,8 @@ mod hostile;
 mod main_job;
 mod many;
 mod memory;
+mod orders;
 mod restarts;
+mod rights;
 mod room;
 mod steady;

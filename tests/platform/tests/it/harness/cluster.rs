@@ -17,6 +17,7 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where the worker's ServiceAccount is.
 const PLATFORM: &str = "callboard";
@@ -25,8 +26,23 @@ const WORKER: &str = "callboard-worker";
 /// What pods run, where nobody says otherwise; `cargo xtask test` builds and loads it.
 const IMAGE: &str = "callboard-agent-scripted:dev";
 
+/// Who has the nodes: many stories, or one that fills them.
+static NODES: RwLock<()> = RwLock::const_new(());
+
+/// Held as long as the story's pods are there.
+enum Nodes {
+    Shared { _held: RwLockReadGuard<'static, ()> },
+    Alone { _held: RwLockWriteGuard<'static, ()> },
+}
+
+/// Tells what was not shown. libtest keeps what tests that pass print, and this is for whoever
+/// reads that everything passed.
+pub(crate) fn not_shown(line: &str) {
+    // There is nobody else to tell.
+    drop(std::io::stderr().write_all(format!("cluster tests: {line}\n").as_bytes()));
+}
+
 /// A cluster, and our way to it.
-#[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     /// Its API server.
@@ -39,15 +55,31 @@ pub(crate) struct Cluster {
     name: Option<String>,
     authority: Option<String>,
     kubectl: PathBuf,
+    _nodes: Nodes,
 }
 
 impl Cluster {
     /// The cluster; nothing, and a line that says so, where `KUBECONFIG` is not set.
     pub(crate) async fn at_hand(story: &str) -> Option<Self> {
-        if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
-            eprintln!("cluster tests: {story} did not run, KUBECONFIG is not set");
-            return None;
+        Self::is_named(story).then_some(())?;
+        Some(Self::with(Nodes::Shared { _held: NODES.read().await }).await)
+    }
+
+    /// The same, with no other story's pods on the nodes.
+    pub(crate) async fn alone(story: &str) -> Option<Self> {
+        Self::is_named(story).then_some(())?;
+        Some(Self::with(Nodes::Alone { _held: NODES.write().await }).await)
+    }
+
+    fn is_named(story: &str) -> bool {
+        let is_named = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
+        if !is_named {
+            not_shown(&format!("{story} did not run, KUBECONFIG is not set"));
         }
+        is_named
+    }
+
+    async fn with(nodes: Nodes) -> Self {
         let config = kube::Config::infer().await.expect("KUBECONFIG names a cluster");
         let url = &config.cluster_url;
         let (host, port) = (url.host().expect("a host"), url.port_u16().unwrap_or(443));
@@ -66,7 +98,7 @@ impl Cluster {
         let image = std::env::var("CALLBOARD_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
         let kubectl =
             std::env::var_os("CALLBOARD_TEST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from);
-        Some(Self { client, api, host, image, name, authority, kubectl })
+        Self { client, api, host, image, name, authority, kubectl, _nodes: nodes }
     }
 
     /// A port of this machine that pods can reach.

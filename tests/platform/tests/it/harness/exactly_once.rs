@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::PgPool;
 use webhook_simulator::Simulator;
 
-use super::REPOSITORY;
-
 /// Where the end is looked at.
 pub(crate) struct Seen<'a> {
     pub(crate) github: &'a Simulator,
@@ -18,6 +16,7 @@ pub(crate) struct Seen<'a> {
 #[derive(Debug, sqlx::FromRow)]
 struct RunRow {
     id: String,
+    repository: String,
     kind: String,
     /// Where its status comment is.
     thread: i64,
@@ -31,9 +30,9 @@ struct RunRow {
 pub(crate) async fn violations(site: &Seen<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     let runs: Vec<RunRow> = sqlx::query_as(
-        "select r.run_id::text as id, r.kind, case r.kind when 'review' then r.pull_request else r.issue_number end as thread, r.state, r.state_kind as class, p.state as publication,
+        "select r.run_id::text as id, o.full_name as repository, r.kind, case r.kind when 'review' then r.pull_request else r.issue_number end as thread, r.state, r.state_kind as class, p.state as publication,
                 p.pull_request_number as pull_request
-         from runs r left join lateral
+         from runs r join repositories o using (repository_id) left join lateral
            (select * from publications p where p.run_id = r.run_id order by p.created_at desc limit 1) p on true
          order by r.created_at",
     )
@@ -41,21 +40,26 @@ pub(crate) async fn violations(site: &Seen<'_>) -> Vec<String> {
     .await
     .expect("the runs");
     wrong.extend(untold_moves(site).await);
-    let pulls = site.github.pull_requests(REPOSITORY);
-    let mut by_head: BTreeMap<&str, u32> = BTreeMap::new();
-    for pull in &pulls {
-        *by_head.entry(&pull.head).or_default() += 1;
+    let repositories: BTreeSet<&str> = runs.iter().map(|run| run.repository.as_str()).collect();
+    let mut pulls = Vec::new();
+    for repository in repositories {
+        let here = site.github.pull_requests(repository);
+        let mut by_head: BTreeMap<&str, u32> = BTreeMap::new();
+        for pull in &here {
+            *by_head.entry(&pull.head).or_default() += 1;
+        }
+        wrong.extend(
+            by_head.iter().filter(|(_, n)| **n > 1).map(|(head, n)| format!("{n} pull requests of {head}")),
+        );
+        pulls.extend(here);
     }
-    wrong.extend(
-        by_head.iter().filter(|(_, n)| **n > 1).map(|(head, n)| format!("{n} pull requests of {head}")),
-    );
 
     for run in &runs {
         let mark = format!("<!-- callboard:run={} -->", run.id);
         let thread = u64::try_from(run.thread).expect("a number");
         let comments: Vec<String> = site
             .github
-            .comments(REPOSITORY, thread)
+            .comments(&run.repository, thread)
             .into_iter()
             .filter(|c| c.author == "octocat" && c.body.contains(&mark))
             .map(|c| c.body)
@@ -93,7 +97,7 @@ pub(crate) async fn violations(site: &Seen<'_>) -> Vec<String> {
         if published {
             let report = format!("<!-- callboard:report={} -->", run.id);
             let number = run.pull_request.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
-            let reports = site.github.comments(REPOSITORY, number);
+            let reports = site.github.comments(&run.repository, number);
             let reports = reports.iter().filter(|c| c.body.contains(&report)).count();
             if reports != 1 {
                 wrong.push(format!("run {} has {reports} reports", run.id));
@@ -108,20 +112,20 @@ pub(crate) async fn violations(site: &Seen<'_>) -> Vec<String> {
 
 /// A trigger label that still stands means: no decision yet.
 async fn labels_without_a_decision(site: &Seen<'_>) -> Vec<String> {
-    let issues: BTreeSet<i64> =
-        sqlx::query_scalar("select distinct issue_number from decisions where issue_number is not null")
-            .fetch_all(site.db)
-            .await
-            .expect("decisions")
-            .into_iter()
-            .collect();
+    let issues: Vec<(String, i64)> = sqlx::query_as(
+        "select distinct full_name, issue_number from decisions join repositories using (repository_id)
+         where issue_number is not null order by full_name, issue_number",
+    )
+    .fetch_all(site.db)
+    .await
+    .expect("decisions");
     issues
         .into_iter()
-        .filter_map(|issue| {
-            let labels = site.github.labels(REPOSITORY, u64::try_from(issue).expect("a number"));
+        .filter_map(|(repository, issue)| {
+            let labels = site.github.labels(&repository, u64::try_from(issue).expect("a number"));
             let triggers = |l: &String| l.starts_with("run:") || l == "need:reviewer";
             let standing: Vec<_> = labels.into_iter().filter(triggers).collect();
-            (!standing.is_empty()).then(|| format!("on issue {issue} still stands {standing:?}"))
+            (!standing.is_empty()).then(|| format!("on issue {repository}#{issue} still stands {standing:?}"))
         })
         .collect()
 }

@@ -86,6 +86,8 @@ pub(crate) fn filtered() -> insta::Settings {
     settings.add_filter(r"\b(under a minute|(\d+ h )?\d+ min)\b", "TOOK");
     settings.add_filter(r"pullrequestreview-\d+", "pullrequestreview-N");
     settings.add_filter(r"/tmp/[^\s`]+", "PATH");
+    settings.add_filter(r"callboard-demo-[0-9a-f]{8}", "NAMESPACE");
+    settings.add_filter(r"on node \S+", "on node NODE");
     settings
 }
 

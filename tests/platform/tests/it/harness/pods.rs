@@ -1,12 +1,20 @@
 //! A platform whose attempts are pods: each service in a process of its own, and a worker that
 //! may do in the cluster what `callboard worker manifests` gives it and nothing else.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use proto::admin::{EnrollWorkerRequest, GetRunRequest, RunDetail};
+use proto::admin::{
+    EnrollWorkerRequest, GetRunRequest, ListWorkersRequest, OrderWorkerRequest, RunDetail,
+    admin_service_client::AdminServiceClient, order_worker_request::Order,
+};
 use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use super::{
     Database, Plan, Site,
@@ -39,6 +47,8 @@ pub(crate) struct Pods {
     pub(crate) site: Site,
     pub(crate) cluster: Cluster,
     pub(crate) worker: Supervised,
+    /// Beside it, for the same projects.
+    more_workers: Vec<Supervised>,
     /// Between the worker and the API server.
     pub(crate) wire: Wire,
     /// Namespaces by project.
@@ -81,16 +91,7 @@ impl Pods {
         let place = site.platform().folder.clone();
         let projects: Vec<String> =
             ["demo"].iter().chain(&plan.more_projects).map(|name| (*name).to_owned()).collect();
-        let request = EnrollWorkerRequest {
-            name: "far".to_owned(),
-            projects: projects.clone(),
-            ..EnrollWorkerRequest::default()
-        };
-        let enrolled =
-            site.platform().commands().enroll_worker(request).await.expect("enrolled").into_inner();
-        let identity = place.join("data/identities/worker.json");
-        std::fs::write(&identity, enrolled.identity).expect("written");
-        std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+        enroll(&site, "far", &projects, "worker.json").await;
         site.serve(&["serve", "agent-gateway"]);
         site.serve(&["serve", "api-gateway"]);
         let namespaces = namespaces(&site, &projects).await;
@@ -104,7 +105,35 @@ impl Pods {
         let mut start = site.service(&["serve", "worker"]);
         start.program = plan.program.unwrap_or(start.program);
         let worker = Supervised::start(start);
-        Self { site, cluster, worker, wire, namespaces, _database: database, _folder: folder }
+        let more_workers = Vec::new();
+        Self { site, cluster, worker, more_workers, wire, namespaces, _database: database, _folder: folder }
+    }
+
+    /// One more worker for the same projects.
+    pub(crate) async fn another_worker(&mut self, name: &str) {
+        let projects: Vec<String> = self.namespaces.keys().cloned().collect();
+        let identity = enroll(&self.site, name, &projects, &format!("{name}.json")).await;
+        let mut start = self.site.service(&["serve", "worker"]);
+        start.always.push(("CALLBOARD_IDENTITY_FILE", identity.display().to_string()));
+        self.more_workers.push(Supervised::start(start));
+    }
+
+    /// Gives a worker an order; what was answered.
+    pub(crate) async fn order(&self, worker: &str, order: Order) -> String {
+        let request = OrderWorkerRequest { name: worker.to_owned(), order: order.into() };
+        let order = async |mut c: AdminServiceClient<Channel>| c.order_worker(request.clone()).await;
+        self.site.command("an order", order).await.expect("ordered").into_inner().message
+    }
+
+    /// Waits until a worker is in a state, as `worker list` has it.
+    pub(crate) async fn until_worker(&self, name: &str, state: &str) {
+        self.site
+            .until(&format!("worker `{name}` to be {state}"), async || {
+                let answer = self.site.platform().commands().list_workers(ListWorkersRequest {}).await;
+                let workers = answer.ok()?.into_inner().workers;
+                workers.iter().any(|worker| worker.name == name && worker.state == state).then_some(())
+            })
+            .await;
     }
 
     /// The namespace of `demo`.
@@ -180,6 +209,20 @@ impl Pods {
             .await
     }
 
+    /// What this process of the worker has asked of the cluster: `watch pods`, `patch jobs.batch`.
+    /// Whether it may is asked before anything is, and needs no right.
+    pub(crate) fn asked(&self) -> BTreeSet<String> {
+        let calls = self.counters("callboard_cluster_calls_total");
+        let named = calls.keys().map(|labels| {
+            let value = |name: &str| {
+                let after = labels.split(&format!("{name}=\"")).nth(1).expect("a label of a call");
+                after.split('"').next().unwrap_or_default()
+            };
+            call(value("verb"), value("resource"), value("group"))
+        });
+        named.filter(|call| !call.contains("selfsubjectaccessreviews")).collect()
+    }
+
     /// A counter of the worker, by its labels as they are printed.
     pub(crate) fn counters(&self, name: &str) -> BTreeMap<String, u64> {
         let text = http_get(self.worker.admin, "/metrics").unwrap_or_default();
@@ -203,6 +246,8 @@ impl Pods {
     /// Ends the story: everything is settled, nothing is left, nothing happened twice.
     pub(crate) async fn end(self) {
         self.site.settled().await;
+        let beyond: Vec<String> = self.asked().difference(&rights()).cloned().collect();
+        assert!(beyond.is_empty(), "the worker asks for what its Role does not give: {beyond:?}");
         self.nothing_left().await;
         assert_eq!(self.site.violations().await, Vec::<String>::new(), "{}", self.site.logs());
         self.site.github.shutdown().await;
@@ -211,12 +256,42 @@ impl Pods {
 
 impl Drop for Pods {
     fn drop(&mut self) {
+        // First those who would go on making things in them.
+        self.worker.end();
+        self.more_workers.iter_mut().for_each(Supervised::end);
         let names: Vec<&str> = self.namespaces.values().map(String::as_str).collect();
         let words =
             [&["delete", "namespace", "--ignore-not-found", "--wait=false"], names.as_slice()].concat();
         // A story that failed says why; this must not be the reason.
         drop(self.cluster.command(&words).output());
     }
+}
+
+fn call(verb: &str, resource: &str, group: &str) -> String {
+    if group.is_empty() { format!("{verb} {resource}") } else { format!("{verb} {resource}.{group}") }
+}
+
+/// What the Role of `callboard worker manifests` gives the worker for its runs, each as
+/// [`Pods::asked`] has it.
+pub(crate) fn rights() -> BTreeSet<String> {
+    let each = worker::RIGHTS
+        .iter()
+        .flat_map(|right| right.verbs.iter().map(|verb| call(verb, right.resource, right.group)));
+    each.collect()
+}
+
+/// Enrols a worker; the file of its identity.
+async fn enroll(site: &Site, name: &str, projects: &[String], file: &str) -> PathBuf {
+    let request = EnrollWorkerRequest {
+        name: name.to_owned(),
+        projects: projects.to_vec(),
+        ..EnrollWorkerRequest::default()
+    };
+    let enrolled = site.platform().commands().enroll_worker(request).await.expect("enrolled").into_inner();
+    let identity = site.platform().folder.join("data/identities").join(file);
+    std::fs::write(&identity, enrolled.identity).expect("written");
+    std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    identity
 }
 
 /// Namespaces by project, as the platform calls them.

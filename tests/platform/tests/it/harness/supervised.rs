@@ -132,12 +132,19 @@ impl Supervised {
     }
 }
 
-impl Drop for Supervised {
-    fn drop(&mut self) {
+impl Supervised {
+    /// `kill -9`, and nothing is started again; twice is once.
+    pub(super) fn end(&mut self) {
         locked(&self.state).ending = true;
         self.kill();
         if let Some(watch) = self.watch.take() {
             drop(watch.join());
         }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.end();
     }
 }
