@@ -20,6 +20,7 @@ use super::{
     AgentRun,
     attempts::{Ours, View, deleted},
     client::{Refusal, presentable},
+    controller::SAID_AFTER,
     deleting,
     desired::Desired,
     executor::Executor,
@@ -59,7 +60,7 @@ pub(crate) async fn run(
     stop: Stop,
 ) {
     let deadline = Instant::now() + Duration::from_secs(u64::from(lease.deadline_seconds));
-    let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
+    let (attempt_id, namespace, fence) = (lease.attempt_id.clone(), lease.namespace.clone(), lease.fence);
     tracing::info!(stage = lease.stage, number = lease.number, adopted = object.is_some(), "attempt leased");
     let settings = &executor.shared.settings;
     let desired = match Desired::of(lease, settings) {
@@ -67,6 +68,8 @@ pub(crate) async fn run(
         Err(sentence) => {
             let ended = not_started(Cause::Denied, sentence);
             report_end(worker, &attempt_id, fence, ended).await;
+            // What an earlier process made of it is judged like any other now.
+            executor.forget(&namespace, &attempt_id);
             return;
         }
     };
@@ -102,23 +105,13 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn live(&self, object: Option<ClusterObject>, uid: &mut Option<String>) -> End {
-        let patience = self.executor.shared.settings.patience;
-        let opened = async {
-            match &object {
-                // What runs there goes on, however long the cluster is away.
-                Some(_) => Some(self.namespace.opened().await),
-                None => tokio::time::timeout(patience, self.namespace.opened()).await.ok(),
-            }
-        };
-        match opened.await {
-            Some(Ok(())) => {}
-            Some(Err(sentence)) => return End::Ended(not_started(Cause::Denied, sentence)),
+        match &object {
+            // What runs there goes on, however long the cluster is away.
+            Some(_) => self.namespace.open().await,
             None => {
-                let sentence = format!(
-                    "The cluster did not let itself be watched within {} minutes. Run `callboard check` for the worker.",
-                    patience.as_secs() / 60
-                );
-                return End::Ended(not_started(Cause::Unschedulable, sentence));
+                if let Err(end) = self.opened().await {
+                    return end;
+                }
             }
         }
         let digest = match object.filter(|object| !object.uid.is_empty()) {
@@ -136,6 +129,31 @@ impl Attempt<'_> {
         attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
         self.namespace.ask(name);
         self.follow(&uid).await
+    }
+
+    /// Waits for the namespace, and for rights the worker lacks in it: an administrator may be about
+    /// to give them.
+    async fn opened(&self) -> Result<(), End> {
+        let patience = self.executor.shared.settings.patience;
+        let mut lacks = None;
+        let opened = async {
+            if let Err(sentence) = self.namespace.opened().await {
+                lacks = Some(sentence.clone());
+                self.said(What::Waits(AttemptWaits { message: sentence })).await?;
+            }
+            self.namespace.open().await;
+            Ok(())
+        };
+        if let Ok(opened) = tokio::time::timeout(patience, opened).await {
+            return opened;
+        }
+        let sentence = lacks.unwrap_or_else(|| {
+            format!(
+                "The cluster did not let itself be watched within {} minutes. Run `callboard check` for the worker.",
+                patience.as_secs() / 60
+            )
+        });
+        Err(End::Ended(not_started(Cause::Unschedulable, sentence)))
     }
 
     /// Whether its `AgentRun` was among what was found when the namespace was opened.
@@ -161,12 +179,15 @@ impl Attempt<'_> {
         Ok(digest)
     }
 
-    /// Creates the `AgentRun`, and returns its uid. One that is there already was never reported:
+    /// Creates the `AgentRun`, and returns its uid; waits for what may pass, and says so. One that is there already was never reported:
     /// whoever made it, it is deleted.
     async fn create(&self) -> Result<String, End> {
         let api = self.namespace.api::<AgentRun>();
         let (object, name) = (self.desired.agent_run(), self.desired.name.as_str());
+        let patience = self.executor.shared.settings.patience;
         let mut backoff = Backoff::new();
+        let begun = Instant::now();
+        let mut said = String::new();
         loop {
             let created =
                 steps::around(Step::AgentRunMade, api.create(&PostParams::default(), &object)).await;
@@ -179,12 +200,17 @@ impl Attempt<'_> {
                 }
                 Err(error) => error,
             };
-            if let Some(Refusal { cause, message, at_once: _ }) =
-                Refusal::of(&error, "the AgentRun", &self.namespace.name)
-            {
+            tracing::debug!(error = %telemetry::logging::chain(&error), "the AgentRun is not made yet");
+            let refusal = Refusal::of(&error, "the AgentRun", &self.namespace.name);
+            let is_news = refusal.is_some() || begun.elapsed() >= SAID_AFTER;
+            let Refusal { cause, message, at_once } = refusal.unwrap_or_else(|| Refusal::unanswered(&error));
+            if at_once || begun.elapsed() >= patience {
                 return Err(End::Ended(not_started(cause, message)));
             }
-            tracing::debug!(error = %telemetry::logging::chain(&error), "the AgentRun is not made yet");
+            if is_news && message != said {
+                said.clone_from(&message);
+                self.said(What::Waits(AttemptWaits { message })).await?;
+            }
             tokio::time::sleep(backoff.next()).await;
         }
     }
@@ -231,8 +257,9 @@ impl Attempt<'_> {
                 }
                 View::Seen(Observed::Running { .. }) => {}
                 View::Seen(Observed::Waiting { cause, message, at_once }) => {
-                    if at_once || begun.elapsed() >= patience {
-                        return End::Ended(not_started(cause, message));
+                    // One that has run is not waited for.
+                    if !started && (at_once || begun.elapsed() >= patience) {
+                        return End::Ended(not_started(passing(cause), message));
                     }
                     // That its node is at work is no news.
                     if message != said && cause != Cause::Unspecified {
@@ -244,7 +271,7 @@ impl Attempt<'_> {
                     }
                 }
                 View::Unseen | View::Seen(Observed::Nothing) => {
-                    if begun.elapsed() >= patience {
+                    if !started && begun.elapsed() >= patience {
                         let minutes = patience.as_secs() / 60;
                         let sentence = format!(
                             "The cluster made no pod within {minutes} minutes, and does not say why. Look at its controllers."
@@ -384,6 +411,11 @@ async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: Attemp
 
 fn not_started(cause: Cause, message: String) -> AttemptEnded {
     AttemptEnded { outcome: Outcome::NotStarted.into(), message, exit_code: None, cause: cause.into() }
+}
+
+/// A node that was at work for too long: another may be faster.
+fn passing(cause: Cause) -> Cause {
+    if cause == Cause::Unspecified { Cause::Unschedulable } else { cause }
 }
 
 fn died(cause: Cause, message: String) -> AttemptEnded {

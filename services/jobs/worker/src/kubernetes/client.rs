@@ -120,6 +120,12 @@ impl Refusal {
             .flat_map(|details| &details.causes)
             .any(|cause| cause.reason == "NamespaceTerminating");
         let (cause, at_once, message) = match status.code {
+            // What an administrator gives to the worker, or takes for a moment.
+            403 if is_lack_of_rights(&status.message) => (
+                Cause::Unschedulable,
+                false,
+                format!("The worker may not make {what} in {namespace}: {words}"),
+            ),
             403 if terminating => {
                 (Cause::Deleted, true, format!("The namespace {namespace} is being deleted."))
             }
@@ -138,6 +144,23 @@ impl Refusal {
         };
         Some(Self { cause, message, at_once })
     }
+
+    /// What `error` says when it goes on for too long: the API server is away, or does not do
+    /// what it is asked.
+    pub(super) fn unanswered(error: &kube::Error) -> Self {
+        let message = if let kube::Error::Api(status) = error {
+            let words = presentable(&status.message);
+            format!("The cluster does not do what it is asked: {words} ({})", status.code)
+        } else {
+            "The cluster does not answer.".to_owned()
+        };
+        Self { cause: Cause::Unschedulable, message, at_once: false }
+    }
+}
+
+/// Whether it is refused because of who asks: `… is forbidden: User "worker" cannot create …`.
+fn is_lack_of_rights(said: &str) -> bool {
+    said.split_once(" is forbidden: User ").is_some_and(|(_, why)| why.contains(" cannot "))
 }
 
 /// The beginning of what the cluster or a pod said, in one line without control characters.
@@ -190,6 +213,10 @@ mod tests {
         assert_eq!(of(&kube::Error::TlsRequired), None);
         let quota = of(&error(403, "jobs is forbidden: exceeded quota: runs")).unwrap();
         assert_eq!((quota.cause, quota.at_once), (Cause::Quota, false));
+        let role =
+            "jobs.batch is forbidden: User \"worker\" cannot create resource \"jobs\" in API group \"batch\"";
+        let lacking = of(&error(403, role)).unwrap();
+        assert_eq!((lacking.cause, lacking.at_once), (Cause::Unschedulable, false), "it may be given back");
         let denied = of(&error(403, "violates PodSecurity \"restricted\"")).unwrap();
         assert_eq!((denied.cause, denied.at_once), (Cause::Denied, true));
         let gone: Status = serde_json::from_value(serde_json::json!({

@@ -69,6 +69,16 @@ impl Executor {
         }
     }
 
+    /// It will not go on: what is found of it is judged.
+    pub(super) fn forget(&self, namespace: &str, attempt: &str) {
+        if let Ok(attempt) = attempt.parse() {
+            let name = object_name(attempt);
+            self.shared.attempts.forget(namespace, &name);
+            let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.get(namespace).into_iter().for_each(|watched| watched.ask(&name));
+        }
+    }
+
     /// Watches a namespace from now on.
     pub(crate) fn watch(&self, name: &str) {
         self.namespace(name);

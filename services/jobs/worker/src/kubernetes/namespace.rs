@@ -137,6 +137,12 @@ impl Namespace {
         }
     }
 
+    /// Waits until everything in it was seen once, and the worker has its rights.
+    pub(super) async fn open(&self) {
+        // It lives as long as we do.
+        let _ = self.opening.subscribe().wait_for(|now| *now == Opening::Open).await;
+    }
+
     /// Tells of every change.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -326,5 +332,28 @@ fn prune_pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
         let node_name = spec.node_name.take();
         *spec = PodSpec { node_name, ..PodSpec::default() };
+    }
+}
+
+#[cfg(test)]
+impl Namespace {
+    /// Opened, with this in it and no watch: what it holds stays as it is.
+    pub(super) fn holding(client: Client, name: &str, jobs: &[Job], pods: &[Pod]) -> (Arc<Self>, Writers) {
+        fn fill<K>(writer: &mut Writer<K>, objects: &[K])
+        where
+            K: Resource<DynamicType = ()> + Clone,
+        {
+            writer.apply_watcher_event(&Event::Init);
+            for object in objects {
+                writer.apply_watcher_event(&Event::InitApply(object.clone()));
+            }
+            writer.apply_watcher_event(&Event::InitDone);
+        }
+        let (namespace, mut writers, _) = Self::new(name, client);
+        fill(&mut writers.agent_runs, &[]);
+        fill(&mut writers.jobs, jobs);
+        fill(&mut writers.pods, pods);
+        namespace.opening.send_replace(Opening::Open);
+        (namespace, writers)
     }
 }

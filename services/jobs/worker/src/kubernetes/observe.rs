@@ -31,8 +31,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) spec: &'a AgentRunSpec,
     /// Its Job, as it is now.
     pub(crate) job: Option<&'a Job>,
-    /// Its Job was there before.
-    pub(crate) job_was_made: bool,
+    /// Its Job was seen before, so that without one it was deleted.
+    pub(crate) job_was_seen: bool,
     /// Its pod, as it is now.
     pub(crate) pod: Option<&'a Pod>,
     /// The first pod it had, as that was when last seen.
@@ -81,7 +81,7 @@ pub(crate) fn observe(seen: &Seen<'_>) -> Observed {
 /// An attempt that never had a pod.
 fn without_a_pod(seen: &Seen<'_>) -> Observed {
     let Some(job) = seen.job else {
-        return if seen.job_was_made {
+        return if seen.job_was_seen {
             not_started(Cause::Deleted, "Its Job was deleted by somebody before it had a pod.")
         } else {
             Observed::Nothing
@@ -165,7 +165,7 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
     match newest(seen.events, "Pod", |reason| reason.starts_with("Failed") && reason != "FailedScheduling") {
         Some(event) => {
             let message = format!("Node {} cannot start its pod: {}.", tidy(node), tidy(said(event)));
-            waiting(Cause::Unspecified, message, false)
+            waiting(Cause::Unschedulable, message, false)
         }
         None => {
             waiting(Cause::Unspecified, format!("Node {} has not started its pod yet.", tidy(node)), false)
