@@ -60,7 +60,8 @@ pub(crate) fn of_attempt(metadata: ObjectMeta, attempt: &str, gateway: &Gateway)
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(labelled([(ATTEMPT.to_owned(), attempt.to_owned())].into())),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: None,
+            // Said, so that what somebody else adds is taken away again.
+            ingress: Some(Vec::new()),
             egress: Some(egress),
         }),
     }
