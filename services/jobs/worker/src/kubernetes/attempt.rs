@@ -19,14 +19,14 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     AgentRun,
     attempts::{Ours, View, deleted},
-    client::{Refusal, presentable},
+    client::Refusal,
     controller::SAID_AFTER,
     deleting,
     desired::Desired,
     executor::Executor,
     found::Found,
     namespace::Namespace,
-    observe::Observed,
+    observe::{Observed, tidy},
 };
 use crate::{
     control_plane::{Backoff, Reported},
@@ -338,7 +338,7 @@ impl Attempt<'_> {
         let params =
             LogParams { tail_lines: Some(LOG_LINES), limit_bytes: Some(LOG_BYTES), ..LogParams::default() };
         let log = self.namespace.api::<Pod>().logs(&name, &params).await.ok()?;
-        log.lines().rev().map(presentable).find(|line| !line.is_empty())
+        log.lines().rev().map(tidy).find(|line| !line.is_empty())
     }
 
     /// Says it until it is stored; returns whether the runner has said hello.
