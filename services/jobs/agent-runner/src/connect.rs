@@ -1,9 +1,12 @@
 //! The way to the agent gateway: a Unix socket, or TLS with the one authority we were given.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream, lookup_host},
+    sync::OnceCell,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -72,7 +75,16 @@ pub(crate) type Connection = Either<UnixStream, TlsStream<TcpStream>>;
 #[derive(Clone)]
 pub(crate) enum Connector {
     Unix(PathBuf),
-    Tls { url: Uri, host: String, port: u16, name: ServerName<'static>, tls: TlsConnector },
+    Tls {
+        url: Uri,
+        host: String,
+        port: u16,
+        name: ServerName<'static>,
+        tls: TlsConnector,
+        /// Where that is, once it was found out: a pod's hosts do not change. Looking needs a
+        /// thread, and there may be none left when the agent has started all it may.
+        addresses: Arc<OnceCell<Vec<SocketAddr>>>,
+    },
 }
 
 impl Connector {
@@ -95,7 +107,14 @@ impl Connector {
         let name = ServerName::try_from(host.clone()).with_context(|| format!("{url} names no host"))?;
         let port = url.port_u16().unwrap_or(HTTPS_PORT);
         let config = ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
-        Ok(Self::Tls { url: url.clone(), host, port, name, tls: Arc::new(config).into() })
+        Ok(Self::Tls {
+            url: url.clone(),
+            host,
+            port,
+            name,
+            tls: Arc::new(config).into(),
+            addresses: Arc::default(),
+        })
     }
 
     /// How the gateway is called in requests.
@@ -120,8 +139,10 @@ impl Connector {
         let connecting = async {
             match self {
                 Self::Unix(path) => UnixStream::connect(path).await.map(Either::Left),
-                Self::Tls { host, port, name, tls, .. } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Self::Tls { host, port, name, tls, addresses, .. } => {
+                    let look = async { Ok(lookup_host((host.as_str(), *port)).await?.collect()) };
+                    let found: io::Result<&Vec<SocketAddr>> = addresses.get_or_try_init(|| look).await;
+                    let stream = TcpStream::connect(found?.as_slice()).await?;
                     stream.set_nodelay(true)?;
                     tls.with_alpn(protocols).connect(name.clone(), stream).await.map(Either::Right)
                 }
