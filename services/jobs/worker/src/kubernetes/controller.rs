@@ -43,6 +43,8 @@ use super::{
 
 /// Whose fields they are, for server-side apply.
 const MANAGER: &str = "callboard-worker";
+/// `AgentRun`s looked at at the same time: anybody may make any number of them.
+const AT_ONCE: u16 = 100;
 /// After what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a Job may have no pod before its events are read, and how often then.
@@ -83,13 +85,15 @@ pub(super) async fn run(namespace: Arc<Namespace>, shared: Arc<Shared>, writers:
         this,
         namespace.agent_runs.clone(),
         queue.map(Ok::<_, Infallible>),
-        controller::Config::default(),
+        controller::Config::default().concurrency(AT_ONCE),
     );
     let looks = looks.for_each(|look| {
         match look {
             Ok(_) => {}
             Err(controller::Error::ObjectNotFound(object)) => {
                 shared.attempts.missed(&namespace.name, &object.name);
+                let mut foreign = shared.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                foreign.remove(&(namespace.name.clone(), object.name));
             }
             Err(error) => tracing::debug!(
                 namespace = namespace.name,
@@ -342,7 +346,8 @@ impl Controller {
     /// Asks the control plane about what no attempt at hand is about.
     async fn judge(&self, found: &Found) -> Result<Action, Failure> {
         let foreign = || self.shared.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.is_going() || foreign().contains(found.uid()) {
+        let key = (self.namespace.name.clone(), found.name().to_owned());
+        if found.is_going() || foreign().get(&key).is_some_and(|uid| uid == found.uid()) {
             return Ok(Action::await_change());
         }
         let object = ClusterObject {
@@ -370,7 +375,7 @@ impl Controller {
                 );
                 self.write_status(found, status::refused(found.status.as_ref(), self.shared.clock.now()))
                     .await?;
-                foreign().insert(found.uid().to_owned());
+                foreign().insert(key, found.uid().to_owned());
                 Ok(Action::await_change())
             }
             // Another worker's, or of one that just came or went.

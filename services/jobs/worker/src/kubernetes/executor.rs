@@ -1,7 +1,7 @@
 //! A cluster, as a worker uses it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,8 +19,9 @@ pub(super) struct Shared {
     pub(super) control_plane: ControlPlane,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) attempts: Attempts,
-    /// Uids of `AgentRun`s that are somebody else's, so that each is judged once.
-    pub(super) foreign: Mutex<HashSet<String>>,
+    /// Uids of `AgentRun`s that are somebody else's, by namespace and name, so that each is judged
+    /// once; as long as they are there.
+    pub(super) foreign: Mutex<HashMap<(String, String), String>>,
 }
 
 /// Starts attempts in a cluster.
