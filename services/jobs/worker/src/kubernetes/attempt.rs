@@ -85,7 +85,7 @@ pub(crate) async fn run(
         () = tokio::time::sleep_until(deadline) => End::Ordered(Order::Stop("deadline".to_owned())),
         end = attempt.live(object, &mut uid) => end,
     };
-    if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref())).await.is_some() {
+    if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref(), &stop)).await.is_some() {
         let (namespace, name) = (&attempt.namespace, &attempt.desired.name);
         executor.shared.attempts.forget(&namespace.name, name);
         // An object whose uid we never learnt is judged like any other now.
@@ -352,7 +352,7 @@ impl Attempt<'_> {
     }
 
     /// Reports the end, and returns when nothing is left in the cluster.
-    async fn finish(&self, end: End, uid: Option<&str>) {
+    async fn finish(&self, end: End, uid: Option<&str>, stop: &Stop) {
         let name = self.desired.name.as_str();
         self.executor.shared.attempts.end(&self.namespace.name, name);
         let ended = match end {
@@ -364,7 +364,11 @@ impl Attempt<'_> {
             }
             End::Ordered(Order::Drain) => {
                 if let Some(uid) = uid {
-                    deleting::end_gently(&self.namespace, name, uid, PARTING).await;
+                    tokio::select! {
+                        () = deleting::end_gently(&self.namespace, name, uid, PARTING) => {}
+                        // A cancelled run needs no last checkpoint.
+                        _ = stop.stopped() => {}
+                    }
                 }
                 let ended = AttemptEnded {
                     outcome: Outcome::Shutdown.into(),
