@@ -165,6 +165,14 @@ impl Connector {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
+    use tokio::net::TcpListener;
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    };
+
     use super::*;
 
     #[test]
@@ -182,5 +190,37 @@ mod tests {
         ] {
             assert!(GatewayAddress::parse(text, authority).is_err(), "{text}");
         }
+    }
+
+    /// A certificate that is its own authority is one only where it does not say that it is.
+    #[tokio::test]
+    async fn the_certificate_that_the_documentation_makes_is_taken() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/ops/kubernetes.md");
+        let page = fs::read_to_string(page).expect("the page");
+        let (_, command) = page.split_once("$ openssl req").expect("a command");
+        let (command, _) = command.split_once("```").expect("its end");
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = subprocess::command("/bin/sh", folder.path())
+            .args(["-c", &format!("openssl req {command}")])
+            .output()
+            .expect("started");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let authority = folder.path().join("agents.pem");
+        let chain = CertificateDer::pem_file_iter(&authority).expect("PEM").collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_file(folder.path().join("agents.key")).expect("a key");
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(chain.expect("PEM"), key).expect("usable");
+        let url = "https://callboard-agents:8081".parse().expect("a URL");
+        let connector = Connector::new(&GatewayAddress::Tls { url, authority }).expect("an authority");
+        let Connector::Tls { addresses, .. } = &connector else { panic!("TLS") };
+        addresses.set(vec![listener.local_addr().expect("bound")]).expect("not looked for yet");
+        let gateway = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            TlsAcceptor::from(Arc::new(config)).accept(stream).await
+        };
+        let (connected, _) = tokio::join!(connector.any(), gateway);
+        connected.expect("it is the gateway that was meant");
     }
 }
