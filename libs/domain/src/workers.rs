@@ -148,7 +148,7 @@ impl NoWorker {
             ),
             Self::WithoutLabels(wanted) => format!(
                 "No worker of project `{project}` has what stage `{stage}` asks for: {}. `callboard worker list` shows what they have.",
-                written(wanted)
+                wanted.iter().map(|(key, value)| format!("`{key}={value}`")).collect::<Vec<_>>().join(", ")
             ),
             Self::Cordoned(names) => match names.as_slice() {
                 [name] => format!(

@@ -252,13 +252,17 @@ pub(super) fn shown_key(key: &Value) -> String {
     key.as_str().map_or_else(|| plain(&shown(key)), |name| plain(&name.chars().take(60).collect::<String>()))
 }
 
-/// The pattern of a stage's name, and in words.
-pub(super) const STAGE_NAME: &str = "^[a-z0-9-]{1,32}$";
-pub(super) const STAGE_NAME_IN_WORDS: &str = "1 to 32 lower case letters, digits and dashes";
+/// The pattern of a stage's name, and in words: a cluster's objects have it as a label.
+pub(super) const STAGE_NAME: &str = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$";
+pub(super) const STAGE_NAME_IN_WORDS: &str =
+    "1 to 32 lower case letters, digits and dashes, without a dash at its beginning or end";
 
 pub(super) fn stage_name(name: &str) -> bool {
     let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(plain)
+    (1..=32).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// One line of plain text, and not too much of it.

@@ -116,6 +116,8 @@ fn each_stage_is_read_by_itself() {
         "dev: {worker_labels: {gpu: \"\"}}",
         "\"Bad Name\": {enabled: false}",
         "7: {enabled: false}",
+        "qa-: {enabled: false}",
+        "-dev: {enabled: false}",
     ]
     .into_iter()
     .map(|stage| {

@@ -37,10 +37,12 @@ pub(crate) enum Reported {
         /// The attempt's runner has said hello.
         greeted: bool,
     },
-    /// The fence is old: the attempt is not ours any more.
-    Superseded,
-    /// The control plane will never take it, or there was no time left.
-    GivenUp,
+    /// The attempt is over, or never was ours.
+    Over,
+    /// The control plane will never take it.
+    Refused,
+    /// This process has no time left, or another one was started after it: all stays as it is.
+    Left,
 }
 
 /// Pauses that grow from 0.1 s to 10 s.
@@ -62,25 +64,37 @@ impl Backoff {
 pub(crate) struct ControlPlane {
     client: WorkerServiceClient<AuthenticatedChannel>,
     away: Arc<AtomicBool>,
+    superseded: Arc<AtomicBool>,
+    /// Cancelled when another process of the worker is there: this one has nothing any more.
+    shutdown: CancellationToken,
     process_id: String,
     declaration: Declaration,
 }
 
 impl ControlPlane {
+    /// `shutdown` is cancelled once another process of the worker was started after this one.
     pub(crate) fn connect(
         address: &Address,
         identity: Arc<Identity>,
         clock: Arc<dyn Clock>,
         process: WorkerProcessId,
         declaration: Declaration,
+        shutdown: CancellationToken,
     ) -> Result<Self, AddressError> {
         let channel = connect(address, identity, clock)?;
         Ok(Self {
             client: WorkerServiceClient::new(channel),
             away: Arc::default(),
+            superseded: Arc::default(),
+            shutdown,
             process_id: process.to_string(),
             declaration,
         })
+    }
+
+    /// Another process of the worker was started after this one.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
     }
 
     /// Takes over what an earlier process of this worker had.
@@ -95,7 +109,8 @@ impl ControlPlane {
     /// What becomes of an object that no attempt at hand is about.
     pub(crate) async fn judge(&self, found: ClusterObject) -> Result<Verdict, Status> {
         let mut client = self.client.clone();
-        let call = within(CALL_LIMIT, client.judge(JudgeRequest { found: Some(found) })).await;
+        let request = JudgeRequest { found: Some(found), process_id: self.process_id.clone() };
+        let call = within(CALL_LIMIT, client.judge(request)).await;
         self.noted(call).map(|response| response.into_inner().verdict())
     }
 
@@ -142,32 +157,38 @@ impl ControlPlane {
             let mut client = self.client.clone();
             let call = tokio::select! {
                 call = within(CALL_LIMIT, client.report(request.clone())) => call,
-                () = give_up.cancelled() => return Reported::GivenUp,
+                () = give_up.cancelled() => return Reported::Left,
             };
             match self.noted(call) {
                 Ok(response) if response.get_ref().accepted => {
                     return Reported::Accepted { greeted: response.get_ref().greeted };
                 }
-                Ok(_) => return Reported::Superseded,
+                Ok(_) => return Reported::Over,
+                Err(_) if self.is_superseded() => return Reported::Left,
                 Err(status) if is_final(&status) => {
                     tracing::warn!(attempt_id, code = ?status.code(), reason = status.message(), "the control plane refused a report");
-                    return Reported::GivenUp;
+                    return Reported::Refused;
                 }
                 Err(_) => tokio::select! {
                     () = tokio::time::sleep(backoff.next()) => {}
-                    () = give_up.cancelled() => return Reported::GivenUp,
+                    () = give_up.cancelled() => return Reported::Left,
                 },
             }
         }
     }
 
-    /// Logs once when the control plane goes away and once when it is back.
+    /// Logs once when the control plane goes away and once when it is back. When it says that another
+    /// process is this worker now, this one comes to its end.
     fn noted<T>(&self, call: Result<T, Status>) -> Result<T, Status> {
         match &call {
             Ok(_) => {
                 if self.away.swap(false, Ordering::Relaxed) {
                     tracing::info!("the control plane answers again");
                 }
+            }
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                self.superseded.store(true, Ordering::Relaxed);
+                self.shutdown.cancel();
             }
             Err(status) if is_final(status) => {}
             Err(status) => {
@@ -190,14 +211,7 @@ async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>
 /// True when repeating the call cannot help. A refused identity is not among them: the clock
 /// or the enrolment may be put right while we run.
 fn is_final(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-    )
+    matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::Unimplemented)
 }
 
 #[cfg(test)]

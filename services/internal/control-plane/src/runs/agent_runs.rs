@@ -1,6 +1,7 @@
 //! The object in a cluster that stands for an attempt: what is stored of it, who takes it over, and
 //! what becomes of one that is found.
 
+use chrono::TimeDelta;
 use domain::{
     cluster::{self, Found, Stored, Verdict},
     ids::{AttemptId, Id, ProjectId, WorkerId, WorkerProcessId},
@@ -22,8 +23,10 @@ use crate::{
     workers::{self, Arrival},
 };
 
-/// Bytes of a name or a uid of a cluster that are kept; it allows 253.
-const MAX_NAME_BYTES: usize = 253;
+/// Bytes of what is said to be a digest that are kept.
+const MAX_DIGEST_BYTES: usize = 100;
+/// Objects of somebody else in a namespace that are noted in a day; the others are counted.
+const NOTED_A_DAY: i64 = 100;
 
 /// Does it have the name and the namespace that this attempt's object has?
 pub(super) fn is_of(object: &ClusterObject, run: &Run, attempt: AttemptId) -> bool {
@@ -37,6 +40,11 @@ pub(super) fn is_digest(text: &str) -> bool {
 
 pub(super) fn is_uid(text: &str) -> bool {
     (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// May a cluster have it? People are told its name in commands they may paste.
+pub(super) fn is_possible(object: &ClusterObject) -> bool {
+    cluster::is_namespace(&object.namespace) && cluster::is_name(&object.name) && is_uid(&object.uid)
 }
 
 /// As rules see it.
@@ -198,9 +206,32 @@ pub(super) async fn judge(app: &App, worker: WorkerId, object: &ClusterObject) -
 }
 
 async fn note_foreign(app: &App, worker: WorkerId, object: &ClusterObject) -> sqlx::Result<()> {
-    let kept = |text: &str| visible(cut(text, MAX_NAME_BYTES)).replace('\0', "");
-    let (namespace, name, uid) = (kept(&object.namespace), kept(&object.name), kept(&object.uid));
+    let ClusterObject { namespace, name, digest, uid } = object;
+    let digest = visible(cut(digest, MAX_DIGEST_BYTES)).replace('\0', "");
     let mut tx = app.db.begin().await?;
+    let projects = sqlx::query!(
+        "select p.project_id, p.name from worker_projects wp join projects p using (project_id) where wp.worker_id = $1",
+        worker.uuid()
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut projects = projects.into_iter().map(|row| (ProjectId::from_uuid(row.project_id), row.name));
+    // What a worker says goes into the records of its own projects only.
+    let Some((project, _)) = projects.find(|(id, name)| cluster::namespace(name, *id) == *namespace) else {
+        tracing::warn!(namespace, worker_id = %worker, "a worker tells of a namespace that is none of its own");
+        return Ok(());
+    };
+    let noted = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from foreign_objects where namespace = $1 and found_at > $2"#,
+        namespace,
+        app.clock.now() - TimeDelta::days(1),
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if noted >= NOTED_A_DAY {
+        metrics::counter!("callboard_agent_runs_refused_total").increment(1);
+        return Ok(());
+    }
     let new = sqlx::query!(
         "insert into foreign_objects (uid, worker_id, namespace, name, found_at) values ($1, $2, $3, $4, $5)
          on conflict do nothing",
@@ -218,11 +249,6 @@ async fn note_foreign(app: &App, worker: WorkerId, object: &ClusterObject) -> sq
     let by = sqlx::query_scalar!("select name from workers where worker_id = $1", worker.uuid())
         .fetch_one(&mut *tx)
         .await?;
-    let projects = sqlx::query!("select project_id, name from projects").fetch_all(&mut *tx).await?;
-    let project = projects
-        .into_iter()
-        .map(|row| (ProjectId::from_uuid(row.project_id), row.name))
-        .find(|(id, project)| cluster::namespace(project, *id) == namespace);
     audit::record_sentence(
         &mut tx,
         &*app.clock,
@@ -231,11 +257,11 @@ async fn note_foreign(app: &App, worker: WorkerId, object: &ClusterObject) -> sq
             "AgentRun `{name}` in namespace `{namespace}` was not made by the platform: it gets nothing."
         ),
         audit::Entry {
-            project: project.map(|(id, _)| id),
+            project: Some(project),
             actor: &format!("worker:{by}"),
             action: "agent_run.refused",
             subject: format!("agent_run:{namespace}/{name}"),
-            detail: json!({ "uid": uid, "digest": kept(&object.digest) }),
+            detail: json!({ "uid": uid, "digest": digest }),
             trace_id: None,
         },
     )

@@ -136,22 +136,27 @@ async fn insert_attempt(
     store::attempt(&mut *tx, id).await?.ok_or(RunError::Database(sqlx::Error::RowNotFound))
 }
 
-/// A lease that was kept alive.
+/// What became of a sign of life for one lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Renewed {
-    /// Its attempt was told to leave the worker.
-    pub(super) is_drained: bool,
+pub(super) enum Renewal {
+    /// It lives on.
+    Renewed,
+    /// The same, and its attempt is to leave the worker.
+    Drained,
+    /// The attempt is over, or is another worker's.
+    Over,
+    /// The attempt goes on with another process of the worker.
+    Adopted,
 }
 
-/// A worker's sign of life for one lease. `None` when the lease is not its any more.
+/// A worker's sign of life for one lease.
 pub(super) async fn renew(
     app: &App,
     worker: WorkerId,
     attempt: AttemptId,
     fence: i64,
-) -> sqlx::Result<Option<Renewed>> {
-    let renew = sqlx::query_as!(
-        Renewed,
+) -> sqlx::Result<Renewal> {
+    let renew = sqlx::query_scalar!(
         r#"update attempts a
            set lease_expires_at = now() + make_interval(secs => case when w.is_cluster then $5::float8 else $4::float8 end)
            from workers w where w.worker_id = a.worker_id
@@ -163,7 +168,33 @@ pub(super) async fn renew(
         f64::from(LOCAL_LEASE_SECONDS),
         f64::from(CLUSTER_LEASE_SECONDS),
     );
-    around(Step::LeaseRenewed, renew.fetch_optional(&app.db)).await
+    match around(Step::LeaseRenewed, renew.fetch_optional(&app.db)).await? {
+        Some(false) => return Ok(Renewal::Renewed),
+        Some(true) => return Ok(Renewal::Drained),
+        None => {}
+    }
+    // Adopted meanwhile, perhaps: whoever is told that it is over removes what runs.
+    let goes_on = sqlx::query_scalar!(
+        r#"select exists (select from attempts where attempt_id = $1 and worker_id = $2
+                          and state in ('leased', 'preparing', 'running')) as "goes_on!""#,
+        attempt.uuid(),
+        worker.uuid(),
+    );
+    Ok(if goes_on.fetch_one(&app.db).await? { Renewal::Adopted } else { Renewal::Over })
+}
+
+/// Whether this is the present process of its worker.
+pub(super) async fn is_present(
+    app: &App,
+    worker: WorkerId,
+    process: Option<WorkerProcessId>,
+) -> sqlx::Result<bool> {
+    let present = sqlx::query_scalar!(
+        r#"select process_id is not distinct from $2 as "present!" from workers where worker_id = $1"#,
+        worker.uuid(),
+        process.map(Id::uuid),
+    );
+    Ok(present.fetch_optional(&app.db).await?.unwrap_or(false))
 }
 
 /// Notes that a process of a worker was here, and with its first word what it says of itself. False

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     ids::{Id, ProjectId, RunId},
     run::{FailureClass, RunState},
-    workers::{Candidate, Labels, none_for},
+    workers::{Candidate, Labels, NoWorker, none_for},
 };
 use sqlx::types::Json;
 
@@ -26,14 +26,19 @@ use crate::{
 /// What is to be done about a queued run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Due {
-    /// It says this from now on; `None`: nothing.
-    Say(Option<String>),
+    /// It says this from now on.
+    Say(String),
+    /// There is a worker again.
+    Found,
+    /// It waits for something else, which says so itself.
+    Elsewhere,
     /// It fails with this.
     Fail(String),
 }
 
-/// Looks through the queue. Workers count as heard of while `all_are_heard`.
-pub(super) async fn look(app: &App, all_are_heard: bool) -> Result<(), RunError> {
+/// Looks through the queue. That workers are silent counts once `are_heard`: it is neither said nor
+/// taken back before.
+pub(super) async fn look(app: &App, are_heard: bool) -> Result<(), RunError> {
     let now = app.clock.now();
     let queued = sqlx::query!(
         r#"select r.run_id, r.project_id, p.name as project, r.stage, r.no_worker, r.no_worker_since,
@@ -50,14 +55,22 @@ pub(super) async fn look(app: &App, all_are_heard: bool) -> Result<(), RunError>
     if queued.is_empty() {
         return Ok(());
     }
-    let workers = candidates(app, all_are_heard).await?;
+    let workers = candidates(app).await?;
     for row in queued {
         let candidates =
             workers.get(&ProjectId::from_uuid(row.project_id)).map(Vec::as_slice).unwrap_or_default();
-        // What waits for something else says that, and its time does not pass.
-        let lacks = if row.waits_for_a_worker { none_for(&row.wanted, candidates) } else { None };
-        let lacks = lacks.map(|why| why.sentence(&row.project, &row.stage));
-        let Some(due) = due(app, row.no_worker.as_deref(), row.no_worker_since, lacks, now) else { continue };
+        let due = if row.waits_for_a_worker {
+            let lacks = none_for(&row.wanted, candidates);
+            if matches!(lacks, Some(NoWorker::Silent(_))) && !are_heard {
+                continue;
+            }
+            let lacks = lacks.map(|why| why.sentence(&row.project, &row.stage));
+            due(app, row.no_worker.as_deref(), row.no_worker_since, lacks, now)
+        } else {
+            // Its time does not pass; once it waits for a worker again, that begins anew.
+            row.no_worker.is_some().then_some(Due::Elsewhere)
+        };
+        let Some(due) = due else { continue };
         // One that cannot be settled must not keep the others from it.
         if let Err(error) = settle(app, RunId::from_uuid(row.run_id), row.no_worker.as_deref(), due).await {
             tracing::warn!(run_id = %row.run_id, error = %telemetry::logging::chain(&error), "a run without a worker was not told of; trying again");
@@ -81,19 +94,20 @@ fn due(
             Some(Due::Fail(format!("There was no worker for it for {minutes}. {why}")))
         }
         lacks if lacks.as_deref() == said => None,
-        lacks => Some(Due::Say(lacks)),
+        Some(why) => Some(Due::Say(why)),
+        None => Some(Due::Found),
     }
 }
 
 /// The workers of each project that has some.
-async fn candidates(app: &App, all_are_heard: bool) -> sqlx::Result<HashMap<ProjectId, Vec<Candidate>>> {
+async fn candidates(app: &App) -> sqlx::Result<HashMap<ProjectId, Vec<Candidate>>> {
     let mut of = HashMap::<ProjectId, Vec<Candidate>>::new();
     for worker in workers::known(&app.db).await? {
         let candidate = Candidate {
             name: worker.name,
             labels: worker.labels.labels,
             is_cordoned: worker.is_cordoned,
-            is_silent: worker.is_silent && !all_are_heard,
+            is_silent: worker.is_silent,
             heard_at: worker.heard_at,
         };
         for project in worker.projects {
@@ -112,29 +126,32 @@ async fn settle(app: &App, id: RunId, said: Option<&str>, due: Due) -> Result<()
     else {
         return Ok(());
     };
-    match due {
-        Due::Say(lacks) => {
-            let updated = sqlx::query!(
-                "update runs set no_worker = $2,
-                   no_worker_since = case when $2::text is not null then coalesce(no_worker_since, $3) end
-                 where run_id = $1",
-                id.uuid(),
-                lacks,
-                app.clock.now(),
-            )
-            .execute(&mut *tx)
-            .await?;
-            if updated.rows_affected() != 1 {
-                return Err(RunError::Database(sqlx::Error::RowNotFound));
-            }
-            let text = lacks.as_deref().unwrap_or("There is a worker for it.");
-            store::event(&mut tx, app, id, "no_worker", text).await?;
-            publishing::say_status(&mut tx, app, &Run { no_worker: lacks, ..run }).await?;
-            Topic::Runs.notify(&mut tx).await?;
-        }
+    let (lacks, event) = match due {
+        Due::Say(why) => (Some(why.clone()), Some(why)),
+        Due::Found => (None, Some("There is a worker for it.".to_owned())),
+        Due::Elsewhere => (None, None),
         Due::Fail(why) => {
             end(&mut tx, app, &run, RunState::Failed(FailureClass::Infrastructure), "platform", &why).await?;
+            return Ok(steps::commit(tx, Step::NoWorkerNoted).await?);
         }
+    };
+    let updated = sqlx::query!(
+        "update runs set no_worker = $2,
+                   no_worker_since = case when $2::text is not null then coalesce(no_worker_since, $3) end
+                 where run_id = $1",
+        id.uuid(),
+        lacks,
+        app.clock.now(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if updated.rows_affected() != 1 {
+        return Err(RunError::Database(sqlx::Error::RowNotFound));
     }
+    if let Some(text) = event {
+        store::event(&mut tx, app, id, "no_worker", &text).await?;
+    }
+    publishing::say_status(&mut tx, app, &Run { no_worker: lacks, ..run }).await?;
+    Topic::Runs.notify(&mut tx).await?;
     Ok(steps::commit(tx, Step::NoWorkerNoted).await?)
 }

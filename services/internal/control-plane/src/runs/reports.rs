@@ -30,23 +30,33 @@ const MAX_WAIT_BYTES: usize = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Accepted,
-    /// The attempt is over, or not this worker's any more: its process must go.
-    Superseded,
+    /// The attempt is over: its process must go.
+    Over,
+    /// It goes on with another process of the worker.
+    Adopted,
     /// It says something else than what was said before; why, in words.
     Contradicts(&'static str),
 }
 
-/// The run, locked, and its attempt as it is now, while that is held by the same lease.
-async fn held(tx: &mut PgConnection, attempt: &Attempt) -> Result<Option<(Run, Attempt)>, RunError> {
-    let Some(run) = store::lock(&mut *tx, attempt.run).await? else { return Ok(None) };
-    let now = store::attempt(&mut *tx, attempt.id).await?;
-    Ok(now.filter(|now| now.is_held_as(attempt)).map(|now| (run, now)))
+/// The run, locked, and its attempt as it is now, while that is held by the same lease. Otherwise
+/// what its report comes to.
+async fn held(tx: &mut PgConnection, attempt: &Attempt) -> Result<Result<(Run, Attempt), Heard>, RunError> {
+    let Some(run) = store::lock(&mut *tx, attempt.run).await? else { return Ok(Err(Heard::Over)) };
+    let Some(now) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(Err(Heard::Over)) };
+    Ok(match (now.state.is_live(), now.fence == attempt.fence) {
+        (false, _) => Err(Heard::Over),
+        (true, false) => Err(Heard::Adopted),
+        (true, true) => Ok((run, now)),
+    })
 }
 
 /// The worker is going to make this object for the attempt.
 pub(super) async fn planned(app: &App, attempt: &Attempt, object: &ClusterObject) -> Result<Heard, RunError> {
     let mut tx = app.db.begin().await?;
-    let Some((run, attempt)) = held(&mut tx, attempt).await? else { return Ok(Heard::Superseded) };
+    let (run, attempt) = match held(&mut tx, attempt).await? {
+        Ok(held) => held,
+        Err(heard) => return Ok(heard),
+    };
     if !agent_runs::is_of(object, &run, attempt.id) {
         return Ok(Heard::Contradicts("an attempt's object has the namespace of its lease and its own name"));
     }
@@ -66,7 +76,10 @@ pub(super) async fn planned(app: &App, attempt: &Attempt, object: &ClusterObject
 /// The object was made, and the cluster calls it so.
 pub(super) async fn created(app: &App, attempt: &Attempt, object: &ClusterObject) -> Result<Heard, RunError> {
     let mut tx = app.db.begin().await?;
-    let Some((run, attempt)) = held(&mut tx, attempt).await? else { return Ok(Heard::Superseded) };
+    let (run, attempt) = match held(&mut tx, attempt).await? {
+        Ok(held) => held,
+        Err(heard) => return Ok(heard),
+    };
     if !agent_runs::is_of(object, &run, attempt.id) || !agent_runs::is_uid(&object.uid) {
         return Ok(Heard::Contradicts(
             "an attempt's object has the namespace of its lease, its own name and a uid",
@@ -88,7 +101,10 @@ pub(super) async fn created(app: &App, attempt: &Attempt, object: &ClusterObject
 pub(super) async fn waits(app: &App, attempt: &Attempt, waits: &AttemptWaits) -> Result<Heard, RunError> {
     let why = claim(app, cut(&waits.message, MAX_WAIT_BYTES));
     let mut tx = app.db.begin().await?;
-    let Some((run, attempt)) = held(&mut tx, attempt).await? else { return Ok(Heard::Superseded) };
+    let (run, attempt) = match held(&mut tx, attempt).await? {
+        Ok(held) => held,
+        Err(heard) => return Ok(heard),
+    };
     // Once it is being prepared it does not wait, however late this word comes.
     if attempt.state != AttemptState::Leased || attempt.waits_for.as_ref() == Some(&why) || why.is_empty() {
         return Ok(Heard::Accepted);
@@ -118,7 +134,10 @@ pub(super) async fn started(
     let isolation = claim(app, &started.isolation);
     let mut tx = app.db.begin().await?;
     // The run first, then its attempt: the order of locks everywhere.
-    let Some((run, now)) = held(&mut tx, attempt).await? else { return Ok(Heard::Superseded) };
+    let (run, now) = match held(&mut tx, attempt).await? {
+        Ok(held) => held,
+        Err(heard) => return Ok(heard),
+    };
     sqlx::query!(
         "update attempts set isolation = $2, unsandboxed = $3 where attempt_id = $1",
         attempt.id.uuid(),
@@ -130,6 +149,10 @@ pub(super) async fn started(
     // The runner's hello may have been faster than this report.
     if now.state == AttemptState::Leased {
         move_attempt(&mut tx, app, &run, &now, AttemptState::Preparing, &isolation).await?;
+        // Its runner may never say hello; that it waits is not so any more.
+        if now.waits_for.is_some() {
+            publishing::say_status(&mut tx, app, &run).await?;
+        }
     }
     steps::commit(tx, Step::AttemptStarted).await?;
     Ok(Heard::Accepted)
@@ -139,18 +162,21 @@ pub(super) async fn started(
 pub(super) async fn ended(app: &App, attempt: &Attempt, ended: &AttemptEnded) -> Result<Heard, RunError> {
     let message = claim(app, &ended.message);
     let mut tx = app.db.begin().await?;
-    let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(Heard::Superseded) };
+    let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(Heard::Over) };
+    let fence = attempt.fence;
     // Under the lock: a result or a stop may have come first, or another process has adopted it.
-    let now = store::attempt(&mut *tx, attempt.id).await?.filter(|now| now.fence == attempt.fence);
-    let Some(attempt) = now else { return Ok(Heard::Superseded) };
+    let Some(attempt) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(Heard::Over) };
     match attempt.state {
+        AttemptState::Leased | AttemptState::Preparing | AttemptState::Running if attempt.fence != fence => {
+            return Ok(Heard::Adopted);
+        }
         AttemptState::Leased | AttemptState::Preparing | AttemptState::Running => {}
         // The usual end of one that returned or was told to stop.
         AttemptState::Returned | AttemptState::Stopped => return Ok(Heard::Accepted),
         AttemptState::Lost => {
             late_word(&mut tx, app, &attempt, &message).await?;
             steps::commit(tx, Step::LateWordNoted).await?;
-            return Ok(Heard::Superseded);
+            return Ok(Heard::Over);
         }
     }
     settle(&mut tx, app, &run, &attempt, ended, &message).await?;
@@ -175,8 +201,12 @@ async fn settle(
         (_, Some(After::Fail(class))) => {
             end(tx, app, run, fail(class), "platform", message).await?;
         }
-        (_, Some(After::OutOfTime)) => {
+        (_, Some(After::OutOfTime)) if attempt.deadline_at <= app.clock.now() => {
             out_of_time(tx, app, run, attempt).await?;
+        }
+        // Whoever may change Jobs may give one another deadline.
+        (_, Some(After::OutOfTime)) => {
+            lose(tx, app, run, attempt, "its Job was ended at a deadline that is not the platform's").await?;
         }
         (Outcome::NotStarted, None) => {
             end(tx, app, run, fail(FailureClass::Infrastructure), "platform", message).await?;

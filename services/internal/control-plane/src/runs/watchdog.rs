@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(250);
 const GAUGES_EVERY: u32 = 20;
 /// How often it looks for runs without a worker, in ticks.
 const WORKERS_EVERY: u32 = 4;
-/// How long workers have, once this process is up, to be heard of again: they may have waited for
-/// it, and try every ten seconds.
+/// How long workers have to be heard of again, once this process is up and has its database: they may
+/// have waited for it, and try every ten seconds.
 const WORKERS_RETURN: Duration = Duration::from_secs(30);
 
 /// Looks until the process ends. Every control plane may: a row is locked before it is changed.
@@ -36,16 +36,22 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut round = 0_u32;
-        let began = Instant::now();
+        let mut answers_since = Instant::now();
         let mut outage = Outage::new("watchdog");
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            outage.note(look(&app).await.as_ref().err().map(|e| e as _));
+            // Until then nobody could be heard of, and attempts in a cluster went on well.
+            let are_heard = answers_since.elapsed() >= WORKERS_RETURN;
+            let looked = look(&app, are_heard).await;
+            outage.note(looked.as_ref().err().map(|e| e as _));
+            if looked.is_err() {
+                answers_since = Instant::now();
+            }
             if round.is_multiple_of(WORKERS_EVERY) && !outage.lasts() {
-                let looked = no_worker::look(&app, began.elapsed() < WORKERS_RETURN).await;
+                let looked = no_worker::look(&app, are_heard).await;
                 outage.note(looked.as_ref().err().map(|e| e as _));
             }
             if round.is_multiple_of(GAUGES_EVERY) && !outage.lasts() {
@@ -56,18 +62,21 @@ pub(crate) fn spawn(app: &Arc<App>, shutdown: &Shutdown) {
     });
 }
 
-async fn look(app: &App) -> Result<(), RunError> {
+/// Silence of a worker in a cluster counts once `are_heard`.
+async fn look(app: &App, are_heard: bool) -> Result<(), RunError> {
     let over = sqlx::query_scalar!(
         "select attempt_id from attempts a join workers w using (worker_id)
          where state in ('leased', 'preparing', 'running')
-           and (deadline_at <= $1 or lease_expires_at < now() or a.process_id is distinct from w.process_id)",
-        app.clock.now()
+           and (deadline_at <= $1 or lease_expires_at < now() and ($2 or not w.is_cluster)
+                or a.process_id is distinct from w.process_id)",
+        app.clock.now(),
+        are_heard,
     )
     .fetch_all(&app.db)
     .await?;
     for id in over {
         // One that cannot be ended must not keep the others alive.
-        if let Err(error) = settle(app, AttemptId::from_uuid(id)).await {
+        if let Err(error) = settle(app, AttemptId::from_uuid(id), are_heard).await {
             tracing::warn!(attempt_id = %id, error = %telemetry::logging::chain(&error), "attempt not ended; trying again");
         }
     }
@@ -75,7 +84,7 @@ async fn look(app: &App) -> Result<(), RunError> {
 }
 
 /// Ends one attempt that is out of time or silent.
-async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
+async fn settle(app: &App, id: AttemptId, are_heard: bool) -> Result<(), RunError> {
     let mut tx = app.db.begin().await?;
     let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(()) };
     let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
@@ -88,9 +97,10 @@ async fn settle(app: &App, id: AttemptId) -> Result<(), RunError> {
         return Ok(steps::commit(tx, Step::AttemptSettled).await?);
     }
     let worker = sqlx::query!(
-        r#"select lease_expires_at < now() as "silent!", a.process_id is distinct from w.process_id as "restarted!"
+        r#"select lease_expires_at < now() and ($2 or not w.is_cluster) as "silent!", a.process_id is distinct from w.process_id as "restarted!"
            from attempts a join workers w using (worker_id) where attempt_id = $1"#,
-        id.uuid()
+        id.uuid(),
+        are_heard,
     )
     .fetch_one(&mut *tx)
     .await?;

@@ -10,7 +10,7 @@ use domain::{
 };
 use futures::Stream;
 use proto::v1::{
-    AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Directive, DirectivesRequest,
+    AdoptRequest, AdoptResponse, AdoptedAttempt, AttemptLease, Declaration, Directive, DirectivesRequest,
     HeartbeatRequest, HeartbeatResponse, JudgeRequest, JudgeResponse, LeaseRequest, LeaseResponse, Limits,
     ReportRequest, ReportResponse, judge_response, report_request::What,
     worker_service_server::WorkerService,
@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 use super::{
     agent_runs,
     ending::{Setback, again, end, lose},
-    lease::{self, Renewed, lease_seconds},
+    lease::{self, Renewal, lease_seconds},
     placement,
     prepare::{NotPrepared, of_forge, prepare},
     reports::{self, Heard},
@@ -36,6 +36,7 @@ use crate::{
     serving::internal,
     steps::{self, Step},
     wake::{Topic, news},
+    workers,
 };
 
 /// How much later than the deadline the worker's own timer goes off.
@@ -87,8 +88,10 @@ impl WorkerCalls {
             loop {
                 beats.tick().await;
                 match lease::renew(&self.app, worker, attempt.id, attempt.fence).await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => return NotPrepared::later("the lease was lost meanwhile"),
+                    Ok(Renewal::Renewed | Renewal::Drained) => {}
+                    Ok(Renewal::Over | Renewal::Adopted) => {
+                        return NotPrepared::later("the lease was lost meanwhile");
+                    }
                     Err(error) => return NotPrepared::from(error),
                 }
             }
@@ -202,11 +205,9 @@ fn attempt_id(text: &str) -> Result<AttemptId, Status> {
     text.parse().map_err(|e| Status::invalid_argument(format!("{e}")))
 }
 
-/// Why a process gets nothing any more.
-const ANOTHER_PROCESS: &str = "another process of this worker was started after this one";
-
+/// The process has nothing any more, and must not touch what it had: nothing else has this code.
 fn superseded() -> Status {
-    Status::failed_precondition(ANOTHER_PROCESS)
+    Status::failed_precondition("another process of this worker was started after this one")
 }
 
 fn process_id(text: &str) -> Result<Option<WorkerProcessId>, Status> {
@@ -215,6 +216,11 @@ fn process_id(text: &str) -> Result<Option<WorkerProcessId>, Status> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|e| Status::invalid_argument(format!("{e}")))
+}
+
+/// What a worker says of itself, if it may be believed at all.
+fn sound(declaration: Option<&Declaration>) -> Result<(), Status> {
+    declaration.map_or(Ok(()), workers::is_sound).map_err(Status::invalid_argument)
 }
 
 type Directives = Pin<Box<dyn Stream<Item = Result<Directive, Status>> + Send>>;
@@ -230,6 +236,7 @@ impl WorkerService for WorkerCalls {
         let mut wake = self.app.wake.subscribe(Topic::Queue);
         let process = process_id(&request.get_ref().process_id)?;
         let declaration = request.get_ref().declaration.as_ref();
+        sound(declaration)?;
         let seen = lease::seen(&self.app, worker, process, declaration).await;
         if !seen.map_err(|e| internal("runs.seen", &e))? {
             return Err(superseded());
@@ -257,11 +264,12 @@ impl WorkerService for WorkerCalls {
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {
         let worker = Caller::worker(&request)?;
         let AdoptRequest { process_id: process, declaration } = request.into_inner();
+        sound(declaration.as_ref())?;
         let declaration = declaration.unwrap_or_default();
         let process = process_id(&process)?
             .ok_or_else(|| Status::invalid_argument("a process that adopts says which it is"))?;
         if !declaration.cluster {
-            return Err(Status::failed_precondition(
+            return Err(Status::invalid_argument(
                 "only attempts in a cluster outlive their worker's process",
             ));
         }
@@ -278,10 +286,16 @@ impl WorkerService for WorkerCalls {
 
     async fn judge(&self, request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
         let worker = Caller::worker(&request)?;
-        let found = request.into_inner().found;
-        let found = found
-            .filter(|found| agent_runs::is_uid(&found.uid))
-            .ok_or_else(|| Status::invalid_argument("an object that was found has a uid"))?;
+        let JudgeRequest { found, process_id: process } = request.into_inner();
+        // What an earlier process found may be what the present one has just made.
+        let process = process_id(&process)?;
+        let present = lease::is_present(&self.app, worker, process).await;
+        if !present.map_err(|e| internal("runs.judge", &e))? {
+            return Err(superseded());
+        }
+        let found = found.filter(agent_runs::is_possible).ok_or_else(|| {
+            Status::invalid_argument("an object that was found has a namespace, a name and a uid")
+        })?;
         let verdict =
             agent_runs::judge(&self.app, worker, &found).await.map_err(|e| internal("runs.judge", &e))?;
         let verdict = match verdict {
@@ -301,19 +315,18 @@ impl WorkerService for WorkerCalls {
         let request = request.into_inner();
         let process = process_id(&request.process_id)?;
         let seen = lease::seen(&self.app, worker, process, None).await;
-        let present = seen.map_err(|e| internal("runs.seen", &e))?;
+        if !seen.map_err(|e| internal("runs.seen", &e))? {
+            return Err(superseded());
+        }
         let mut stop = Vec::new();
         for held in request.held {
             let id = attempt_id(&held.attempt_id)?;
-            let renewed = match present {
-                true => lease::renew(&self.app, worker, id, held.fence).await,
-                false => Ok(None),
-            };
+            let renewed = lease::renew(&self.app, worker, id, held.fence).await;
             let reason = match renewed.map_err(|e| internal("runs.renew", &e))? {
-                Some(Renewed { is_drained: false }) => continue,
-                Some(Renewed { is_drained: true }) => DRAIN,
-                None if present => "the attempt is over",
-                None => ANOTHER_PROCESS,
+                Renewal::Renewed => continue,
+                Renewal::Drained => DRAIN,
+                Renewal::Over => "the attempt is over",
+                Renewal::Adopted => return Err(superseded()),
             };
             stop.push(Directive { attempt_id: held.attempt_id, reason: reason.to_owned() });
         }
@@ -368,10 +381,18 @@ impl WorkerService for WorkerCalls {
         let id = attempt_id(&report.attempt_id)?;
         let app = &self.app;
         let attempt = store::attempt(&app.db, id).await.map_err(|e| internal("runs.report", &e))?;
-        let Some(attempt) = attempt.filter(|a| a.worker == worker && a.fence == report.fence) else {
-            tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
+        let Some(attempt) = attempt.filter(|a| a.worker == worker) else {
+            tracing::warn!(attempt_id = %id, worker_id = %worker, "report about another worker's attempt changes nothing");
             return Ok(Response::new(ReportResponse { accepted: false, greeted: false }));
         };
+        if attempt.fence != report.fence {
+            tracing::warn!(attempt_id = %id, fence = report.fence, worker_id = %worker, "report under an old fence changes nothing");
+            // Whoever hears that it is over removes what runs.
+            return match attempt.state.is_live() {
+                true => Err(superseded()),
+                false => Ok(Response::new(ReportResponse { accepted: false, greeted: false })),
+            };
+        }
         let heard = match &report.what {
             Some(What::Planned(object)) => reports::planned(app, &attempt, object).await,
             Some(What::Created(object)) => reports::created(app, &attempt, object).await,
@@ -389,8 +410,9 @@ impl WorkerService for WorkerCalls {
         };
         match heard.map_err(|e| internal("runs.report", &e))? {
             Heard::Accepted => Ok(Response::new(ReportResponse { accepted: true, greeted })),
-            Heard::Superseded => Ok(Response::new(ReportResponse { accepted: false, greeted })),
-            Heard::Contradicts(why) => Err(Status::failed_precondition(why)),
+            Heard::Over => Ok(Response::new(ReportResponse { accepted: false, greeted })),
+            Heard::Adopted => Err(superseded()),
+            Heard::Contradicts(why) => Err(Status::invalid_argument(why)),
         }
     }
 }

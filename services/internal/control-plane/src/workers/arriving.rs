@@ -2,7 +2,7 @@
 
 use domain::{
     ids::{Id, WorkerId, WorkerProcessId},
-    workers::{Labels, narrow, written},
+    workers::{Labels, label, narrow, written},
 };
 use proto::v1::Declaration;
 use sqlx::{PgConnection, types::Json};
@@ -11,6 +11,21 @@ use crate::App;
 
 /// Labels a worker may say that it has.
 const MOST_LABELS: usize = 64;
+
+/// Whether what a worker says of itself may be stored and shown: a few labels, and nothing else.
+///
+/// # Errors
+/// What is wrong with it, a sentence.
+pub(crate) fn is_sound(declaration: &Declaration) -> Result<(), String> {
+    if declaration.labels.len() > MOST_LABELS {
+        return Err(format!("a worker may say that it has {MOST_LABELS} labels, and not more"));
+    }
+    let labels = declaration.labels.iter();
+    labels
+        .map(|(key, value)| label(&format!("{key}={value}")))
+        .try_for_each(|it| it.map(drop))
+        .map_err(|e| e.to_string())
+}
 
 /// What a process of a worker is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +69,7 @@ pub(crate) async fn arrive(
             return Ok(if is_present { Arrival::Present } else { Arrival::Superseded });
         }
     }
-    let declared: Option<Labels> =
-        declaration.map(|d| d.labels.clone().into_iter().take(MOST_LABELS).collect());
+    let declared: Option<Labels> = declaration.map(|d| d.labels.clone().into_iter().collect());
     let ignored = declared.as_ref().map(|declared| narrow(&known.labels, declared).ignored);
     if let Some(ignored) = ignored.filter(|ignored| !ignored.is_empty()) {
         tracing::warn!(

@@ -16,7 +16,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 pub(crate) use self::{
-    arriving::{Arrival, arrive},
+    arriving::{Arrival, arrive, is_sound},
     orders::order,
 };
 use crate::{

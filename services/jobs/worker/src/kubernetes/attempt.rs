@@ -47,7 +47,9 @@ enum End {
     /// Reported.
     Ended(AttemptEnded),
     /// The control plane has given it up, or does not take what we say.
-    Superseded,
+    Over,
+    /// This process has no part in it any more; the next one goes on.
+    Left,
 }
 
 /// Runs the leased attempt until it has ended, is reported, and nothing of it is left; or
@@ -85,6 +87,9 @@ pub(crate) async fn run(
         () = tokio::time::sleep_until(deadline) => End::Ordered(Order::Stop("deadline".to_owned())),
         end = attempt.live(object, &mut uid) => end,
     };
+    if matches!(end, End::Left) {
+        return;
+    }
     if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref(), &stop)).await.is_some() {
         let (namespace, name) = (&attempt.namespace, &attempt.desired.name);
         executor.shared.attempts.forget(&namespace.name, name);
@@ -124,7 +129,7 @@ impl Attempt<'_> {
                 Err(end) => return end,
             },
         };
-        let Some(uid) = uid.clone() else { return End::Superseded };
+        let Some(uid) = uid.clone() else { return End::Over };
         let (attempts, name) = (&self.executor.shared.attempts, &self.desired.name);
         attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
         self.namespace.ask(name);
@@ -172,16 +177,16 @@ impl Attempt<'_> {
             uid: String::new(),
         };
         self.said(What::Planned(object.clone())).await?;
-        let made = self.create().await?;
+        let made = self.create(&object).await?;
         *uid = Some(made.clone());
         object.uid = made;
         self.said(What::Created(object)).await?;
         Ok(digest)
     }
 
-    /// Creates the `AgentRun`, and returns its uid; waits for what may pass, and says so. One that is there already was never reported:
-    /// whoever made it, it is deleted.
-    async fn create(&self) -> Result<String, End> {
+    /// Creates the `AgentRun`, and returns its uid; waits for what may pass, and says so. One that
+    /// is there already was never reported: whoever made it, it is deleted.
+    async fn create(&self, plan: &ClusterObject) -> Result<String, End> {
         let api = self.namespace.api::<AgentRun>();
         let (object, name) = (self.desired.agent_run(), self.desired.name.as_str());
         let patience = self.executor.shared.settings.patience;
@@ -194,6 +199,9 @@ impl Attempt<'_> {
             let error = match created {
                 Ok(created) => return Ok(created.metadata.uid.unwrap_or_default()),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    // The next process may have made it, if there is one by now: said again, the plan
+                    // is taken from the present one only.
+                    self.said(What::Planned(plan.clone())).await?;
                     self.delete_unreported(name).await;
                     tokio::time::sleep(backoff.next()).await;
                     continue;
@@ -281,7 +289,7 @@ impl Attempt<'_> {
                 }
             }
             tokio::select! {
-                changed = view.changed() => if changed.is_err() { return End::Superseded },
+                changed = view.changed() => if changed.is_err() { return End::Over },
                 () = tokio::time::sleep_until(begun + patience), if !started => {}
                 gone = self.is_missing(uid), if is_unseen => if gone {
                     return End::Ended(died(Cause::Deleted, deleted(&self.desired.name)));
@@ -347,7 +355,8 @@ impl Attempt<'_> {
             self.worker.control_plane.report(&self.attempt_id, self.fence, what, &self.worker.shutdown);
         match report.await {
             Reported::Accepted { greeted } => Ok(greeted),
-            Reported::Superseded | Reported::GivenUp => Err(End::Superseded),
+            Reported::Over | Reported::Refused => Err(End::Over),
+            Reported::Left => Err(End::Left),
         }
     }
 
@@ -359,7 +368,9 @@ impl Attempt<'_> {
             // What it returned or why it is over is known: first that, then what is left. A crash
             // in between leaves objects of an attempt that is over.
             End::Ended(ended) => {
-                report_end(self.worker, &self.attempt_id, self.fence, ended).await;
+                if report_end(self.worker, &self.attempt_id, self.fence, ended).await == Reported::Left {
+                    return;
+                }
                 None
             }
             End::Ordered(Order::Drain) => {
@@ -375,7 +386,9 @@ impl Attempt<'_> {
                     message: "The worker is drained; the attempt was ended.".to_owned(),
                     ..AttemptEnded::default()
                 };
-                report_end(self.worker, &self.attempt_id, self.fence, ended).await;
+                if report_end(self.worker, &self.attempt_id, self.fence, ended).await == Reported::Left {
+                    return;
+                }
                 None
             }
             // Its pod goes at once, whatever else is away.
@@ -384,10 +397,11 @@ impl Attempt<'_> {
                 message: format!("Stopped: {reason}."),
                 ..AttemptEnded::default()
             }),
-            End::Superseded => {
+            End::Over => {
                 tracing::info!("the control plane had given the attempt up");
                 None
             }
+            End::Left => return,
         };
         if let Some(uid) = uid {
             deleting::delete(&self.namespace, name, uid).await;
@@ -398,7 +412,7 @@ impl Attempt<'_> {
     }
 }
 
-async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: AttemptEnded) {
+async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: AttemptEnded) -> Reported {
     tracing::info!(
         outcome = ended.outcome().as_str_name(),
         cause = ended.cause().as_str_name(),
@@ -406,11 +420,14 @@ async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: Attemp
         reason = ended.message,
         "attempt ended"
     );
-    match worker.control_plane.report(attempt_id, fence, What::Ended(ended), &worker.shutdown).await {
+    let reported = worker.control_plane.report(attempt_id, fence, What::Ended(ended), &worker.shutdown).await;
+    match reported {
         Reported::Accepted { .. } => {}
-        Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
-        Reported::GivenUp => tracing::warn!("the end of the attempt was not reported"),
+        Reported::Over => tracing::info!("the control plane had given the attempt up"),
+        Reported::Refused => tracing::warn!("the end of the attempt was not reported"),
+        Reported::Left => tracing::info!("the next process of the worker reports the end of the attempt"),
     }
+    reported
 }
 
 fn not_started(cause: Cause, message: String) -> AttemptEnded {

@@ -63,8 +63,8 @@ pub(crate) async fn run(
     );
     match worker.control_plane.report(&attempt_id, fence, What::Ended(ended), &give_up).await {
         Reported::Accepted { .. } => {}
-        Reported::Superseded => tracing::info!("the control plane had given the attempt up"),
-        Reported::GivenUp => {
+        Reported::Over => tracing::info!("the control plane had given the attempt up"),
+        Reported::Refused | Reported::Left => {
             tracing::warn!("the end of the attempt was not reported; its lease will run out");
         }
     }
@@ -119,7 +119,7 @@ async fn execute(
             }
             answer = &mut report, if !reported => {
                 reported = true;
-                if answer == Reported::Superseded {
+                if answer == Reported::Over {
                     break Cause::Stopped("lease lost".to_owned());
                 }
             }

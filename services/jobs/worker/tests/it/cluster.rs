@@ -150,9 +150,13 @@ impl Cluster {
     }
 
     async fn created(&mut self) -> ClusterObject {
-        match self.control_plane.report().await.what {
-            Some(What::Created(object)) => object,
-            other => panic!("expected an object, got {other:?}"),
+        loop {
+            match self.control_plane.report().await.what {
+                Some(What::Created(object)) => return object,
+                // Said again before something that is in its place is deleted.
+                Some(What::Planned(_)) => {}
+                other => panic!("expected an object, got {other:?}"),
+            }
         }
     }
 
@@ -319,6 +323,51 @@ async fn the_next_process_goes_on() {
     assert_eq!(ended.cause(), Cause::Deleted, "{ended:?}");
     cluster.stop().await;
     cluster.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_after_which_another_was_started_deletes_nothing() {
+    // It is told at a sign of life, or at a report: that its AgentRun is not as it was made.
+    for (story, at_a_report) in [("superseded", false), ("superseded-late", true)] {
+        let Some(mut cluster) = Cluster::find(story).await else { return };
+        cluster.start();
+        let (lease, object) = cluster.begin(1).await;
+        let pods = cluster.uids::<Pod>().await;
+        cluster.control_plane.supersede(true);
+        if at_a_report {
+            let changed = serde_json::json!({"spec": {"image": "another"}});
+            let runs = cluster.api::<AgentRun>();
+            runs.patch(&object.name, &PatchParams::default(), &Patch::Merge(&changed))
+                .await
+                .expect("changed");
+        }
+        let (worker, _shutdown) = cluster.worker.take().expect("it runs");
+        let ended = tokio::time::timeout(PATIENCE, worker).await.expect("it ends by itself");
+        let why = ended.expect("no panic").expect_err("it says why");
+        assert!(why.to_string().contains("another process of this worker"), "{why}");
+        assert_eq!(cluster.uids::<Pod>().await, pods, "the same pod");
+        assert_eq!(cluster.count().await, [1; 6]);
+        assert_eq!(cluster.control_plane.more_reports(), 0);
+
+        // The other one goes on with it.
+        cluster.control_plane.supersede(false);
+        cluster.control_plane.leave(AdoptResponse {
+            attempts: vec![AdoptedAttempt {
+                lease: Some(AttemptLease { fence: 8, ..lease.clone() }),
+                object: Some(object),
+            }],
+            namespaces: vec![cluster.namespace.clone()],
+        });
+        cluster.start();
+        if !at_a_report {
+            cluster.waits().await;
+            assert_eq!(cluster.uids::<Pod>().await, pods, "the same pod");
+            cluster.control_plane.stop(&lease.attempt_id, "cancelled");
+        }
+        cluster.ended().await;
+        cluster.stop().await;
+        cluster.tidy().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ struct State {
     beats: mpsc::UnboundedSender<Vec<String>>,
     /// Reports that get "unavailable" before one is accepted.
     outages: AtomicU32,
+    /// Another process of the worker is there.
+    superseded: AtomicBool,
     /// What an earlier process of the worker had.
     adopted: Mutex<AdoptResponse>,
     /// What is said of objects that were found, and what was asked about.
@@ -64,6 +66,7 @@ impl ControlPlane {
             orders: broadcast::channel(8).0,
             beats: beat_sender,
             outages: AtomicU32::new(0),
+            superseded: AtomicBool::new(false),
             adopted: Mutex::default(),
             verdict: Mutex::new(Verdict::Foreign),
             judged: judged_sender,
@@ -90,6 +93,11 @@ impl ControlPlane {
 
     pub(crate) fn fail_reports(&self, times: u32) {
         self.state.outages.store(times, Ordering::SeqCst);
+    }
+
+    /// Another process of the worker is there, or is not any more.
+    pub(crate) fn supersede(&self, superseded: bool) {
+        self.state.superseded.store(superseded, Ordering::SeqCst);
     }
 
     /// What the worker's next process goes on with.
@@ -131,10 +139,22 @@ impl ControlPlane {
 
 struct Service(Arc<State>);
 
+impl Service {
+    fn present(&self) -> Result<(), Status> {
+        match self.0.superseded.load(Ordering::SeqCst) {
+            true => {
+                Err(Status::failed_precondition("another process of this worker was started after this one"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl WorkerService for Service {
     async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseResponse>, Status> {
         assert!(request.metadata().contains_key("authorization"), "every call says who is calling");
+        self.present()?;
         let wait = Duration::from_millis(u64::from(request.get_ref().wait_ms));
         let next = async {
             loop {
@@ -153,6 +173,7 @@ impl WorkerService for Service {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        self.present()?;
         let held = request.into_inner().held.into_iter().map(|held| held.attempt_id).collect();
         // The test may have ended.
         let _ = self.0.beats.send(held);
@@ -166,6 +187,7 @@ impl WorkerService for Service {
     }
 
     async fn judge(&self, request: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        self.present()?;
         // The test may have ended.
         let _ = self.0.judged.send(request.into_inner().found.unwrap_or_default());
         let verdict = *self.0.verdict.lock().expect("not poisoned");
@@ -183,6 +205,7 @@ impl WorkerService for Service {
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        self.present()?;
         let outage = |left: u32| left.checked_sub(1);
         if self.0.outages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, outage).is_ok() {
             return Err(Status::unavailable("restarting"));

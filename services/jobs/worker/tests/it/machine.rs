@@ -108,11 +108,16 @@ impl Machine {
     /// Ends the worker and waits for it.
     pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
-        if let Some(worker) = self.worker.take() {
-            let ended =
-                tokio::time::timeout(Duration::from_secs(30), worker).await.expect("it ends within 30 s");
-            ended.expect("no panic").expect("no error");
+        if self.worker.is_some() {
+            self.ended().await.expect("no error");
         }
+    }
+
+    /// Waits until the worker has ended by itself.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        let worker = self.worker.take().expect("it runs");
+        let ended = tokio::time::timeout(Duration::from_secs(30), worker).await;
+        ended.expect("it ends within 30 s").expect("no panic")
     }
 
     /// Workspaces that are there.

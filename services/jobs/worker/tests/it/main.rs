@@ -129,6 +129,20 @@ async fn shutting_down_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_after_which_another_was_started_ends_with_all_it_had() {
+    let mut machine = Machine::start(FAMILY, Sandbox::Bubblewrap);
+    machine.control_plane.offer(lease(11));
+    assert_eq!(machine.said().await, "ready");
+    machine.control_plane.started().await;
+    let processes = processes_of(machine.path());
+    machine.control_plane.supersede(true);
+    let why = machine.ended().await.expect_err("it says why");
+    assert!(why.to_string().contains("another process of this worker"), "{why}");
+    assert_none_lives(&processes);
+    assert_eq!(machine.control_plane.more_reports(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_by_itself_is_reported_with_its_last_words() {
     let mut machine =
         Machine::start(r#"sleeper(undef); print STDERR "no gateway\n"; exit 3;"#, Sandbox::Bubblewrap);

@@ -97,9 +97,18 @@ impl Played {
 
     /// A sign of life; what must stop.
     pub(crate) async fn beat(&self, process: &str, lease: &AttemptLease) -> Vec<Directive> {
+        self.try_beat(process, lease).await.expect("an answer")
+    }
+
+    /// The same, where it may be refused.
+    pub(crate) async fn try_beat(
+        &self,
+        process: &str,
+        lease: &AttemptLease,
+    ) -> Result<Vec<Directive>, Status> {
         let held = vec![HeldLease { attempt_id: lease.attempt_id.clone(), fence: lease.fence }];
         let request = HeartbeatRequest { held, process_id: process.to_owned() };
-        self.worker.clone().heartbeat(request).await.expect("an answer").into_inner().stop
+        Ok(self.worker.clone().heartbeat(request).await?.into_inner().stop)
     }
 
     pub(crate) async fn lease(&self, process: &str) -> Result<AttemptLease, Status> {

@@ -4,6 +4,7 @@ use domain::clock::Clock;
 use proto::v1::{Declaration, attempt_ended::Cause};
 use serde_json::{Value, json};
 use telemetry::identity::{Identity, Subject};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
@@ -74,6 +75,7 @@ fn shared(attempts: Attempts) -> Shared {
         Arc::new(Now),
         "0198a6a4-7c1e-7d5b-9a51-0a1b2c3d4e60".parse().expect("an id"),
         Declaration::default(),
+        CancellationToken::new(),
     );
     Shared {
         settings: fixtures::settings(),
