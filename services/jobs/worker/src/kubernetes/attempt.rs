@@ -37,6 +37,8 @@ use crate::{
 const PARTING: Duration = Duration::from_secs(45);
 /// What was made is looked for when the watch has not told of it by then.
 const UNSEEN: Duration = Duration::from_secs(30);
+/// How long rights may be away that the worker had.
+const RIGHTS_RETURN: Duration = Duration::from_secs(30);
 /// What a pod's log may add to a sentence.
 const LOG_LINES: i64 = 20;
 const LOG_BYTES: i64 = 16 << 10;
@@ -212,6 +214,8 @@ impl Attempt<'_> {
             let refusal = Refusal::of(&error, "the AgentRun", &self.namespace.name);
             let is_news = refusal.is_some() || begun.elapsed() >= SAID_AFTER;
             let Refusal { cause, message, at_once } = refusal.unwrap_or_else(|| Refusal::unanswered(&error));
+            // Rights that are gone for longer went with their namespace.
+            let patience = if cause == Cause::Denied { patience.min(RIGHTS_RETURN) } else { patience };
             if at_once || begun.elapsed() >= patience {
                 return Err(End::Ended(not_started(cause, message)));
             }

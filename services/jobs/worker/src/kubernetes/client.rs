@@ -141,11 +141,9 @@ impl Refusal {
             .any(|cause| cause.reason == "NamespaceTerminating");
         let (cause, at_once, message) = match status.code {
             // What an administrator gives to the worker, or takes for a moment.
-            403 if is_lack_of_rights(&status.message) => (
-                Cause::Unschedulable,
-                false,
-                format!("The worker may not make {what} in {namespace}: {words}"),
-            ),
+            403 if is_lack_of_rights(&status.message) => {
+                (Cause::Denied, false, format!("The worker may not make {what} in {namespace}: {words}"))
+            }
             403 if terminating => {
                 (Cause::Deleted, true, format!("The namespace {namespace} is being deleted."))
             }
@@ -225,7 +223,7 @@ mod tests {
         let role =
             "jobs.batch is forbidden: User \"worker\" cannot create resource \"jobs\" in API group \"batch\"";
         let lacking = of(&error(403, role)).unwrap();
-        assert_eq!((lacking.cause, lacking.at_once), (Cause::Unschedulable, false), "it may be given back");
+        assert_eq!((lacking.cause, lacking.at_once), (Cause::Denied, false), "it may be given back");
         let denied = of(&error(403, "violates PodSecurity \"restricted\"")).unwrap();
         assert_eq!((denied.cause, denied.at_once), (Cause::Denied, true));
         let gone: Status = serde_json::from_value(serde_json::json!({
