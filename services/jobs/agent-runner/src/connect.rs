@@ -1,9 +1,12 @@
 //! The way to the agent gateway: a Unix socket, or TLS with the one authority we were given.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream, lookup_host},
+    sync::OnceCell,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -72,7 +75,16 @@ pub(crate) type Connection = Either<UnixStream, TlsStream<TcpStream>>;
 #[derive(Clone)]
 pub(crate) enum Connector {
     Unix(PathBuf),
-    Tls { url: Uri, host: String, port: u16, name: ServerName<'static>, tls: TlsConnector },
+    Tls {
+        url: Uri,
+        host: String,
+        port: u16,
+        name: ServerName<'static>,
+        tls: TlsConnector,
+        /// Where that is, once it was found out: a pod's hosts do not change. Looking needs a
+        /// thread, and there may be none left when the agent has started all it may.
+        addresses: Arc<OnceCell<Vec<SocketAddr>>>,
+    },
 }
 
 impl Connector {
@@ -95,7 +107,14 @@ impl Connector {
         let name = ServerName::try_from(host.clone()).with_context(|| format!("{url} names no host"))?;
         let port = url.port_u16().unwrap_or(HTTPS_PORT);
         let config = ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
-        Ok(Self::Tls { url: url.clone(), host, port, name, tls: Arc::new(config).into() })
+        Ok(Self::Tls {
+            url: url.clone(),
+            host,
+            port,
+            name,
+            tls: Arc::new(config).into(),
+            addresses: Arc::default(),
+        })
     }
 
     /// How the gateway is called in requests.
@@ -120,8 +139,10 @@ impl Connector {
         let connecting = async {
             match self {
                 Self::Unix(path) => UnixStream::connect(path).await.map(Either::Left),
-                Self::Tls { host, port, name, tls, .. } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Self::Tls { host, port, name, tls, addresses, .. } => {
+                    let look = async { Ok(lookup_host((host.as_str(), *port)).await?.collect()) };
+                    let found: io::Result<&Vec<SocketAddr>> = addresses.get_or_try_init(|| look).await;
+                    let stream = TcpStream::connect(found?.as_slice()).await?;
                     stream.set_nodelay(true)?;
                     tls.with_alpn(protocols).connect(name.clone(), stream).await.map(Either::Right)
                 }
@@ -144,6 +165,14 @@ impl Connector {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
+    use tokio::net::TcpListener;
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    };
+
     use super::*;
 
     #[test]
@@ -161,5 +190,37 @@ mod tests {
         ] {
             assert!(GatewayAddress::parse(text, authority).is_err(), "{text}");
         }
+    }
+
+    /// A certificate that is its own authority is one only where it does not say that it is.
+    #[tokio::test]
+    async fn the_certificate_that_the_documentation_makes_is_taken() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/ops/kubernetes.md");
+        let page = fs::read_to_string(page).expect("the page");
+        let (_, command) = page.split_once("$ openssl req").expect("a command");
+        let (command, _) = command.split_once("```").expect("its end");
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = subprocess::command("/bin/sh", folder.path())
+            .args(["-c", &format!("openssl req {command}")])
+            .output()
+            .expect("started");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let authority = folder.path().join("agents.pem");
+        let chain = CertificateDer::pem_file_iter(&authority).expect("PEM").collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_file(folder.path().join("agents.key")).expect("a key");
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(chain.expect("PEM"), key).expect("usable");
+        let url = "https://callboard-agents:8081".parse().expect("a URL");
+        let connector = Connector::new(&GatewayAddress::Tls { url, authority }).expect("an authority");
+        let Connector::Tls { addresses, .. } = &connector else { panic!("TLS") };
+        addresses.set(vec![listener.local_addr().expect("bound")]).expect("not looked for yet");
+        let gateway = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            TlsAcceptor::from(Arc::new(config)).accept(stream).await
+        };
+        let (connected, _) = tokio::join!(connector.any(), gateway);
+        connected.expect("it is the gateway that was meant");
     }
 }

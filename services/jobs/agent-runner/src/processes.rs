@@ -1,14 +1,19 @@
 //! Keeping hold of everything the agent starts.
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs, io,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
     set_parent_process_death_signal, waitpid,
 };
 
-/// How often processes that are being ended are looked for.
-const ROUNDS: u32 = 200;
+/// How long processes that are being ended are looked for.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+/// How long it is looked for processes that are not held still yet.
+const PAUSED_WITHIN: Duration = Duration::from_millis(500);
 
 /// The runner ends with the process that started it. The first process of a container has none
 /// that it could see: it ends with its pod.
@@ -39,7 +44,8 @@ pub(crate) fn reap(known: Option<Pid>) {
 /// Kills everything below us. Call it when nobody waits for a child. Blocks for some seconds at
 /// most; false when something remains.
 pub(crate) fn end_descendants() -> bool {
-    for _ in 0..ROUNDS {
+    let begun = Instant::now();
+    while begun.elapsed() < ENDED_WITHIN {
         // Processes that keep starting others would win against being killed one by one. Held
         // still they fill the limit on processes, and no other can be started.
         let _held = pause();
@@ -66,7 +72,8 @@ pub(crate) struct Paused(Vec<Pid>);
 /// another that was not stopped yet. What had been stopped before stays so afterwards.
 pub(crate) fn pause() -> Paused {
     let mut paused = Paused::default();
-    for _ in 0..ROUNDS {
+    let begun = Instant::now();
+    while begun.elapsed() < PAUSED_WITHIN {
         let running: Vec<_> =
             family().into_iter().filter(|process| !process.ended && !process.stopped).collect();
         if running.is_empty() {
@@ -165,8 +172,8 @@ mod tests {
         let mut tree = Family(child, Vec::new());
         let beats = || fs::metadata(folder.path().join("beat")).map_or(0, |found| found.len());
         let beaten_since = |before| {
-            let patience = std::time::Instant::now() + Duration::from_secs(10);
-            while beats() <= before && std::time::Instant::now() < patience {
+            let patience = Instant::now() + Duration::from_secs(10);
+            while beats() <= before && Instant::now() < patience {
                 std::thread::yield_now();
             }
             beats() > before

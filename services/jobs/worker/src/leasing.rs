@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use domain::workers::DRAIN;
 use proto::v1::{AdoptedAttempt, AttemptLease, ClusterObject, Directive, HeldLease};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -69,24 +69,39 @@ pub(crate) enum Order {
 
 /// Whether the order to end one attempt was given.
 #[derive(Clone, Default)]
-pub(crate) struct Stop {
-    token: CancellationToken,
-    order: Arc<OnceLock<Order>>,
-}
+pub(crate) struct Stop(Arc<watch::Sender<Option<Order>>>);
 
 impl Stop {
-    /// Gives the order; the first reason counts.
+    /// Gives the order; the first reason counts. One that is drained may still be stopped.
     pub(crate) fn order(&self, reason: &str) {
         let order = if reason == DRAIN { Order::Drain } else { Order::Stop(reason.to_owned()) };
-        // A later order changes nothing.
-        let _ = self.order.set(order);
-        self.token.cancel();
+        self.0.send_if_modified(|now| {
+            let is_new = match (&now, &order) {
+                (None, _) | (Some(Order::Drain), Order::Stop(_)) => true,
+                (Some(Order::Drain), Order::Drain) | (Some(Order::Stop(_)), _) => false,
+            };
+            if is_new {
+                *now = Some(order);
+            }
+            is_new
+        });
     }
 
     /// Returns the order once it is given.
     pub(crate) async fn ordered(&self) -> Order {
-        self.token.cancelled().await;
-        self.order.get().cloned().unwrap_or(Order::Stop(String::new()))
+        self.given(|_| true).await
+    }
+
+    /// Returns why it ends at once, once that is ordered, even when it was drained before.
+    pub(crate) async fn stopped(&self) -> Order {
+        self.given(|order| matches!(order, Order::Stop(_))).await
+    }
+
+    async fn given(&self, wanted: impl Fn(&Order) -> bool) -> Order {
+        let mut given = self.0.subscribe();
+        let order = given.wait_for(|order| order.as_ref().is_some_and(&wanted)).await;
+        // It lives as long as we do.
+        order.ok().and_then(|order| order.clone()).unwrap_or(Order::Stop(String::new()))
     }
 }
 
@@ -346,5 +361,7 @@ mod tests {
         let stop = Stop::default();
         stop.order(DRAIN);
         assert_eq!(stop.ordered().await, Order::Drain);
+        stop.order("cancelled");
+        assert_eq!(stop.stopped().await, Order::Stop("cancelled".to_owned()), "it need not wait any more");
     }
 }

@@ -3,7 +3,8 @@
 //! A worker opens no port: it leases attempts from the control plane, starts an agent runner
 //! for each in a sandbox, keeps the lease alive, and reports how it ended. Whatever happens
 //! to the platform, no process of an attempt on this machine outlives it, and a pod outlives only
-//! the worker's process: the next one adopts it, or removes it.
+//! the worker's process: the next one adopts it, or removes it, in the namespaces of the projects the
+//! worker is enrolled for.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

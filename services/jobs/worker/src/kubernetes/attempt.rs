@@ -19,13 +19,14 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     AgentRun,
     attempts::{Ours, View, deleted},
-    client::{Refusal, presentable},
+    client::Refusal,
+    controller::SAID_AFTER,
     deleting,
     desired::Desired,
     executor::Executor,
     found::Found,
     namespace::Namespace,
-    observe::Observed,
+    observe::{Observed, tidy},
 };
 use crate::{
     control_plane::{Backoff, Reported},
@@ -36,6 +37,8 @@ use crate::{
 const PARTING: Duration = Duration::from_secs(45);
 /// What was made is looked for when the watch has not told of it by then.
 const UNSEEN: Duration = Duration::from_secs(30);
+/// How long rights may be away that the worker had.
+const RIGHTS_RETURN: Duration = Duration::from_secs(30);
 /// What a pod's log may add to a sentence.
 const LOG_LINES: i64 = 20;
 const LOG_BYTES: i64 = 16 << 10;
@@ -61,7 +64,7 @@ pub(crate) async fn run(
     stop: Stop,
 ) {
     let deadline = Instant::now() + Duration::from_secs(u64::from(lease.deadline_seconds));
-    let (attempt_id, fence) = (lease.attempt_id.clone(), lease.fence);
+    let (attempt_id, namespace, fence) = (lease.attempt_id.clone(), lease.namespace.clone(), lease.fence);
     tracing::info!(stage = lease.stage, number = lease.number, adopted = object.is_some(), "attempt leased");
     let settings = &executor.shared.settings;
     let desired = match Desired::of(lease, settings) {
@@ -69,6 +72,8 @@ pub(crate) async fn run(
         Err(sentence) => {
             let ended = not_started(Cause::Denied, sentence);
             report_end(worker, &attempt_id, fence, ended).await;
+            // What an earlier process made of it is judged like any other now.
+            executor.forget(&namespace, &attempt_id);
             return;
         }
     };
@@ -87,7 +92,7 @@ pub(crate) async fn run(
     if matches!(end, End::Left) {
         return;
     }
-    if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref())).await.is_some() {
+    if worker.shutdown.run_until_cancelled(attempt.finish(end, uid.as_deref(), &stop)).await.is_some() {
         let (namespace, name) = (&attempt.namespace, &attempt.desired.name);
         executor.shared.attempts.forget(&namespace.name, name);
         // An object whose uid we never learnt is judged like any other now.
@@ -107,23 +112,13 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn live(&self, object: Option<ClusterObject>, uid: &mut Option<String>) -> End {
-        let patience = self.executor.shared.settings.patience;
-        let opened = async {
-            match &object {
-                // What runs there goes on, however long the cluster is away.
-                Some(_) => Some(self.namespace.opened().await),
-                None => tokio::time::timeout(patience, self.namespace.opened()).await.ok(),
-            }
-        };
-        match opened.await {
-            Some(Ok(())) => {}
-            Some(Err(sentence)) => return End::Ended(not_started(Cause::Denied, sentence)),
+        match &object {
+            // What runs there goes on, however long the cluster is away.
+            Some(_) => self.namespace.open().await,
             None => {
-                let sentence = format!(
-                    "The cluster did not let itself be watched within {} minutes. Run `callboard check` for the worker.",
-                    patience.as_secs() / 60
-                );
-                return End::Ended(not_started(Cause::Unschedulable, sentence));
+                if let Err(end) = self.opened().await {
+                    return end;
+                }
             }
         }
         let digest = match object.filter(|object| !object.uid.is_empty()) {
@@ -141,6 +136,31 @@ impl Attempt<'_> {
         attempts.begin(Ours { desired: Arc::clone(&self.desired), uid: uid.clone(), digest });
         self.namespace.ask(name);
         self.follow(&uid).await
+    }
+
+    /// Waits for the namespace, and for rights the worker lacks in it: an administrator may be about
+    /// to give them.
+    async fn opened(&self) -> Result<(), End> {
+        let patience = self.executor.shared.settings.patience;
+        let mut lacks = None;
+        let opened = async {
+            if let Err(sentence) = self.namespace.opened().await {
+                lacks = Some(sentence.clone());
+                self.said(What::Waits(AttemptWaits { message: sentence })).await?;
+            }
+            self.namespace.open().await;
+            Ok(())
+        };
+        if let Ok(opened) = tokio::time::timeout(patience, opened).await {
+            return opened;
+        }
+        let sentence = lacks.unwrap_or_else(|| {
+            format!(
+                "The cluster did not let itself be watched within {} minutes. Run `callboard check` for the worker.",
+                patience.as_secs() / 60
+            )
+        });
+        Err(End::Ended(not_started(Cause::Unschedulable, sentence)))
     }
 
     /// Whether its `AgentRun` was among what was found when the namespace was opened.
@@ -166,12 +186,15 @@ impl Attempt<'_> {
         Ok(digest)
     }
 
-    /// Creates the `AgentRun`, and returns its uid. One that is there already was never reported:
-    /// whoever made it, it is deleted.
+    /// Creates the `AgentRun`, and returns its uid; waits for what may pass, and says so. One that
+    /// is there already was never reported: whoever made it, it is deleted.
     async fn create(&self, plan: &ClusterObject) -> Result<String, End> {
         let api = self.namespace.api::<AgentRun>();
         let (object, name) = (self.desired.agent_run(), self.desired.name.as_str());
+        let patience = self.executor.shared.settings.patience;
         let mut backoff = Backoff::new();
+        let begun = Instant::now();
+        let mut said = String::new();
         loop {
             let created =
                 steps::around(Step::AgentRunMade, api.create(&PostParams::default(), &object)).await;
@@ -187,12 +210,19 @@ impl Attempt<'_> {
                 }
                 Err(error) => error,
             };
-            if let Some(Refusal { cause, message, at_once: _ }) =
-                Refusal::of(&error, "the AgentRun", &self.namespace.name)
-            {
+            tracing::debug!(error = %telemetry::logging::chain(&error), "the AgentRun is not made yet");
+            let refusal = Refusal::of(&error, "the AgentRun", &self.namespace.name);
+            let is_news = refusal.is_some() || begun.elapsed() >= SAID_AFTER;
+            let Refusal { cause, message, at_once } = refusal.unwrap_or_else(|| Refusal::unanswered(&error));
+            // Rights that are gone for longer went with their namespace.
+            let patience = if cause == Cause::Denied { patience.min(RIGHTS_RETURN) } else { patience };
+            if at_once || begun.elapsed() >= patience {
                 return Err(End::Ended(not_started(cause, message)));
             }
-            tracing::debug!(error = %telemetry::logging::chain(&error), "the AgentRun is not made yet");
+            if is_news && message != said {
+                said.clone_from(&message);
+                self.said(What::Waits(AttemptWaits { message })).await?;
+            }
             tokio::time::sleep(backoff.next()).await;
         }
     }
@@ -239,8 +269,9 @@ impl Attempt<'_> {
                 }
                 View::Seen(Observed::Running { .. }) => {}
                 View::Seen(Observed::Waiting { cause, message, at_once }) => {
-                    if at_once || begun.elapsed() >= patience {
-                        return End::Ended(not_started(cause, message));
+                    // One that has run is not waited for.
+                    if !started && (at_once || begun.elapsed() >= patience) {
+                        return End::Ended(not_started(passing(cause), message));
                     }
                     // That its node is at work is no news.
                     if message != said && cause != Cause::Unspecified {
@@ -252,7 +283,7 @@ impl Attempt<'_> {
                     }
                 }
                 View::Unseen | View::Seen(Observed::Nothing) => {
-                    if begun.elapsed() >= patience {
+                    if !started && begun.elapsed() >= patience {
                         let minutes = patience.as_secs() / 60;
                         let sentence = format!(
                             "The cluster made no pod within {minutes} minutes, and does not say why. Look at its controllers."
@@ -319,7 +350,7 @@ impl Attempt<'_> {
         let params =
             LogParams { tail_lines: Some(LOG_LINES), limit_bytes: Some(LOG_BYTES), ..LogParams::default() };
         let log = self.namespace.api::<Pod>().logs(&name, &params).await.ok()?;
-        log.lines().rev().map(presentable).find(|line| !line.is_empty())
+        log.lines().rev().map(tidy).find(|line| !line.is_empty())
     }
 
     /// Says it until it is stored; returns whether the runner has said hello.
@@ -334,7 +365,7 @@ impl Attempt<'_> {
     }
 
     /// Reports the end, and returns when nothing is left in the cluster.
-    async fn finish(&self, end: End, uid: Option<&str>) {
+    async fn finish(&self, end: End, uid: Option<&str>, stop: &Stop) {
         let name = self.desired.name.as_str();
         self.executor.shared.attempts.end(&self.namespace.name, name);
         let ended = match end {
@@ -348,7 +379,11 @@ impl Attempt<'_> {
             }
             End::Ordered(Order::Drain) => {
                 if let Some(uid) = uid {
-                    deleting::end_gently(&self.namespace, name, uid, PARTING).await;
+                    tokio::select! {
+                        () = deleting::end_gently(&self.namespace, name, uid, PARTING) => {}
+                        // A cancelled run needs no last checkpoint.
+                        _ = stop.stopped() => {}
+                    }
                 }
                 let ended = AttemptEnded {
                     outcome: Outcome::Shutdown.into(),
@@ -401,6 +436,11 @@ async fn report_end(worker: &Worker, attempt_id: &str, fence: i64, ended: Attemp
 
 fn not_started(cause: Cause, message: String) -> AttemptEnded {
     AttemptEnded { outcome: Outcome::NotStarted.into(), message, exit_code: None, cause: cause.into() }
+}
+
+/// A node that was at work for too long: another may be faster.
+fn passing(cause: Cause) -> Cause {
+    if cause == Cause::Unspecified { Cause::Unschedulable } else { cause }
 }
 
 fn died(cause: Cause, message: String) -> AttemptEnded {

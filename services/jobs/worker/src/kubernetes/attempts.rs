@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use tokio::sync::watch;
 
 use super::{desired::Desired, found::Found, observe::Observed};
@@ -40,6 +40,12 @@ pub(super) struct Made {
     pub(super) versions: [Option<String>; 3],
     /// Of the Job, and since when it is known.
     pub(super) job: Option<(String, Instant)>,
+    /// The Job was among what is watched: when it is not any more, it was deleted.
+    pub(super) job_was_seen: bool,
+    /// The Job as it was when we deleted it, because it made a second pod.
+    pub(super) ended_job: Option<Arc<Job>>,
+    /// Since when the cluster fails at what is applied.
+    pub(super) failing: Option<Instant>,
     /// The first pod, as it was when last seen. There is no second one.
     pub(super) pod: Option<Arc<Pod>>,
 }
@@ -62,7 +68,7 @@ pub(super) enum Role {
     /// An attempt at hand has its name, and nothing is to be made for it: not yet, or not any more.
     Left,
     /// An attempt's.
-    Ours(Ours, Made),
+    Ours(Ours, Box<Made>),
     /// Under an attempt's name, and not its own.
     Another,
 }
@@ -122,6 +128,10 @@ impl Attempts {
             let Some(ours) = entry.ours.as_ref().filter(|_| !entry.ending) else { return Role::Left };
             let name = found.name();
             if found.uid() != ours.uid {
+                // What is watched may be behind: this is what was there before ours.
+                if !entry.was_seen {
+                    return Role::Left;
+                }
                 show(&entry.view, View::Gone(format!("Its AgentRun {name} was deleted, and another was made in its place, not by the platform.")));
                 return Role::Another;
             }
@@ -134,7 +144,7 @@ impl Attempts {
                 return Role::Left;
             }
             entry.was_seen = true;
-            Role::Ours(ours.clone(), entry.made.clone())
+            Role::Ours(ours.clone(), Box::new(entry.made.clone()))
         });
         role.unwrap_or(Role::Unknown)
     }
@@ -153,7 +163,7 @@ impl Attempts {
         self.locked().keys().filter(|(n, _)| n == namespace).map(|(_, name)| name.clone()).collect()
     }
 
-    /// Notes what was made, unless it is ending.
+    /// Notes what was made.
     pub(super) fn note(&self, namespace: &str, name: &str, made: Made) {
         self.on(namespace, name, |entry| entry.made = made);
     }
@@ -179,4 +189,34 @@ fn show(view: &watch::Sender<View>, now: View) {
             true
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::fixtures;
+
+    #[test]
+    fn what_was_there_before_ours_does_not_end_it() {
+        let desired = Arc::new(fixtures::desired());
+        let (namespace, name) = (desired.namespace.clone(), desired.name.clone());
+        let digest = desired.spec.digest();
+        let found = |uid: &str| -> Found {
+            let spec = serde_json::to_value(&desired.spec).expect("JSON");
+            serde_json::from_value(
+                serde_json::json!({ "metadata": { "name": name, "uid": uid }, "spec": spec }),
+            )
+            .expect("an AgentRun")
+        };
+        let attempts = Attempts::default();
+        let view = attempts.expect(&namespace, &name);
+        attempts.begin(Ours { desired: Arc::clone(&desired), uid: "ours".into(), digest });
+        // The watch has not told yet that the one before was deleted.
+        assert!(matches!(attempts.role(&namespace, &found("before")), Role::Left));
+        attempts.missed(&namespace, &name);
+        assert!(matches!(*view.borrow(), View::Unseen));
+        assert!(matches!(attempts.role(&namespace, &found("ours")), Role::Ours(..)));
+        assert!(matches!(attempts.role(&namespace, &found("another")), Role::Another));
+        assert!(matches!(*view.borrow(), View::Gone(_)));
+    }
 }

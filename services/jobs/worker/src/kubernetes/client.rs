@@ -1,8 +1,8 @@
 //! The cluster's API: how it is reached, how long it may take, and what its refusals mean.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use http::{Method, Request};
 use kube::{
     Client, Config,
@@ -12,7 +12,7 @@ use kube::{
 use proto::v1::attempt_ended::Cause;
 use tower::{timeout::TimeoutLayer, util::MapRequestLayer};
 
-use super::KubernetesSettings;
+use super::{KubernetesSettings, observe::tidy};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -22,8 +22,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(super) const WATCH_SECONDS: u32 = 60;
 /// Nothing is silent for longer than a watch lasts.
 const SILENCE: Duration = Duration::from_secs(75);
-/// Characters of the cluster's own words in a sentence of ours.
-const WORDS: usize = 400;
 
 /// The client of the cluster that `settings` name.
 ///
@@ -38,10 +36,15 @@ pub(super) async fn connect(settings: &KubernetesSettings) -> anyhow::Result<Cli
                 .await
                 .with_context(|| format!("executor.kubernetes.kubeconfig: {}", path.display()))?
         }
-        None => Config::infer().await.context(
+        None if std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty()) => {
+            Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("KUBECONFIG")?
+        }
+        // Never a person's ~/.kube/config: what it says changes under our attempts.
+        None => Config::incluster().context(
             "no cluster: set executor.kubernetes.kubeconfig or KUBECONFIG, or run in a pod with a service account",
         )?,
     };
+    is_trusted(&config)?;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(ANSWER);
@@ -49,6 +52,23 @@ pub(super) async fn connect(settings: &KubernetesSettings) -> anyhow::Result<Cli
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).context("the cluster's client")?;
     Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).with_layer(&MapRequestLayer::new(counted)).build())
+}
+
+/// Run tokens are sent to it.
+fn is_trusted(config: &Config) -> anyhow::Result<()> {
+    let host = config.cluster_url.host().unwrap_or_default();
+    let is_loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    ensure!(
+        config.cluster_url.scheme_str() == Some("https") || is_loopback,
+        "the API server is at {}: tokens would travel in the clear; use https",
+        config.cluster_url
+    );
+    ensure!(
+        !config.accept_invalid_certs,
+        "the kubeconfig says insecure-skip-tls-verify: anybody could be the API server; name its authority instead"
+    );
+    Ok(())
 }
 
 fn counted(request: Request<Body>) -> Request<Body> {
@@ -113,13 +133,17 @@ impl Refusal {
     /// server is away, or too busy.
     pub(super) fn of(error: &kube::Error, what: &str, namespace: &str) -> Option<Self> {
         let kube::Error::Api(status) = error else { return None };
-        let words = presentable(&status.message);
+        let words = tidy(&status.message);
         let terminating = status
             .details
             .iter()
             .flat_map(|details| &details.causes)
             .any(|cause| cause.reason == "NamespaceTerminating");
         let (cause, at_once, message) = match status.code {
+            // What an administrator gives to the worker, or takes for a moment.
+            403 if is_lack_of_rights(&status.message) => {
+                (Cause::Denied, false, format!("The worker may not make {what} in {namespace}: {words}"))
+            }
             403 if terminating => {
                 (Cause::Deleted, true, format!("The namespace {namespace} is being deleted."))
             }
@@ -138,17 +162,23 @@ impl Refusal {
         };
         Some(Self { cause, message, at_once })
     }
+
+    /// What `error` says when it goes on for too long: the API server is away, or does not do
+    /// what it is asked.
+    pub(super) fn unanswered(error: &kube::Error) -> Self {
+        let message = if let kube::Error::Api(status) = error {
+            let words = tidy(&status.message);
+            format!("The cluster does not do what it is asked: {words} ({})", status.code)
+        } else {
+            "The cluster does not answer.".to_owned()
+        };
+        Self { cause: Cause::Unschedulable, message, at_once: false }
+    }
 }
 
-/// The beginning of what the cluster or a pod said, in one line without control characters.
-pub(super) fn presentable(text: &str) -> String {
-    let plain: String = text
-        .chars()
-        .map(|c| if c.is_whitespace() { ' ' } else { c })
-        .filter(|c| !c.is_control())
-        .take(WORDS)
-        .collect();
-    plain.trim().to_owned()
+/// Whether it is refused because of who asks: `… is forbidden: User "worker" cannot create …`.
+fn is_lack_of_rights(said: &str) -> bool {
+    said.split_once(" is forbidden: User ").is_some_and(|(_, why)| why.contains(" cannot "))
 }
 
 #[cfg(test)]
@@ -190,6 +220,10 @@ mod tests {
         assert_eq!(of(&kube::Error::TlsRequired), None);
         let quota = of(&error(403, "jobs is forbidden: exceeded quota: runs")).unwrap();
         assert_eq!((quota.cause, quota.at_once), (Cause::Quota, false));
+        let role =
+            "jobs.batch is forbidden: User \"worker\" cannot create resource \"jobs\" in API group \"batch\"";
+        let lacking = of(&error(403, role)).unwrap();
+        assert_eq!((lacking.cause, lacking.at_once), (Cause::Denied, false), "it may be given back");
         let denied = of(&error(403, "violates PodSecurity \"restricted\"")).unwrap();
         assert_eq!((denied.cause, denied.at_once), (Cause::Denied, true));
         let gone: Status = serde_json::from_value(serde_json::json!({
@@ -198,6 +232,17 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(of(&kube::Error::Api(gone.boxed())).unwrap().cause, Cause::Deleted);
-        assert_eq!(presentable("one\ntwo\0 "), "one two");
+    }
+
+    #[test]
+    fn tokens_are_sent_to_no_api_server_that_anybody_could_be() {
+        let config = |url: &str| Config::new(url.parse().unwrap());
+        for trusted in ["https://10.0.0.1:6443", "http://127.0.0.1:8001", "http://[::1]:8001"] {
+            assert!(is_trusted(&config(trusted)).is_ok(), "{trusted}");
+        }
+        assert!(is_trusted(&config("http://10.0.0.1:8080")).is_err());
+        let mut unverified = config("https://10.0.0.1:6443");
+        unverified.accept_invalid_certs = true;
+        assert!(is_trusted(&unverified).is_err());
     }
 }

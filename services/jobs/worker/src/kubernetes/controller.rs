@@ -10,10 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Event, Pod},
+    api::{
+        batch::v1::Job,
+        core::v1::{Event, Pod},
+    },
 };
 use kube::{
     Resource,
@@ -34,15 +38,23 @@ use super::{
     namespace::{Namespace, Queue, Writers},
     objects::Children,
     observe::{Observed, Seen, observe},
-    status,
+    status::{self, Objects},
 };
 
 /// Whose fields they are, for server-side apply.
 const MANAGER: &str = "callboard-worker";
+/// `AgentRun`s looked at at the same time: anybody may make any number of them.
+const AT_ONCE: u16 = 100;
 /// After what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a Job may have no pod before its events are read, and how often then.
 const NO_POD: Duration = Duration::from_secs(4);
+/// How long a node may take to start a pod before its events are read.
+const SLOW_START_SECONDS: i64 = 30;
+/// What was made is looked for when the watch has not told of it by then.
+const UNSEEN: Duration = Duration::from_secs(15);
+/// How long the cluster may fail at something before people are told.
+pub(super) const SAID_AFTER: Duration = Duration::from_secs(10);
 /// How often something is looked at that only time changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// An attempt of the worker that is not at hand, or not any more.
@@ -73,13 +85,15 @@ pub(super) async fn run(namespace: Arc<Namespace>, shared: Arc<Shared>, writers:
         this,
         namespace.agent_runs.clone(),
         queue.map(Ok::<_, Infallible>),
-        controller::Config::default(),
+        controller::Config::default().concurrency(AT_ONCE),
     );
     let looks = looks.for_each(|look| {
         match look {
             Ok(_) => {}
             Err(controller::Error::ObjectNotFound(object)) => {
                 shared.attempts.missed(&namespace.name, &object.name);
+                let mut foreign = shared.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+                foreign.remove(&(namespace.name.clone(), object.name));
             }
             Err(error) => tracing::debug!(
                 namespace = namespace.name,
@@ -99,7 +113,7 @@ impl Controller {
             return Ok(Action::requeue(RETRY));
         }
         match self.shared.attempts.role(&self.namespace.name, found) {
-            Role::Ours(ours, made) => self.tend(found, &ours, made).await,
+            Role::Ours(ours, made) => self.tend(found, &ours, *made).await,
             Role::Left => Ok(Action::await_change()),
             Role::Unknown | Role::Another => self.judge(found).await,
         }
@@ -108,75 +122,150 @@ impl Controller {
     /// Makes what is missing of an attempt, and tells what is seen of it.
     async fn tend(&self, found: &Found, ours: &Ours, mut made: Made) -> Result<Action, Failure> {
         let (namespace, name) = (&self.namespace, ours.desired.name.as_str());
+        let now = self.shared.clock.now();
         let job = namespace.owned(&namespace.jobs, name, &ours.uid);
-        if let (Some(job), None) = (&job, &made.job) {
-            made.job = job.metadata.uid.clone().map(|uid| (uid, Instant::now()));
-        }
-        let pod = self.pod_of(name, &made);
+        self.look_for_the_job(found, name, job.as_deref(), &mut made).await?;
+        let (pod, others) = self.pods_of(name, &made);
         made.pod = pod.clone().or(made.pod);
-        // An earlier process has said that all was there.
-        let job_was_made = made.job.is_some() || found.status.as_ref().is_some_and(says_ready);
+        if !others.is_empty() {
+            made.ended_job = made.ended_job.or_else(|| job.clone());
+            deleting::end_others(namespace, name, job.as_deref(), &others).await;
+        }
 
-        let hangs = pod.is_none() && made.job.as_ref().is_some_and(|(_, since)| since.elapsed() >= NO_POD);
+        let is_starting = pod.as_deref().is_some_and(is_starting);
+        let hangs = match pod.as_deref() {
+            None => made.job.as_ref().is_some_and(|(_, since)| since.elapsed() >= NO_POD),
+            Some(pod) => is_starting && is_old(pod, now),
+        };
         let vanished = pod.is_none() && made.pod.is_some();
         let events = if hangs || vanished { self.events(&made).await? } else { Vec::new() };
         let seen = Seen {
             spec: &ours.desired.spec,
-            job: job.as_deref(),
-            job_was_made,
+            job: made.ended_job.as_deref().or(job.as_deref()),
+            job_was_seen: made.job_was_seen,
             pod: pod.as_deref(),
             last_pod: made.pod.as_deref(),
             events: &events,
-            now: self.shared.clock.now(),
+            now,
         };
         let mut observed = observe(&seen);
-        let mut is_ready = false;
-        if !matches!(observed, Observed::Ended { .. }) {
-            match self.apply(ours, &mut made, job_was_made).await? {
-                Ok(()) => is_ready = true,
-                Err(refusal) => {
-                    observed = Observed::Waiting {
-                        cause: refusal.cause,
-                        message: refusal.message,
-                        at_once: refusal.at_once,
-                    };
+        let objects = match observed {
+            Observed::Ended { .. } => Objects::Over,
+            Observed::Nothing | Observed::Waiting { .. } | Observed::Running { .. } => {
+                match self.applied(ours, &mut made).await {
+                    Ok(()) => Objects::Applied,
+                    Err(NotApplied::Refused(refusal)) => {
+                        self.refused(found, &mut observed, &refusal);
+                        Objects::Refused(refusal.message)
+                    }
+                    Err(NotApplied::Failed(error)) => {
+                        self.shared.attempts.note(&namespace.name, name, made);
+                        return Err(error.into());
+                    }
                 }
             }
-        }
+        };
         let is_slow = made.job.is_some() && pod.is_none()
+            || is_starting
             || pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
         self.shared.attempts.note(&namespace.name, name, made);
         self.shared.attempts.show(&namespace.name, name, observed.clone());
-        let now = self.shared.clock.now();
-        self.write_status(found, status::status(&observed, is_ready, found.status.as_ref(), now)).await?;
-        Ok(match observed {
-            Observed::Ended { .. } => Action::await_change(),
-            _ if !is_ready => Action::requeue(NO_POD),
-            _ if is_slow => Action::requeue(if hangs { LOOK_AGAIN } else { NO_POD }),
-            Observed::Nothing | Observed::Waiting { .. } | Observed::Running { .. } => Action::await_change(),
+        self.write_status(found, status::status(&observed, &objects, found.status.as_ref(), now)).await?;
+        Ok(match (observed, objects) {
+            (Observed::Ended { .. }, _) => Action::await_change(),
+            (Observed::Running { .. }, Objects::Refused(_)) => Action::requeue(LOOK_AGAIN),
+            (_, Objects::Refused(_)) => Action::requeue(NO_POD),
+            (_, Objects::Applied | Objects::Over) if is_slow => {
+                Action::requeue(if hangs { LOOK_AGAIN } else { NO_POD })
+            }
+            (_, Objects::Applied | Objects::Over) => Action::await_change(),
         })
     }
 
-    /// The attempt's pod: the first there was. An attempt has one.
-    fn pod_of(&self, name: &str, made: &Made) -> Option<Arc<Pod>> {
-        let (job, _) = made.job.as_ref()?;
+    /// Whether its Job was there. What is watched of Jobs may be behind what we made and behind
+    /// what is watched of other kinds; it is complete when a namespace is opened.
+    async fn look_for_the_job(
+        &self,
+        found: &Found,
+        name: &str,
+        job: Option<&Job>,
+        made: &mut Made,
+    ) -> Result<(), Failure> {
+        if let Some(job) = job {
+            made.job_was_seen = true;
+            if made.job.is_none() {
+                made.job = job.metadata.uid.clone().map(|uid| (uid, Instant::now()));
+            }
+        }
+        made.job_was_seen |= match &made.job {
+            // An earlier process made it.
+            None => found.status.as_ref().is_some_and(status::was_made),
+            Some((uid, since)) if !made.job_was_seen && since.elapsed() >= UNSEEN => {
+                let named = ListParams::default().fields(&format!("metadata.name={name}"));
+                let there = self.namespace.api::<Job>().list_metadata(&named).await?;
+                !there.items.iter().any(|job| job.metadata.uid.as_ref() == Some(uid))
+            }
+            Some(_) => false,
+        };
+        Ok(())
+    }
+
+    /// The attempt's pod: the first there was. An attempt has one; Jobs of old Kubernetes put
+    /// others in the place of one that goes.
+    fn pods_of(&self, name: &str, made: &Made) -> (Option<Arc<Pod>>, Vec<Arc<Pod>>) {
+        let Some((job, _)) = &made.job else { return (None, Vec::new()) };
         let mut pods = self.namespace.pods_of(name);
         pods.retain(|pod| super::namespace::is_owned(&pod.metadata, job));
-        let first = made.pod.as_ref().and_then(|pod| pod.metadata.uid.clone());
-        match first {
-            Some(first) => pods.into_iter().find(|pod| pod.metadata.uid.as_deref() == Some(&first)),
-            None => pods.into_iter().min_by_key(|pod| pod.metadata.creation_timestamp.clone()),
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
+        let first = made.pod.as_ref().or(pods.first()).and_then(|pod| pod.metadata.uid.clone());
+        let (first, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.metadata.uid == first);
+        (first.into_iter().next(), others)
+    }
+
+    /// What the cluster does not take keeps an attempt from its pod, and does not end one that has it.
+    fn refused(&self, found: &Found, observed: &mut Observed, refusal: &Refusal) {
+        match observed {
+            Observed::Nothing | Observed::Waiting { .. } => {
+                *observed = Observed::Waiting {
+                    cause: refusal.cause,
+                    message: refusal.message.clone(),
+                    at_once: refusal.at_once,
+                };
+            }
+            Observed::Running { .. } | Observed::Ended { .. } => {
+                if found.status.as_ref().is_none_or(|before| !status::says(before, &refusal.message)) {
+                    tracing::warn!(
+                        namespace = self.namespace.name,
+                        name = found.name(),
+                        reason = refusal.message,
+                        "what belongs to an attempt is not put back; it goes on without"
+                    );
+                }
+            }
         }
     }
 
-    /// Applies what is missing or was changed. A Job is made once: without it the attempt is over.
-    async fn apply(
-        &self,
-        ours: &Ours,
-        made: &mut Made,
-        job_was_made: bool,
-    ) -> Result<Result<(), Refusal>, Failure> {
+    /// Applies what is missing or was changed. What fails for a while is as good as refused.
+    async fn applied(&self, ours: &Ours, made: &mut Made) -> Result<(), NotApplied> {
+        match self.apply(ours, made).await {
+            Err(NotApplied::Failed(error)) => {
+                let since = *made.failing.get_or_insert_with(Instant::now);
+                if since.elapsed() < SAID_AFTER {
+                    return Err(NotApplied::Failed(error));
+                }
+                Err(NotApplied::Refused(Refusal::unanswered(&error)))
+            }
+            answered @ (Ok(()) | Err(NotApplied::Refused(_))) => {
+                made.failing = None;
+                answered
+            }
+        }
+    }
+
+    /// A Job is made once: without it the attempt is over.
+    async fn apply(&self, ours: &Ours, made: &mut Made) -> Result<(), NotApplied> {
         let (namespace, name, uid) = (&self.namespace, ours.desired.name.as_str(), ours.uid.as_str());
+        let job_was_made = made.job.is_some() || made.job_was_seen;
         let version = |meta: Option<ObjectMeta>| meta.and_then(|meta| meta.resource_version);
         let there = [
             version(namespace.owned(&namespace.accounts, name, uid).map(|o| o.metadata.clone())),
@@ -186,21 +275,18 @@ impl Controller {
         let is_as_applied: Vec<bool> =
             there.iter().zip(&made.versions).map(|(there, made)| there.is_some() && there == made).collect();
         if job_was_made && is_as_applied.iter().all(|same| *same) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let mut owner = ours.desired.agent_run();
         owner.metadata.uid = Some(ours.uid.clone());
-        let children = match Children::of(&ours.desired, &owner, &self.shared.settings) {
-            Ok(children) => children,
-            Err(message) => {
-                return Ok(Err(Refusal {
-                    cause: proto::v1::attempt_ended::Cause::Denied,
-                    message,
-                    at_once: true,
-                }));
-            }
-        };
-        let applied = steps::around(Step::ChildrenApplied, async {
+        let children = Children::of(&ours.desired, &owner, &self.shared.settings).map_err(|message| {
+            NotApplied::Refused(Refusal {
+                cause: proto::v1::attempt_ended::Cause::Denied,
+                message,
+                at_once: true,
+            })
+        })?;
+        steps::around(Step::ChildrenApplied, async {
             if !is_as_applied[0] {
                 made.versions[0] =
                     version(Some(self.apply_one(&children.service_account, "its ServiceAccount").await?));
@@ -218,12 +304,7 @@ impl Controller {
             }
             Ok(())
         })
-        .await;
-        match applied {
-            Ok(()) => Ok(Ok(())),
-            Err(NotApplied::Refused(refusal)) => Ok(Err(refusal)),
-            Err(NotApplied::Failed(error)) => Err(error.into()),
-        }
+        .await
     }
 
     async fn apply_one<K>(&self, object: &K, what: &str) -> Result<ObjectMeta, NotApplied>
@@ -265,7 +346,8 @@ impl Controller {
     /// Asks the control plane about what no attempt at hand is about.
     async fn judge(&self, found: &Found) -> Result<Action, Failure> {
         let foreign = || self.shared.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.is_going() || foreign().contains(found.uid()) {
+        let key = (self.namespace.name.clone(), found.name().to_owned());
+        if found.is_going() || foreign().get(&key).is_some_and(|uid| uid == found.uid()) {
             return Ok(Action::await_change());
         }
         let object = ClusterObject {
@@ -293,7 +375,7 @@ impl Controller {
                 );
                 self.write_status(found, status::refused(found.status.as_ref(), self.shared.clock.now()))
                     .await?;
-                foreign().insert(found.uid().to_owned());
+                foreign().insert(key, found.uid().to_owned());
                 Ok(Action::await_change())
             }
             // Another worker's, or of one that just came or went.
@@ -324,12 +406,23 @@ impl Controller {
     }
 }
 
+#[derive(Debug)]
 enum NotApplied {
     Refused(Refusal),
     Failed(kube::Error),
 }
 
-/// All of its objects were there once.
-fn says_ready(status: &AgentRunStatus) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+/// It has a node, and does not run yet.
+fn is_starting(pod: &Pod) -> bool {
+    let is_pending = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Pending"));
+    is_pending && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
+
+/// It should run by now.
+fn is_old(pod: &Pod, now: DateTime<Utc>) -> bool {
+    let made = pod.metadata.creation_timestamp.as_ref();
+    made.is_some_and(|made| now.timestamp() - made.0.as_second() >= SLOW_START_SECONDS)
+}
+
+#[cfg(test)]
+mod tests;

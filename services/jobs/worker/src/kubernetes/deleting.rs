@@ -1,6 +1,6 @@
 //! What was made for an attempt goes again.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -12,49 +12,72 @@ use k8s_openapi::{
 };
 use kube::{
     Resource,
-    api::{DeleteParams, ObjectMeta, Preconditions},
+    api::{DeleteParams, ListParams, ObjectMeta, Preconditions},
     runtime::reflector::ObjectRef,
 };
 use serde::de::DeserializeOwned;
 use telemetry::steps::{self, Step};
 use tokio::time::Instant;
 
-use super::{AgentRun, namespace::Namespace};
+use super::{
+    AgentRun,
+    namespace::{Namespace, is_owned},
+};
 
 /// How long it is waited for what was deleted, before it is deleted again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long it is waited when the API server has what was not seen to be there.
+const NOT_CLEAR: Duration = Duration::from_millis(500);
 /// When it is said that something is still there.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
-/// Deletes everything of the attempt, its pod without grace, and returns when nothing is left.
+/// Deletes everything of the attempt, its pod without grace, and returns when nothing is left. What
+/// is left is not known before the namespace is watched: it waits for that.
 pub(super) async fn delete(namespace: &Namespace, name: &str, uid: &str) {
-    let begun = Instant::now();
-    let mut said = false;
-    let mut first = true;
     let mut changes = namespace.changes();
-    loop {
-        steps::around(Step::ObjectsDeleted, delete_once(namespace, name, uid, first)).await;
-        first = false;
-        let again = tokio::time::sleep(AGAIN);
-        tokio::pin!(again);
+    let gone = async {
+        namespace.open().await;
         loop {
+            steps::around(Step::ObjectsDeleted, delete_once(namespace, name, uid)).await;
+            let again = Instant::now() + AGAIN;
+            while !is_gone(namespace, name, uid) {
+                if tokio::time::timeout_at(again, changes.changed()).await.is_err() {
+                    break;
+                }
+            }
             if is_gone(namespace, name, uid) {
-                return;
-            }
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = &mut again => break,
+                if is_clear(namespace, name, uid).await {
+                    return;
+                }
+                tokio::time::sleep(NOT_CLEAR).await;
             }
         }
-        if !said && begun.elapsed() > TOO_LONG {
-            said = true;
-            tracing::error!(
-                namespace = namespace.name,
-                name,
-                "objects of the attempt remain in the cluster; its place is not used until they are gone"
-            );
-        }
+    };
+    tokio::pin!(gone);
+    if tokio::time::timeout(TOO_LONG, &mut gone).await.is_err() {
+        tracing::error!(
+            namespace = namespace.name,
+            name,
+            "objects of the attempt remain in the cluster, or it does not let itself be watched; its place is not used until they are gone"
+        );
+        gone.await;
     }
+}
+
+/// Ends an attempt's Job, and the pods it made in the place of the one that goes: they would work
+/// beside it.
+pub(super) async fn end_others(namespace: &Namespace, name: &str, job: Option<&Job>, others: &[Arc<Pod>]) {
+    tracing::warn!(namespace = namespace.name, name, "its Job made another pod; that is ended");
+    steps::around(Step::ObjectsDeleted, async {
+        // First the Job, which would make yet another.
+        if let Some(job) = job {
+            delete_owned::<Job>(namespace, name, job.metadata.uid.clone()).await;
+        }
+        for pod in others {
+            delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default().grace_period(0)).await;
+        }
+    })
+    .await;
 }
 
 /// Ends the pod as a person would: its runner may take a last checkpoint.
@@ -100,28 +123,55 @@ fn has_ended(pod: &Pod) -> bool {
     has_phase || (!containers.is_empty() && all_ended)
 }
 
-/// Deletes what may be there, and the second time only what is seen to be there.
-async fn delete_once(namespace: &Namespace, name: &str, uid: &str, all: bool) {
-    let job = owned_uid(namespace, &namespace.jobs, name, uid);
-    if all || job.is_some() {
-        delete_owned::<Job>(namespace, name, job).await;
+/// Deletes what is seen to be there. What is not seen yet goes with its owner.
+async fn delete_once(namespace: &Namespace, name: &str, uid: &str) {
+    if let Some(job) = owned_uid(namespace, &namespace.jobs, name, uid) {
+        delete_owned::<Job>(namespace, name, Some(job)).await;
     }
     for pod in namespace.pods_of(name) {
         delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default().grace_period(0)).await;
     }
-    let secret = owned_uid(namespace, &namespace.secrets, name, uid);
-    if all || secret.is_some() {
-        delete_owned::<Secret>(namespace, name, secret).await;
+    if let Some(secret) = owned_uid(namespace, &namespace.secrets, name, uid) {
+        delete_owned::<Secret>(namespace, name, Some(secret)).await;
     }
-    let policy = owned_uid(namespace, &namespace.policies, name, uid);
-    if all || policy.is_some() {
-        delete_owned::<NetworkPolicy>(namespace, name, policy).await;
+    if let Some(policy) = owned_uid(namespace, &namespace.policies, name, uid) {
+        delete_owned::<NetworkPolicy>(namespace, name, Some(policy)).await;
     }
-    let account = owned_uid(namespace, &namespace.accounts, name, uid);
-    if all || account.is_some() {
-        delete_owned::<ServiceAccount>(namespace, name, account).await;
+    if let Some(account) = owned_uid(namespace, &namespace.accounts, name, uid) {
+        delete_owned::<ServiceAccount>(namespace, name, Some(account)).await;
     }
     delete_owned::<AgentRun>(namespace, name, Some(uid.to_owned())).await;
+}
+
+/// Whether the API server, too, has no Job and no pod of it: what is watched may be behind. What
+/// there is, is deleted.
+async fn is_clear(namespace: &Namespace, name: &str, uid: &str) -> bool {
+    let (named, made) = (format!("metadata.name={name}"), format!("job-name={name}"));
+    let (named, made) = (ListParams::default().fields(&named), ListParams::default().labels(&made));
+    let listed = async {
+        let jobs = namespace.api::<Job>().list_metadata(&named).await?;
+        Ok::<_, kube::Error>((jobs, namespace.api::<Pod>().list_metadata(&made).await?))
+    };
+    let (mut jobs, pods) = match listed.await {
+        Ok(found) => found,
+        // The rights went with the namespace: what was watched is all there is to know.
+        Err(kube::Error::Api(status)) => return status.is_forbidden(),
+        Err(_) => return false,
+    };
+    jobs.items.retain(|job| is_owned(&job.metadata, uid));
+    if jobs.items.is_empty() && pods.items.is_empty() {
+        return true;
+    }
+    steps::around(Step::ObjectsDeleted, async {
+        for job in &jobs.items {
+            delete_owned::<Job>(namespace, name, job.metadata.uid.clone()).await;
+        }
+        for pod in &pods.items {
+            delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default().grace_period(0)).await;
+        }
+    })
+    .await;
+    false
 }
 
 fn is_gone(namespace: &Namespace, name: &str, uid: &str) -> bool {
@@ -174,3 +224,6 @@ where
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A cluster, as a worker uses it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,8 +19,9 @@ pub(super) struct Shared {
     pub(super) control_plane: ControlPlane,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) attempts: Attempts,
-    /// Uids of `AgentRun`s that are somebody else's, so that each is judged once.
-    pub(super) foreign: Mutex<HashSet<String>>,
+    /// Uids of `AgentRun`s that are somebody else's, by namespace and name, so that each is judged
+    /// once; as long as they are there.
+    pub(super) foreign: Mutex<HashMap<(String, String), String>>,
 }
 
 /// Starts attempts in a cluster.
@@ -66,6 +67,16 @@ impl Executor {
     pub(crate) fn expect(&self, lease: &AttemptLease) {
         if let Ok(attempt) = lease.attempt_id.parse() {
             self.shared.attempts.expect(&lease.namespace, &object_name(attempt));
+        }
+    }
+
+    /// It will not go on: what is found of it is judged.
+    pub(super) fn forget(&self, namespace: &str, attempt: &str) {
+        if let Ok(attempt) = attempt.parse() {
+            let name = object_name(attempt);
+            self.shared.attempts.forget(namespace, &name);
+            let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.get(namespace).into_iter().for_each(|watched| watched.ask(&name));
         }
     }
 

@@ -1,8 +1,15 @@
 //! What tests of this folder start from.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use http::{Request, Response};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::{Client, client::Body};
 use proto::v1::{AttemptLease, Limits, Placement};
 
 use super::{AgentRun, Gateway, ImagePullPolicy, KubernetesSettings, desired::Desired, objects::Children};
@@ -64,4 +71,44 @@ pub(crate) fn pod_template() -> PodTemplateSpec {
     let desired = desired();
     let children = Children::of(&desired, &owner(&desired), &settings()).expect("children");
     children.job.spec.expect("a spec").template
+}
+
+/// An API server that answers from a table.
+#[derive(Clone, Default)]
+pub(crate) struct ApiServer(Arc<Mutex<Vec<String>>>);
+
+impl ApiServer {
+    /// What was asked so far: `DELETE /api/v1/namespaces/n/pods/p`.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.0.lock().expect("not poisoned").clone()
+    }
+
+    /// `answer` is given the method and the path; what it does not know is not found.
+    pub(crate) fn client(
+        &self,
+        answer: impl Fn(&str, &str) -> Option<(u16, serde_json::Value)> + Clone + Send + Sync + 'static,
+    ) -> Client {
+        let asked = Arc::clone(&self.0);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            asked.lock().expect("not poisoned").push(format!("{method} {path}"));
+            let missing = || {
+                (
+                    404,
+                    serde_json::json!({
+                        "kind": "Status", "status": "Failure", "reason": "NotFound", "message": "not found", "code": 404
+                    }),
+                )
+            };
+            let (code, body) = answer(&method, &path).unwrap_or_else(missing);
+            let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+            std::future::ready(Ok::<_, Infallible>(response.expect("a response")))
+        });
+        Client::new(service, "default")
+    }
+}
+
+/// An empty list, as the API server answers it.
+pub(crate) fn nothing() -> serde_json::Value {
+    serde_json::json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": [] })
 }

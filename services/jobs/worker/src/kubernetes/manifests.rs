@@ -78,7 +78,7 @@ pub fn manifests(projects: &[RunsOf], to: &Grantee) -> anyhow::Result<String> {
             yaml(&limits(metadata(NAME), most))?,
             yaml(&policy::deny_all(metadata(NAME)))?,
             yaml(&rights::role(namespace))?,
-            yaml(&binding(metadata(rights::ROLE), to))?,
+            yaml(&binding(metadata(&binding_name(to)), to))?,
         ]);
     }
     Ok(documents.join("---\n"))
@@ -173,6 +173,23 @@ fn bytes(bytes: u64) -> String {
     unit.map_or_else(|| bytes.to_string(), |(bits, name)| format!("{}{name}", bytes >> bits))
 }
 
+/// One for each that has the rights: a second worker's takes nothing from the first.
+fn binding_name(to: &Grantee) -> String {
+    let whom = match to {
+        Grantee::ServiceAccount { namespace, name } => format!("serviceaccount:{namespace}:{name}"),
+        Grantee::User(name) => format!("user:{name}"),
+    };
+    // A name may hold most of what users are called, and differs where they do.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '@' | '_' | '-');
+    whom.chars().fold(format!("{}:", rights::ROLE), |mut name, c| {
+        match plain(c) {
+            true => name.push(c),
+            false => name.extend(c.escape_unicode().filter(|c| *c != '\\')),
+        }
+        name
+    })
+}
+
 fn binding(metadata: ObjectMeta, to: &Grantee) -> RoleBinding {
     let subject = match to {
         Grantee::ServiceAccount { namespace, name } => Subject {
@@ -214,6 +231,9 @@ mod tests {
         let count = |text: &str| yaml.matches(text).count();
         assert_eq!((count("kind: CustomResourceDefinition"), count("kind: Namespace")), (1, 2));
         assert_eq!(count("- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: callboard\n"), 2);
+        let other = Grantee::User("another/one".into());
+        assert_ne!(binding_name(&to), binding_name(&other), "one takes nothing from the other");
+        assert_eq!(binding_name(&other), "callboard-worker:user:anotheru{2f}one");
         assert!(!yaml.contains("ClusterRole"), "the worker has rights in these namespaces only");
     }
 }

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -72,7 +72,8 @@ pub(super) struct Namespace {
     opening: watch::Sender<Opening>,
     changed: watch::Sender<()>,
     queue: mpsc::UnboundedSender<ObjectRef<Found>>,
-    away: AtomicBool,
+    /// Watches of it that fail.
+    away: AtomicUsize,
 }
 
 /// What fills a [`Namespace`].
@@ -111,7 +112,7 @@ impl Namespace {
             opening: watch::Sender::new(Opening::Begun),
             changed: watch::Sender::new(()),
             queue,
-            away: AtomicBool::new(false),
+            away: AtomicUsize::new(0),
         };
         (Arc::new(namespace), writers, asked)
     }
@@ -135,6 +136,12 @@ impl Namespace {
             Ok(Opening::Lacking(sentence)) => Err(sentence),
             Ok(Opening::Open | Opening::Begun) | Err(_) => Ok(()),
         }
+    }
+
+    /// Waits until everything in it was seen once, and the worker has its rights.
+    pub(super) async fn open(&self) {
+        // It lives as long as we do.
+        let _ = self.opening.subscribe().wait_for(|now| *now == Opening::Open).await;
     }
 
     /// Tells of every change.
@@ -194,8 +201,13 @@ impl Namespace {
     /// Waits until the worker may do in it what it has to.
     async fn rights(&self) {
         let mut backoff = Backoff::new();
+        let mut is_away = false;
         loop {
-            match rights::missing(&self.client, &self.name).await {
+            let missing = rights::missing(&self.client, &self.name).await;
+            if missing.is_ok() {
+                self.noted::<Infallible>(&mut is_away, None);
+            }
+            match missing {
                 Ok(missing) if missing.is_empty() => return,
                 Ok(missing) => {
                     let sentence = format!(
@@ -212,7 +224,7 @@ impl Namespace {
                     tokio::time::sleep(RIGHTS_AGAIN).await;
                 }
                 Err(error) => {
-                    self.noted(Some(&error));
+                    self.noted(&mut is_away, Some(&error));
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
@@ -236,6 +248,7 @@ impl Namespace {
     {
         let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         config.label_selector = label.map(ToOwned::to_owned);
+        let mut is_away = false;
         let mut events = pin!(watcher(self.api::<K>(), config).backoff(Pauses(Backoff::new())));
         while let Some(event) = events.next().await {
             let event = match event {
@@ -246,11 +259,11 @@ impl Namespace {
                     prune(object);
                 }),
                 Err(error) => {
-                    self.noted(Some(&error));
+                    self.noted(&mut is_away, Some(&error));
                     continue;
                 }
             };
-            self.noted::<Infallible>(None);
+            self.noted::<Infallible>(&mut is_away, None);
             writer.apply_watcher_event(&event);
             match &event {
                 Event::Apply(object) | Event::Delete(object) => {
@@ -268,17 +281,19 @@ impl Namespace {
         }
     }
 
-    /// Logs once when the cluster goes away, and once when it is back.
-    fn noted<E: std::error::Error + 'static>(&self, error: Option<&E>) {
+    /// Logs once when the cluster goes away, and once when it is back for all that asked;
+    /// `is_away`: for this one.
+    fn noted<E: std::error::Error + 'static>(&self, is_away: &mut bool, error: Option<&E>) {
+        let was_away = std::mem::replace(is_away, error.is_some());
         match error {
-            Some(error) if !self.away.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(namespace = self.name, error = %telemetry::logging::chain(error), "the cluster does not answer; attempts go on");
+            Some(error) if !was_away && self.away.fetch_add(1, Ordering::Relaxed) == 0 => {
+                tracing::warn!(namespace = self.name, error = %telemetry::logging::chain(error), "the cluster does not answer, or refuses to; attempts go on");
             }
             Some(error) => {
                 tracing::debug!(namespace = self.name, error = %telemetry::logging::chain(error), "not watched");
             }
             None => {
-                if self.away.swap(false, Ordering::Relaxed) {
+                if was_away && self.away.fetch_sub(1, Ordering::Relaxed) == 1 {
                     tracing::info!(namespace = self.name, "the cluster answers again");
                 }
             }
@@ -326,5 +341,28 @@ fn prune_pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
         let node_name = spec.node_name.take();
         *spec = PodSpec { node_name, ..PodSpec::default() };
+    }
+}
+
+#[cfg(test)]
+impl Namespace {
+    /// Opened, with this in it and no watch: what it holds stays as it is.
+    pub(super) fn holding(client: Client, name: &str, jobs: &[Job], pods: &[Pod]) -> (Arc<Self>, Writers) {
+        fn fill<K>(writer: &mut Writer<K>, objects: &[K])
+        where
+            K: Resource<DynamicType = ()> + Clone,
+        {
+            writer.apply_watcher_event(&Event::Init);
+            for object in objects {
+                writer.apply_watcher_event(&Event::InitApply(object.clone()));
+            }
+            writer.apply_watcher_event(&Event::InitDone);
+        }
+        let (namespace, mut writers, _) = Self::new(name, client);
+        fill(&mut writers.agent_runs, &[]);
+        fill(&mut writers.jobs, jobs);
+        fill(&mut writers.pods, pods);
+        namespace.opening.send_replace(Opening::Open);
+        (namespace, writers)
     }
 }

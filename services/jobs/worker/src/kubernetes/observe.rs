@@ -2,7 +2,10 @@
 //!
 //! Everything the cluster says is text from outside: it is cleaned and bounded.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Utc};
+use domain::neutralise::visible;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
@@ -19,6 +22,8 @@ use super::{AgentRunSpec, objects::CONTAINER};
 
 /// `128 + signal` is how a container runtime passes on that a program was killed.
 const KILLED: i32 = 128;
+/// The numbers that standard signals have.
+const SIGNALS: RangeInclusive<i32> = 1..=31;
 /// How long a pod may take to go after its grace period before its node counts as lost.
 const OVERDUE_SECONDS: i64 = 30;
 /// How much of what the cluster says goes into a sentence.
@@ -31,8 +36,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) spec: &'a AgentRunSpec,
     /// Its Job, as it is now.
     pub(crate) job: Option<&'a Job>,
-    /// Its Job was there before.
-    pub(crate) job_was_made: bool,
+    /// Its Job was seen before, so that without one it was deleted.
+    pub(crate) job_was_seen: bool,
     /// Its pod, as it is now.
     pub(crate) pod: Option<&'a Pod>,
     /// The first pod it had, as that was when last seen.
@@ -81,7 +86,7 @@ pub(crate) fn observe(seen: &Seen<'_>) -> Observed {
 /// An attempt that never had a pod.
 fn without_a_pod(seen: &Seen<'_>) -> Observed {
     let Some(job) = seen.job else {
-        return if seen.job_was_made {
+        return if seen.job_was_seen {
             not_started(Cause::Deleted, "Its Job was deleted by somebody before it had a pod.")
         } else {
             Observed::Nothing
@@ -95,7 +100,7 @@ fn without_a_pod(seen: &Seen<'_>) -> Observed {
     }
     // It had a pod, and that went while nobody looked.
     if has_condition(job, "Complete") {
-        return exited(0, "");
+        return exited(0);
     }
     if has_condition(job, "Failed") {
         return died(Cause::Deleted, "Its pod was deleted by somebody.");
@@ -138,7 +143,7 @@ fn present(pod: &Pod, seen: &Seen<'_>) -> Observed {
             .job
             .and_then(ended_by_the_job)
             .unwrap_or_else(|| died(Cause::Unspecified, format!("Its pod failed{}.", because(pod)))),
-        "Succeeded" => exited(0, ""),
+        "Succeeded" => exited(0),
         _ if state(pod).is_some_and(|state| state.running.is_some()) => {
             Observed::Running { node: node(pod).map(str::to_owned) }
         }
@@ -165,7 +170,7 @@ fn waiting(pod: &Pod, seen: &Seen<'_>) -> Observed {
     match newest(seen.events, "Pod", |reason| reason.starts_with("Failed") && reason != "FailedScheduling") {
         Some(event) => {
             let message = format!("Node {} cannot start its pod: {}.", tidy(node), tidy(said(event)));
-            waiting(Cause::Unspecified, message, false)
+            waiting(Cause::Unschedulable, message, false)
         }
         None => {
             waiting(Cause::Unspecified, format!("Node {} has not started its pod yet.", tidy(node)), false)
@@ -252,7 +257,7 @@ fn terminated(pod: &Pod, seen: &Seen<'_>) -> Option<Observed> {
     let code = ended.exit_code;
     Some(match ended.reason.as_deref().unwrap_or_default() {
         // Something the agent had started was; the runner came to its end all the same.
-        "OOMKilled" if code == 0 => exited(code, said),
+        "OOMKilled" if code == 0 => exited(code),
         "OOMKilled" => Observed::Ended {
             outcome: Outcome::Died,
             cause: Cause::OutOfMemory,
@@ -267,21 +272,19 @@ fn terminated(pod: &Pod, seen: &Seen<'_>) -> Option<Observed> {
         "ContainerStatusUnknown" => died(Cause::NodeLost, format!("Its node{} lost it.", named(node(pod)))),
         // Told to end, and not by us. If it had returned before, the control plane knows.
         _ if pod.metadata.deletion_timestamp.is_some() => vanished_without_a_trace(pod, seen),
-        _ => exited(code, said),
+        _ => exited(code),
     })
 }
 
-/// How a runner ended that nothing was done to; `said` is the last of what it wrote.
-fn exited(code: i32, said: &str) -> Observed {
-    let last = said.lines().rev().map(tidy).find(|line| !line.is_empty());
-    let last = last.map_or_else(|| ".".to_owned(), |last| format!(": {last}"));
+/// How a runner ended that nothing was done to. What a container leaves as its last words is not
+/// read: its agent writes them, too, and may write the run token.
+fn exited(code: i32) -> Observed {
     let (outcome, message) = match code {
         0 => (Outcome::Exited, "The runner came to its end.".to_owned()),
-        code if code < KILLED => {
-            let message = format!("The runner ended without returning a result (exit code {code}){last}");
-            (Outcome::Exited, message)
+        code if SIGNALS.contains(&(code - KILLED)) => {
+            (Outcome::Died, format!("The runner was killed by signal {}.", code - KILLED))
         }
-        code => (Outcome::Died, format!("The runner was killed by signal {}.", code - KILLED)),
+        code => (Outcome::Exited, format!("The runner ended without returning a result (exit code {code}).")),
     };
     Observed::Ended { outcome, cause: Cause::Unspecified, exit_code: Some(code), message }
 }
@@ -419,8 +422,9 @@ fn said(event: &Event) -> &str {
     event.message.as_deref().unwrap_or_default()
 }
 
-/// The beginning of a text, in one line, without control characters or a full stop at its end.
-fn tidy(text: &str) -> String {
+/// The beginning of a text, in one line, without what cannot be seen or a full stop at its end.
+pub(crate) fn tidy(text: &str) -> String {
+    let text = visible(text);
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
     let mut short: String = line.chars().take(CHARACTERS).collect();

@@ -60,7 +60,8 @@ pub(crate) fn of_attempt(metadata: ObjectMeta, attempt: &str, gateway: &Gateway)
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(labelled([(ATTEMPT.to_owned(), attempt.to_owned())].into())),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: None,
+            // Said, so that what somebody else adds is taken away again.
+            ingress: Some(Vec::new()),
             egress: Some(egress),
         }),
     }
@@ -102,12 +103,21 @@ pub(crate) fn excesses(
             gateway.ip
         )];
     }
+    if gateway.pods.as_ref().is_some_and(|pods| pods.labels.is_empty()) {
+        return vec![
+            "executor.kubernetes.gateway_pods has no labels, which are those of every pod there; name the agent gateway's.".to_owned(),
+        ];
+    }
     let none = BTreeMap::new();
-    let pod = Pod { namespace, namespace_labels: &none, labels };
+    let named = |namespace: &str| BTreeMap::from([(NAMESPACE_NAME.to_owned(), namespace.to_owned())]);
+    let gateways_namespace = gateway.pods.as_ref().map_or("other", |pods| pods.namespace.as_str());
+    let (own_labels, gateways_labels) = (named(namespace), named(gateways_namespace));
+    let pod = Pod { namespace, namespace_labels: &own_labels, labels };
     let own = Endpoint { ip: SOME_POD, pod: Some(pod) };
     let policies = std::slice::from_ref(policy);
     let gateway_port = port(gateway);
-    let others: [(&str, Endpoint<'_>, Protocol, u16); 11] = [
+    let pods_port = gateway.pods.as_ref().map_or(gateway_port, |pods| pods.port);
+    let others: [(&str, Endpoint<'_>, Protocol, u16); 12] = [
         ("the metadata address", Endpoint::address(METADATA_ADDRESS), Protocol::Tcp, 80),
         ("the metadata address", Endpoint::address(METADATA_ADDRESS), Protocol::Tcp, gateway_port),
         (
@@ -135,9 +145,22 @@ pub(crate) fn excesses(
         ),
         (
             "a pod of another namespace",
-            Endpoint { pod: Some(Pod { namespace: "other", labels: &none, ..pod }), ..own },
+            Endpoint { pod: Some(Pod { namespace: "other", namespace_labels: &none, labels: &none }), ..own },
             Protocol::Tcp,
-            gateway.pods.as_ref().map_or(gateway_port, |pods| pods.port),
+            pods_port,
+        ),
+        (
+            "another pod of the agent gateway's namespace",
+            Endpoint {
+                pod: Some(Pod {
+                    namespace: gateways_namespace,
+                    namespace_labels: &gateways_labels,
+                    labels: &none,
+                }),
+                ..own
+            },
+            Protocol::Tcp,
+            pods_port,
         ),
     ];
     let mut found: Vec<String> = others

@@ -8,10 +8,23 @@ use k8s_openapi::{
 
 use super::{AgentRunStatus, Phase, observe::Observed};
 
-/// What is shown of an attempt of ours; `is_ready`: all its objects are as they should be.
+/// The condition that says whether all of its objects are there.
+const READY: &str = "Ready";
+
+/// Whether all objects of an attempt are as they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Objects {
+    Applied,
+    /// A sentence.
+    Refused(String),
+    /// Nothing is made any more: what stood about them stands.
+    Over,
+}
+
+/// What is shown of an attempt of ours.
 pub(crate) fn status(
     observed: &Observed,
-    is_ready: bool,
+    objects: &Objects,
     before: Option<&AgentRunStatus>,
     now: DateTime<Utc>,
 ) -> AgentRunStatus {
@@ -22,15 +35,15 @@ pub(crate) fn status(
         Observed::Running { node } => (Phase::Running, None, node.clone()),
         Observed::Ended { message, .. } => (Phase::Ended, Some(message.clone()), node_before),
     };
-    let ready = if is_ready {
-        ("True", "Applied", "Its objects are as they should be.")
-    } else {
-        ("False", "Applying", "Its objects are being made.")
+    let ready = match objects {
+        Objects::Applied => {
+            Some(condition(READY, ("True", "Applied", "Its objects are as they should be."), before, now))
+        }
+        Objects::Refused(why) => Some(condition(READY, ("False", "Refused", why), before, now)),
+        Objects::Over => before.and_then(ready).cloned(),
     };
-    let conditions = vec![
-        condition("Accepted", ("True", "Planned", "The platform asked for it."), before, now),
-        condition("Ready", ready, before, now),
-    ];
+    let accepted = condition("Accepted", ("True", "Planned", "The platform asked for it."), before, now);
+    let conditions = std::iter::once(accepted).chain(ready).collect();
     AgentRunStatus { phase, message, node, conditions }
 }
 
@@ -43,6 +56,24 @@ pub(crate) fn refused(before: Option<&AgentRunStatus>, now: DateTime<Utc>) -> Ag
         node: None,
         conditions: vec![condition("Accepted", ("False", "Unknown", message), before, now)],
     }
+}
+
+fn ready(status: &AgentRunStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == READY)
+}
+
+/// Whether an earlier process had made all of its objects, as far as it says.
+pub(crate) fn was_made(status: &AgentRunStatus) -> bool {
+    let has_run = match status.phase {
+        Phase::Running | Phase::Ended => true,
+        Phase::Waiting | Phase::Refused => false,
+    };
+    has_run || ready(status).is_some_and(|ready| ready.status == "True")
+}
+
+/// Whether it says already why its objects are not as they should be.
+pub(crate) fn says(status: &AgentRunStatus, why: &str) -> bool {
+    ready(status).is_some_and(|ready| ready.message == why)
 }
 
 /// One condition; since when it stands is kept while it does.
@@ -77,10 +108,12 @@ mod tests {
     fn a_status_that_says_the_same_is_the_same() {
         let at = |second| DateTime::from_timestamp(second, 500).expect("a time");
         let running = Observed::Running { node: Some("node-1".into()) };
-        let first = status(&running, true, None, at(1));
-        assert_eq!(status(&running, true, Some(&first), at(9)), first);
+        let first = status(&running, &Objects::Applied, None, at(1));
+        assert_eq!(status(&running, &Objects::Applied, Some(&first), at(9)), first);
 
-        let broken = status(&running, false, Some(&first), at(9));
+        let refused_objects = Objects::Refused("The quota leaves no room for its Secret.".into());
+        let broken = status(&running, &refused_objects, Some(&first), at(9));
+        assert!(says(&broken, "The quota leaves no room for its Secret."));
         let since = |status: &AgentRunStatus, kind: &str| {
             let found = status.conditions.iter().find(|c| c.type_ == kind).expect("the condition");
             found.last_transition_time.0.as_second()
@@ -93,7 +126,9 @@ mod tests {
             exit_code: Some(0),
             message: "The runner came to its end.".into(),
         };
-        let ended = status(&ended, true, Some(&first), at(10));
+        let ended = status(&ended, &Objects::Over, Some(&first), at(10));
+        assert_eq!(ended.conditions, first.conditions, "what stood about its objects stands");
+        assert!(was_made(&ended) && was_made(&broken), "its Job is not made a second time");
         assert_eq!((ended.phase, ended.node.as_deref()), (Phase::Ended, Some("node-1")));
         assert_eq!(refused(Some(&ended), at(11)).conditions.len(), 1, "of what it was nothing is kept");
     }

@@ -252,6 +252,7 @@ async fn what_is_missing_is_made_again_and_what_stood_for_it_ends_it() {
     cluster.api::<NetworkPolicy>().delete(name, &DeleteParams::default()).await.expect("deleted");
     let open = serde_json::json!({"automountServiceAccountToken": true});
     let account = cluster.api::<ServiceAccount>();
+    let policies = cluster.api::<NetworkPolicy>();
     account.patch(name, &PatchParams::default(), &Patch::Merge(&open)).await.expect("changed");
     cluster
         .until("all of it again", async |this| {
@@ -259,6 +260,16 @@ async fn what_is_missing_is_made_again_and_what_stood_for_it_ends_it() {
             let is_whole =
                 this.count().await == [1; 6] && account.automount_service_account_token == Some(false);
             (is_whole && this.uids::<Secret>().await != before).then_some(())
+        })
+        .await;
+
+    let open = serde_json::json!({"spec": {"ingress": [{}], "egress": [{}]}});
+    policies.patch(name, &PatchParams::default(), &Patch::Merge(&open)).await.expect("opened");
+    cluster
+        .until("the policy closed again", async |_| {
+            let spec = policies.get(name).await.expect("there").spec.expect("a spec");
+            let reached = spec.egress.iter().flatten().filter(|rule| rule.to.is_some()).count();
+            (spec.ingress.iter().flatten().count() == 0 && reached == 1).then_some(())
         })
         .await;
 

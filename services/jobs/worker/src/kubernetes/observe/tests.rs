@@ -12,7 +12,7 @@ const NOW: &str = "2026-11-21T12:10:00Z";
 #[derive(Default)]
 struct Told {
     job: Option<Value>,
-    job_was_made: bool,
+    job_was_seen: bool,
     pod: Option<Value>,
     last_pod: Option<Value>,
     events: Vec<Value>,
@@ -20,7 +20,7 @@ struct Told {
 
 impl Told {
     fn pod(pod: Value) -> Self {
-        Self { job: Some(job(json!({ "active": 1 }))), job_was_made: true, pod: Some(pod), ..Self::default() }
+        Self { job: Some(job(json!({ "active": 1 }))), job_was_seen: true, pod: Some(pod), ..Self::default() }
     }
 
     /// The pod is gone; the Job is not.
@@ -43,7 +43,7 @@ impl Told {
         observe(&Seen {
             spec: &spec,
             job: job.as_ref(),
-            job_was_made: self.job_was_made,
+            job_was_seen: self.job_was_seen,
             pod: pod.as_ref(),
             last_pod: last_pod.as_ref(),
             events: &events,
@@ -146,7 +146,7 @@ fn why_it_waits_is_said_in_one_sentence() {
         });
         Told::pod(unscheduled(&condition))
     };
-    let no_pod = || Told { job: Some(job(json!({}))), job_was_made: true, ..Told::default() };
+    let no_pod = || Told { job: Some(job(json!({}))), job_was_seen: true, ..Told::default() };
     let refused = |why: &str| no_pod().event("Job", "FailedCreate", why);
     let forbidden =
         |why: &str| refused(&format!("Error creating: pods \"attempt-1-x7k2p\" is forbidden: {why}"));
@@ -230,11 +230,9 @@ fn how_it_ended_is_said_in_one_sentence() {
     let cases = [
         // What the runner did.
         ("exit 0", Told::pod(over(0, "Completed", ""))),
-        (
-            "exit 1",
-            Told::pod(over(1, "Error", "agent-runner: one\nagent-runner: the gateway does not answer\n\n")),
-        ),
+        ("exit 1", Told::pod(over(1, "Error", "the run token, in words of the agent\n\n"))),
         ("exit 1, silent", Told::pod(over(1, "Error", ""))),
+        ("exit 255", Told::pod(over(255, "Error", ""))),
         ("signal", Told::pod(over(137, "Error", ""))),
         (
             "no runner in the image",
@@ -259,7 +257,7 @@ fn how_it_ended_is_said_in_one_sentence() {
             "time, pod ending",
             with_job(late("FailureTarget"), Told::pod(deleted(over(143, "Error", ""), SOON))),
         ),
-        ("time, no pod", Told { job: Some(late("Failed")), job_was_made: true, ..Told::default() }),
+        ("time, no pod", Told { job: Some(late("Failed")), job_was_seen: true, ..Told::default() }),
         // What the cluster did.
         (
             "1.20 evicted",
@@ -368,13 +366,13 @@ fn how_it_ended_is_said_in_one_sentence() {
             "pod deleted while nobody looked",
             Told {
                 job: Some(job(failed_job("Failed", "BackoffLimitExceeded"))),
-                job_was_made: true,
+                job_was_seen: true,
                 ..Told::default()
             },
         ),
         ("job deleted", without_job(Told::gone(running()))),
         ("job being deleted", with_job(deleted_job(), Told::gone(running()))),
-        ("job deleted before its pod", Told { job_was_made: true, ..Told::default() }),
+        ("job deleted before its pod", Told { job_was_seen: true, ..Told::default() }),
     ];
     let said = cases.map(|(name, told)| match told.observed() {
         Observed::Ended { outcome, cause, exit_code, message } => {
@@ -399,7 +397,7 @@ fn a_pod_that_runs_or_is_about_to_is_left_alone() {
     assert_eq!(Told::pod(evicted).observed(), on("node-1"));
     for nothing in [
         Told::default(),
-        Told { job: Some(job(json!({}))), job_was_made: true, ..Told::default() },
+        Told { job: Some(job(json!({}))), job_was_seen: true, ..Told::default() },
         Told::pod({
             let mut pod = pod(json!({ "phase": "Pending" }));
             pod["spec"].as_object_mut().expect("a spec").remove("nodeName");
@@ -415,7 +413,7 @@ fn the_newest_event_counts() {
     let refused = |why: &str, at: &str| event("Job", "FailedCreate", why, at);
     let told = Told {
         job: Some(job(json!({}))),
-        job_was_made: true,
+        job_was_seen: true,
         events: vec![
             refused("Error creating: pods is forbidden: exceeded quota: callboard", "2026-11-21T12:09:00Z"),
             refused("Error creating: something else", "2026-11-21T12:01:00Z"),
@@ -427,7 +425,7 @@ fn the_newest_event_counts() {
 
 #[test]
 fn what_the_cluster_says_is_cleaned_and_bounded() {
-    let hostile = format!("\u{1b}[31mfirst\r\nsecond\0 {}", "x".repeat(64 * 1024));
+    let hostile = format!("\u{1b}[31mfirst\u{202e}\r\nsecond\0 {}", "x".repeat(64 * 1024));
     let message = |told: Told| match told.observed() {
         Observed::Ended { message, .. } | Observed::Waiting { message, .. } => message,
         other @ (Observed::Nothing | Observed::Running { .. }) => format!("{other:?}"),
@@ -438,13 +436,16 @@ fn what_the_cluster_says_is_cleaned_and_bounded() {
         failed("Evicted", &hostile),
         failed("Some\u{7}thing", ""),
         waits("ErrImagePull", &hostile),
-        Told { job: Some(job(json!({}))), job_was_made: true, ..Told::default() }.event(
+        Told { job: Some(job(json!({}))), job_was_seen: true, ..Told::default() }.event(
             "Job",
             "FailedCreate",
             &hostile,
         ),
     ] {
         let message = message(told);
-        assert!(!message.chars().any(char::is_control) && message.chars().count() < 500, "{message:?}");
+        assert!(
+            !message.chars().any(|c| c.is_control() || c == '\u{202e}') && message.chars().count() < 500,
+            "{message:?}"
+        );
     }
 }

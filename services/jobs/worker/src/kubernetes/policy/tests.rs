@@ -115,7 +115,21 @@ fn a_gateway_in_the_cluster_is_reached_at_its_pods_and_those_only() {
         cluster.reaches(address("10.213.0.1"), Protocol::Tcp, 8081),
         "its service, where plugins see that"
     );
-    assert!(excesses(&cluster.policies[1], NAMESPACE, &cluster.attempt, &cluster.gateway).is_empty());
+    let excesses = |gateway: &Gateway| {
+        let cluster = Cluster::new(gateway.clone());
+        excesses(&cluster.policies[1], NAMESPACE, &cluster.attempt, gateway).join(" ")
+    };
+    assert_eq!(excesses(&cluster.gateway), "");
+    let everybody = GatewayPods { namespace: "callboard".into(), labels: BTreeMap::new(), port: 9443 };
+    let open = Gateway { pods: Some(everybody), ..fixtures::gateway() };
+    assert!(excesses(&open).contains("gateway_pods has no labels"));
+
+    // The model would have noticed.
+    let mut policy = cluster.policies[1].clone();
+    let egress = policy.spec.as_mut().and_then(|spec| spec.egress.as_mut()).expect("egress");
+    egress[1].to.as_mut().expect("peers")[0].pod_selector = Some(LabelSelector::default());
+    let found = super::excesses(&policy, NAMESPACE, &cluster.attempt, &cluster.gateway).join(" ");
+    assert!(found.contains("another pod of the agent gateway's namespace"), "{found}");
 }
 
 #[test]
