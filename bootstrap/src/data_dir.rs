@@ -12,6 +12,10 @@ use std::{
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use tokio::time::Instant;
 
@@ -65,7 +69,12 @@ impl DataDir {
     pub(crate) async fn lock(&self) -> anyhow::Result<fs::File> {
         let file = self.open_lock_file()?;
         let until = Instant::now() + LOCK_WITHIN;
-        while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            anyhow::ensure!(
+                error == Errno::WOULDBLOCK,
+                "{} cannot be locked: {error}",
+                self.lock_file().display()
+            );
             anyhow::ensure!(
                 Instant::now() < until,
                 "another platform runs in {}; end it, or choose another data_dir",
@@ -218,5 +227,16 @@ mod tests {
         fs::write(&path, "c2hvcnQ=").expect("written");
         let error = DataDir::at(folder.path()).key(Some(&path)).expect_err("too short").to_string();
         assert!(error.contains("does not hold 32 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_held_by_one_platform_and_waited_for_a_moment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::prepare(&folder.path().join("data")).expect("prepared");
+        let first = data.lock().await.expect("free");
+        let refused = data.lock().await.expect_err("held").to_string();
+        assert!(refused.starts_with("another platform runs in "), "{refused}");
+        let (second, ()) = tokio::join!(data.lock(), async { drop(first) });
+        second.expect("given up meanwhile");
     }
 }

@@ -65,6 +65,7 @@ async fn an_issue_that_was_closed_in_the_gap_starts_nothing() {
         world.label(labelled, "run:dev");
         world.github.add_comment(REPOSITORY, commanded, "mona", "/callboard run dev").expect("a comment");
         settled(&world).await;
+        // Not yet as long as recovery waits for what was under way at its first look.
         world.clock.advance(TimeDelta::seconds(2));
         for issue in [labelled, commanded] {
             world.github.close_issue(REPOSITORY, issue, "mona").expect("closed");

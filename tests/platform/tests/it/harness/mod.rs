@@ -81,6 +81,8 @@ pub(crate) fn filtered() -> insta::Settings {
     settings.add_filter(r"\b[0-9a-f]{40}\b", "SHA40");
     settings.add_filter(r"sha256 `?[0-9a-f]{16}…?`?", "DIGEST");
     settings.add_filter(r"bubblewrap[^·|<\n]*", "ISOLATION ");
+    // With its date when it is of another day.
+    settings.add_filter(r"taken (\d{4}-\d\d-\d\d )?\d\d:\d\d UTC", "taken HH:MM UTC");
     settings.add_filter(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)", "TIME");
     settings.add_filter(r"\b\d\d:\d\d( \(\+\d+ d\))?", "HH:MM");
     settings.add_filter(r"\b(under a minute|(\d+ h )?\d+ min)\b", "TOOK");
