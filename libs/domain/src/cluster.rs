@@ -174,7 +174,8 @@ impl Cause {
                 After::Again
             }
             Self::Image | Self::Denied => After::Fail(FailureClass::Infrastructure),
-            Self::OutOfMemory => After::Fail(FailureClass::Agent),
+            // A matter of what was asked for and what it may use; the agent did nothing wrong.
+            Self::OutOfMemory => After::Fail(FailureClass::User),
             Self::Deadline => After::OutOfTime,
         }
     }
@@ -279,7 +280,7 @@ mod tests {
         let all = [
             (Cause::Unschedulable, After::Again),
             (Cause::Image, After::Fail(FailureClass::Infrastructure)),
-            (Cause::OutOfMemory, After::Fail(FailureClass::Agent)),
+            (Cause::OutOfMemory, After::Fail(FailureClass::User)),
             (Cause::Evicted, After::Again),
             (Cause::NodeLost, After::Again),
             (Cause::Deadline, After::OutOfTime),

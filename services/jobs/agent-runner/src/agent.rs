@@ -24,7 +24,7 @@ use crate::{
     codex::Codex,
     command::{CommandAgent, read_findings},
     lines::{self, Line},
-    processes,
+    memory, processes,
     returned::Returned,
     transcript::Transcript,
 };
@@ -177,6 +177,7 @@ pub(crate) async fn run(
         (false, Session::None | Session::Restored) => "",
     };
     let prompt = format!("{}{more}", assignment.prompt);
+    let killed_before = memory::kills();
     let end = execute(command, prompt, adapter, transcript, keeper, ending)
         .await
         .with_context(|| format!("the agent {name} cannot be run"))?;
@@ -184,6 +185,12 @@ pub(crate) async fn run(
         End::Exited(exit) => {
             transcript.runner(&format!("The agent ended with {exit}.")).await;
             let mut returned = adapter.conclude(exit, surroundings);
+            let killed = memory::kills().saturating_sub(killed_before);
+            if returned.status != Status::Done && killed > 0 {
+                returned.message.push_str(&format!(
+                    " Memory ran out: the kernel ended {killed} of its processes. Make the task smaller, or have `pod.memory_mib` of the stage raised."
+                ));
+            }
             returned.findings = read_findings(&surroundings.workspace.join(FINDINGS)).unwrap_or_default();
             Ok(Some(returned))
         }

@@ -24,6 +24,7 @@ mod gateway;
 mod git;
 mod limits;
 mod lines;
+mod memory;
 mod processes;
 mod restore;
 mod returned;

@@ -210,7 +210,7 @@ async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>
 
 /// True when repeating the call cannot help. A refused identity is not among them: the clock
 /// or the enrolment may be put right while we run.
-fn is_final(status: &Status) -> bool {
+pub(crate) fn is_final(status: &Status) -> bool {
     matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::Unimplemented)
 }
 

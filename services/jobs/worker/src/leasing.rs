@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    control_plane::{Backoff, ControlPlane},
+    control_plane::{Backoff, ControlPlane, is_final},
     kubernetes, local,
 };
 
@@ -119,6 +119,11 @@ impl Slot {
             slot = self.number,
             "processes of the attempt remain; its place is not used again until the worker restarts"
         );
+        self.retire();
+    }
+
+    /// There is one place less from now on.
+    fn retire(self) {
         std::mem::forget(self);
     }
 }
@@ -143,15 +148,7 @@ impl Slots {
     async fn take(&self) -> Slot {
         let permit =
             Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed");
-        self.slot(permit)
-    }
 
-    /// One for an attempt that goes on; none when more of them go on than may start.
-    fn take_now(&self) -> Option<Slot> {
-        Arc::clone(&self.semaphore).try_acquire_owned().ok().map(|permit| self.slot(permit))
-    }
-
-    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
         // A slot gives its number back before its permit, so there is one for every permit.
         let number = locked(&self.free).pop_first().expect("as many numbers as permits");
         Slot { number, free: Arc::clone(&self.free), _permit: permit }
@@ -183,14 +180,21 @@ pub(crate) async fn run(executor: Executor, control_plane: ControlPlane, shutdow
 }
 
 async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
-    let slots = Slots::new(worker.executor.capacity());
+    let capacity = worker.executor.capacity();
+    let mut adopted = Vec::new();
     if let Executor::Kubernetes(cluster) = &worker.executor {
-        let Some(adopted) = worker.shutdown.run_until_cancelled(adopt(worker, cluster)).await else { return };
-        for AdoptedAttempt { lease, object } in adopted {
-            if let Some(lease) = lease {
-                begin(worker, attempts, lease, object, slots.take_now());
-            }
-        }
+        let Some(all) = worker.shutdown.run_until_cancelled(adopt(worker, cluster)).await else { return };
+        adopted.extend(all.into_iter().filter_map(|AdoptedAttempt { lease, object }| Some((lease?, object))));
+    }
+    // The earlier process may have had a larger capacity.
+    let surplus = adopted.len().saturating_sub(capacity);
+    let slots = Slots::new(capacity + surplus);
+    for (lease, object) in adopted {
+        begin(worker, attempts, lease, object, slots.take().await);
+    }
+    for _ in 0..surplus {
+        let Some(slot) = worker.shutdown.run_until_cancelled(slots.take()).await else { return };
+        slot.retire();
     }
     let mut backoff = Backoff::new();
     loop {
@@ -203,7 +207,7 @@ async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
         let pause = match answer {
             Ok(Some(lease)) => {
                 backoff = Backoff::new();
-                begin(worker, attempts, lease, None, Some(slot));
+                begin(worker, attempts, lease, None, slot);
                 continue;
             }
             Ok(None) => {
@@ -222,6 +226,7 @@ async fn lease(worker: &Arc<Worker>, attempts: &TaskTracker) {
 /// Takes over the attempts of the worker's earlier process.
 async fn adopt(worker: &Worker, cluster: &kubernetes::Executor) -> Vec<AdoptedAttempt> {
     let mut backoff = Backoff::new();
+    let mut is_told = false;
     loop {
         match worker.control_plane.adopt().await {
             Ok(answer) => {
@@ -240,7 +245,11 @@ async fn adopt(worker: &Worker, cluster: &kubernetes::Executor) -> Vec<AdoptedAt
                 return answer.attempts;
             }
             Err(status) => {
-                tracing::debug!(code = ?status.code(), reason = status.message(), "not adopted yet");
+                // What waiting may mend is logged when it begins and when it ends.
+                if is_final(&status) && !is_told {
+                    is_told = true;
+                    tracing::error!(code = ?status.code(), reason = status.message(), "the control plane does not let this worker take over its attempts; it leases nothing before");
+                }
                 tokio::time::sleep(backoff.next()).await;
             }
         }
@@ -252,7 +261,7 @@ fn begin(
     attempts: &TaskTracker,
     lease: AttemptLease,
     object: Option<ClusterObject>,
-    slot: Option<Slot>,
+    slot: Slot,
 ) {
     let span = tracing::info_span!(
         "attempt",
@@ -270,21 +279,16 @@ fn begin(
     let worker = Arc::clone(worker);
     let attempt = async move {
         let id = lease.attempt_id.clone();
-        let nothing_left = match (&worker.executor, &slot) {
-            (Executor::Local(local), Some(slot)) => {
-                local::attempt::run(&worker, local, lease, slot.number, stop).await
-            }
-            // What ended with an earlier process is not adopted.
-            (Executor::Local(_), None) => true,
-            (Executor::Kubernetes(cluster), _) => {
+        let nothing_left = match &worker.executor {
+            Executor::Local(local) => local::attempt::run(&worker, local, lease, slot.number, stop).await,
+            Executor::Kubernetes(cluster) => {
                 kubernetes::attempt::run(&worker, cluster, lease, object, stop).await;
                 true
             }
         };
         locked(&worker.held).remove(&id);
-        match slot {
-            Some(slot) if !nothing_left => slot.withhold(),
-            Some(_) | None => {}
+        if !nothing_left {
+            slot.withhold();
         }
     };
     attempts.spawn(attempt.instrument(span));

@@ -158,7 +158,7 @@ async fn an_attempt_in_a_cluster_outlives_the_process_of_its_worker() {
     assert!(played.report(&second, ended(Cause::OutOfMemory, message)).await);
     world.cancel(&played.busy).await.expect("cancelled");
     let run = world.finished(&second.run_id).await.run.expect("a run");
-    assert_eq!((run.state.as_str(), run.class.as_str()), ("failed", "agent"));
+    assert_eq!((run.state.as_str(), run.class.as_str()), ("failed", "user"));
     assert!(run.message.contains("4096 MiB"), "{}", run.message);
     assert_eq!(judged(&played, SECOND_PROCESS, object(&second, 'a', "u-1")).await, Verdict::Over);
 

@@ -196,6 +196,10 @@ async fn settle(
     let fail = |class| RunState::Failed(class);
     match (ended.outcome(), cause(ended.cause()).map(Cause::after)) {
         (Outcome::Shutdown, _) if attempt.is_drained => hand_back(tx, app, run, attempt).await?,
+        // Its worker's process died while it ended it gently, and the next one found it gone.
+        (_, Some(After::Again)) if attempt.is_drained && ended.cause() == attempt_ended::Cause::Deleted => {
+            hand_back(tx, app, run, attempt).await?;
+        }
         (Outcome::Shutdown, _) => lose(tx, app, run, attempt, "the worker was shut down").await?,
         (_, Some(After::Again)) => lose(tx, app, run, attempt, message).await?,
         (_, Some(After::Fail(class))) => {

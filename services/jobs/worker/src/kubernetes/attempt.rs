@@ -273,8 +273,8 @@ impl Attempt<'_> {
                     if !started && (at_once || begun.elapsed() >= patience) {
                         return End::Ended(not_started(passing(cause), message));
                     }
-                    // That its node is at work is no news.
-                    if message != said && cause != Cause::Unspecified {
+                    // That its node is at work is news only where something else was said before.
+                    if message != said && (cause != Cause::Unspecified || !said.is_empty()) {
                         said.clone_from(&message);
                         if let Err(end) = self.said(What::Waits(AttemptWaits { message })).await {
                             return end;

@@ -262,7 +262,10 @@ fn terminated(pod: &Pod, seen: &Seen<'_>) -> Option<Observed> {
             outcome: Outcome::Died,
             cause: Cause::OutOfMemory,
             exit_code: Some(code),
-            message: format!("It ran out of memory: it may use {} MiB.", seen.spec.memory_bytes >> 20),
+            message: format!(
+                "It ran out of memory: it may use {} MiB. Make the task smaller, or have `pod.memory_mib` of the stage raised.",
+                seen.spec.memory_bytes >> 20
+            ),
         },
         "StartError" | "ContainerCannotRun" => {
             let message = format!("Image `{}` cannot be started: {}.", tidy(&seen.spec.image), tidy(said));
