@@ -98,7 +98,19 @@ pub(crate) async fn serve(service: Service, config: &Config, options: Options) -
                 labels: config.worker.labels.clone().unwrap_or_default(),
                 executor: executor(config, &data, &agents_address(config, &data)?, &options)?,
             };
-            supervise(&group, "worker", worker::run(settings, group.token()));
+            let told = group.token();
+            supervise(&group, "worker", async move {
+                match worker::run(settings, told.clone()).await {
+                    // It stays: if it ended, whoever keeps it running would start it again, after the
+                    // other process, which would end then.
+                    Err(error) if error.is::<worker::Superseded>() => {
+                        tracing::error!("{error}; this process does nothing any more");
+                        told.cancelled().await;
+                        Ok(())
+                    }
+                    ended => ended,
+                }
+            });
             always
         }
     };

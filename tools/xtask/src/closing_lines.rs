@@ -39,6 +39,11 @@ impl ClosingLines {
         }
     }
 
+    /// What was not shown so far is shown by what follows.
+    pub(crate) fn is_shown_later(&mut self) {
+        self.not_shown.clear();
+    }
+
     /// What stories said was not shown here, each once.
     pub(crate) fn not_shown(&self) -> String {
         self.not_shown.iter().map(String::as_str).collect()

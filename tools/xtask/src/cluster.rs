@@ -24,6 +24,7 @@ const AT_HAND: &str = "../shared/test-cluster/cluster";
 #[derive(Debug)]
 pub(crate) struct Cluster {
     root: PathBuf,
+    kubeconfig: PathBuf,
     kubectl: PathBuf,
     way_in: WayIn,
 }
@@ -48,7 +49,9 @@ impl Cluster {
         let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) else {
             return Ok(None);
         };
-        let kubeconfig = PathBuf::from(kubeconfig);
+        // Programs that read it work in other folders.
+        let kubeconfig = fs::canonicalize(&kubeconfig)
+            .with_context(|| format!("KUBECONFIG is {}, and has to be one file", kubeconfig.display()))?;
         let at_hand = at_hand(root, &kubeconfig);
         let kubectl = env::var_os("CALLBOARD_TEST_KUBECTL").map(PathBuf::from);
         let kubectl = kubectl.or_else(|| at_hand.as_ref().map(|(_, kubectl)| kubectl.clone()));
@@ -57,14 +60,17 @@ impl Cluster {
             (Ok(image), _) => WayIn::There(image),
             (Err(_), Some((command, _))) => WayIn::AtHand(command),
             (Err(_), None) => match kind(&fs::read_to_string(&kubeconfig).unwrap_or_default()) {
-                Some(name) => WayIn::Kind(name),
+                Some(name) if images::can_be_made_here() => WayIn::Kind(name),
+                Some(name) => bail!(
+                    "the scripted agent's image is made on Debian 12; elsewhere build deploy/images/agent/Dockerfile as callboard-agent and deploy/images/agent-scripted/Dockerfile as callboard-agent-scripted:dev with Docker, then `kind load docker-image callboard-agent-scripted:dev --name {name}`, and set CALLBOARD_TEST_IMAGE=callboard-agent-scripted:dev"
+                ),
                 None => bail!(
                     "{}: neither kind's nor the test cluster's; build the image with `cargo xtask images agent-scripted`, bring it in, and name it as CALLBOARD_TEST_IMAGE",
                     kubeconfig.display()
                 ),
             },
         };
-        Ok(Some(Self { root: root.to_path_buf(), kubectl, way_in }))
+        Ok(Some(Self { root: root.to_path_buf(), kubeconfig, kubectl, way_in }))
     }
 
     /// Builds the scripted agent's image and brings it in, unless it is there; returns its name.
@@ -99,7 +105,14 @@ impl Cluster {
 
     /// A `kubectl` of its version.
     pub(crate) fn kubectl(&self) -> Command {
-        inherited(&self.kubectl, &self.root)
+        let mut kubectl = inherited(&self.kubectl, &self.root);
+        kubectl.env("KUBECONFIG", &self.kubeconfig);
+        kubectl
+    }
+
+    /// The file that names it.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// Where that is.
@@ -130,7 +143,7 @@ fn at_hand(root: &Path, kubeconfig: &Path) -> Option<(PathBuf, PathBuf)> {
     let command = root.join(AT_HAND).canonicalize().ok()?;
     let status = output(inherited(&command, root).arg("status")).ok()?;
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    (Path::new(value("KUBECONFIG")?) == kubeconfig).then_some(())?;
+    (fs::canonicalize(value("KUBECONFIG")?).ok()? == kubeconfig).then_some(())?;
     Some((command, value("KUBECTL")?.into()))
 }
 

@@ -107,6 +107,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     let image = cluster.as_mut().ok().map(|cluster| cluster.image(steps)).transpose()?;
     let in_cluster = |tests: &mut Command| {
         if let (Ok(cluster), Some(image)) = (&cluster, &image) {
+            tests.env("KUBECONFIG", cluster.kubeconfig());
             tests.env("CALLBOARD_TEST_IMAGE", image).env("CALLBOARD_TEST_KUBECTL", cluster.kubectl_program());
         }
     };
@@ -127,6 +128,7 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         read_along(tests, closing)
     })?;
     if cluster.is_ok() {
+        closing.is_shown_later();
         if options.long {
             steps.run("release build of the worker", || {
                 cargo_to_end(&root, &["build", "--release", "--package", "callboard"])

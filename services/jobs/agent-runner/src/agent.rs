@@ -187,9 +187,10 @@ pub(crate) async fn run(
             let mut returned = adapter.conclude(exit, surroundings);
             let killed = memory::kills().saturating_sub(killed_before);
             if returned.status != Status::Done && killed > 0 {
-                returned.message.push_str(&format!(
-                    " Memory ran out: the kernel ended {killed} of its processes. Make the task smaller, or have `pod.memory_mib` of the stage raised."
-                ));
+                returned.status = Status::OutOfMemory;
+                returned.message = format!(
+                    "It ran out of memory: the kernel ended {killed} of its processes. Make the task smaller, or have `pod.memory_mib` of the stage raised."
+                );
             }
             returned.findings = read_findings(&surroundings.workspace.join(FINDINGS)).unwrap_or_default();
             Ok(Some(returned))

@@ -96,7 +96,7 @@ pub struct Mount {
 /// # Errors
 /// When the folders of the worker cannot be made, nothing says where the cluster is, the
 /// control plane's address would let tokens travel in the clear, or another process of the worker was
-/// started after this one, which has everything then. An absent control plane, cluster
+/// started after this one, which has everything then ([`Superseded`]). An absent control plane, cluster
 /// or sandbox is no error here: the first two are waited for, the last is reported with every
 /// attempt.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -120,10 +120,16 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         ),
     };
     leasing::run(executor, control_plane.clone(), shutdown).await;
-    anyhow::ensure!(
-        !control_plane.is_superseded(),
-        "another process of this worker was started after this one, and has its attempts now; \
-         two at the same time need an identity each: `callboard worker enroll` makes one"
-    );
+    if control_plane.is_superseded() {
+        return Err(Superseded.into());
+    }
     Ok(())
 }
+
+/// Why a worker ended by itself: its identity is another process's now.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process of this worker was started after this one, and has its attempts now; \
+     two at the same time need an identity each: `callboard worker enroll` makes one"
+)]
+pub struct Superseded;

@@ -9,6 +9,9 @@ use sqlx::{Connection, PgConnection};
 
 use crate::harness::{World, filtered};
 
+/// How many kinds of things the job deletes.
+const KINDS: i64 = 9;
+
 /// Files of the object store whose path has the text in it.
 fn objects(world: &World, kind: &str) -> usize {
     fn count(folder: &std::path::Path, kind: &str) -> usize {
@@ -33,10 +36,10 @@ async fn round(world: &World, connection: &mut PgConnection, by: TimeDelta) {
             .fetch_one(&mut *connection)
             .await
             .expect("rounds");
-        if kinds == 8 {
+        if kinds == KINDS {
             return;
         }
-        assert!(Instant::now() < patience, "the job did not come by; {kinds} of 8 kinds are done");
+        assert!(Instant::now() < patience, "the job did not come by; {kinds} of {KINDS} kinds are done");
         tokio::task::yield_now().await;
     }
 }

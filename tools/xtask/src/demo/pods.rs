@@ -55,7 +55,7 @@ impl Pods {
         configuration["listen"]["tls_key_file"] = json!(file("key.pem"));
         configuration["agents_url"] = json!(format!("https://{GATEWAY}:{}", self.port));
         configuration["executor"] = json!({"kubernetes": {
-            "kubeconfig": std::env::var_os("KUBECONFIG").map(PathBuf::from),
+            "kubeconfig": self.cluster.kubeconfig(),
             "capacity": 2,
             "image": self.image,
             "gateway_ip": self.host,
@@ -77,19 +77,21 @@ impl Pods {
         if !manifests.status.success() {
             bail!("`callboard worker manifests`: {}", String::from_utf8_lossy(&manifests.stderr).trim());
         }
-        let mut apply = self.cluster.kubectl();
-        apply.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut apply = apply.spawn().context("kubectl cannot start")?;
-        apply.stdin.take().context("its input is a pipe")?.write_all(&manifests.stdout)?;
-        if !apply.wait()?.success() {
-            bail!("`kubectl apply` failed; what it said is above");
-        }
         let text = String::from_utf8(manifests.stdout)?;
         let namespace = text.lines().find_map(|line| line.trim().strip_prefix("namespace: "));
         let namespace = namespace.context("the manifests name no namespace")?.to_owned();
         let mut delete = self.cluster.kubectl();
-        delete.args(["delete", "namespace", &namespace, "--wait=false"]).stdout(Stdio::null());
+        delete
+            .args(["delete", "namespace", &namespace, "--wait=false", "--ignore-not-found"])
+            .stdout(Stdio::null());
         children.lastly(delete);
+        let mut apply = self.cluster.kubectl();
+        apply.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut apply = apply.spawn().context("kubectl cannot start")?;
+        apply.stdin.take().context("its input is a pipe")?.write_all(text.as_bytes())?;
+        if !apply.wait()?.success() {
+            bail!("`kubectl apply` failed; what it said is above");
+        }
         self.namespace = Some(namespace);
         Ok(())
     }

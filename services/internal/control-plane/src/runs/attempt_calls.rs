@@ -430,6 +430,11 @@ async fn follow(
         return_outcome::Status::RunnerFailed => {
             again(tx, app, run, attempt, Setback::Infrastructure, None, message).await
         }
+        // As when its whole pod ran out of it.
+        return_outcome::Status::OutOfMemory => {
+            end(tx, app, run, RunState::Failed(FailureClass::User), "platform", message).await?;
+            Ok(())
+        }
         return_outcome::Status::ProviderFailed => {
             again(tx, app, run, attempt, Setback::Provider, None, message).await
         }

@@ -78,14 +78,15 @@ pub(crate) async fn arrive(
             "a worker says that it has labels it was not enrolled with; they do not count"
         );
     }
-    // One that does not say is of an earlier release, and runs on its machine.
+    // A sign of life does not say what it is; what was said before holds until it asks for work.
     let updated = sqlx::query!(
-        "update workers set last_seen_at = $2, heard_at = now(), process_id = $3, is_cluster = $4, declared_labels = $5
+        "update workers set last_seen_at = $2, heard_at = now(), process_id = $3,
+           is_cluster = coalesce($4, is_cluster), declared_labels = coalesce($5, declared_labels)
          where worker_id = $1",
         worker.uuid(),
         now,
         process,
-        declaration.is_some_and(|d| d.cluster),
+        declaration.map(|d| d.cluster),
         declared.map(Json) as _,
     )
     .execute(&mut *tx)

@@ -194,6 +194,7 @@ impl Attempt<'_> {
         let patience = self.executor.shared.settings.patience;
         let mut backoff = Backoff::new();
         let begun = Instant::now();
+        let mut without_rights = None;
         let mut said = String::new();
         loop {
             let created =
@@ -214,9 +215,10 @@ impl Attempt<'_> {
             let refusal = Refusal::of(&error, "the AgentRun", &self.namespace.name);
             let is_news = refusal.is_some() || begun.elapsed() >= SAID_AFTER;
             let Refusal { cause, message, at_once } = refusal.unwrap_or_else(|| Refusal::unanswered(&error));
+            without_rights = (cause == Cause::Denied).then(|| without_rights.unwrap_or_else(Instant::now));
             // Rights that are gone for longer went with their namespace.
-            let patience = if cause == Cause::Denied { patience.min(RIGHTS_RETURN) } else { patience };
-            if at_once || begun.elapsed() >= patience {
+            let went = without_rights.is_some_and(|since| since.elapsed() >= RIGHTS_RETURN);
+            if at_once || went || begun.elapsed() >= patience {
                 return Err(End::Ended(not_started(cause, message)));
             }
             if is_news && message != said {

@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use tokio::sync::watch;
 
-use super::{desired::Desired, found::Found, observe::Observed};
+use super::{client::Refusal, desired::Desired, found::Found, observe::Observed};
 
 /// What is seen of an attempt.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Made {
     pub(super) ended_job: Option<Arc<Job>>,
     /// Since when the cluster fails at what is applied.
     pub(super) failing: Option<Instant>,
+    /// When the cluster last refused something of it, and how.
+    pub(super) refused: Option<(Instant, Refusal)>,
     /// The first pod, as it was when last seen. There is no second one.
     pub(super) pod: Option<Arc<Pod>>,
 }
@@ -110,6 +112,11 @@ impl Attempts {
     /// From now on nothing is made for it.
     pub(super) fn end(&self, namespace: &str, name: &str) {
         self.on(namespace, name, |entry| entry.ending = true);
+    }
+
+    /// Whether nothing is to be made for it any more.
+    pub(super) fn is_ending(&self, namespace: &str, name: &str) -> bool {
+        self.on(namespace, name, |entry| entry.ending).unwrap_or(true)
     }
 
     /// Nothing is left of it.

@@ -143,6 +143,7 @@ impl Controller {
             spec: &ours.desired.spec,
             job: made.ended_job.as_deref().or(job.as_deref()),
             job_was_seen: made.job_was_seen,
+            has_run: found.status.as_ref().is_some_and(status::has_run),
             pod: pod.as_deref(),
             last_pod: made.pod.as_deref(),
             events: &events,
@@ -247,19 +248,31 @@ impl Controller {
 
     /// Applies what is missing or was changed. What fails for a while is as good as refused.
     async fn applied(&self, ours: &Ours, made: &mut Made) -> Result<(), NotApplied> {
-        match self.apply(ours, made).await {
+        // Showing how it was refused has it looked at again at once.
+        if let Some((since, refusal)) = &made.refused
+            && since.elapsed() < NO_POD
+        {
+            return Err(NotApplied::Refused(refusal.clone()));
+        }
+        let refusal = match self.apply(ours, made).await {
+            Ok(()) => {
+                (made.failing, made.refused) = (None, None);
+                return Ok(());
+            }
             Err(NotApplied::Failed(error)) => {
                 let since = *made.failing.get_or_insert_with(Instant::now);
                 if since.elapsed() < SAID_AFTER {
                     return Err(NotApplied::Failed(error));
                 }
-                Err(NotApplied::Refused(Refusal::unanswered(&error)))
+                Refusal::unanswered(&error)
             }
-            answered @ (Ok(()) | Err(NotApplied::Refused(_))) => {
+            Err(NotApplied::Refused(refusal)) => {
                 made.failing = None;
-                answered
+                refusal
             }
-        }
+        };
+        made.refused = Some((Instant::now(), refusal.clone()));
+        Err(NotApplied::Refused(refusal))
     }
 
     /// A Job is made once: without it the attempt is over.
@@ -298,7 +311,8 @@ impl Controller {
                 made.versions[2] =
                     version(Some(self.apply_one(&children.network_policy, "its NetworkPolicy").await?));
             }
-            if !job_was_made {
+            // It may have been ended meanwhile.
+            if !job_was_made && !self.shared.attempts.is_ending(&namespace.name, name) {
                 let job = self.apply_one(&children.job, "its Job").await?;
                 made.job = job.uid.map(|uid| (uid, Instant::now()));
             }

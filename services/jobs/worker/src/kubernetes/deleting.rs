@@ -45,11 +45,10 @@ pub(super) async fn delete(namespace: &Namespace, name: &str, uid: &str) {
                     break;
                 }
             }
-            if is_gone(namespace, name, uid) {
-                if is_clear(namespace, name, uid).await {
-                    return;
-                }
-                tokio::time::sleep(NOT_CLEAR).await;
+            match what_is_left(namespace, name, uid).await {
+                Left::Unknowable => return,
+                Left::Nothing if is_gone(namespace, name, uid) => return,
+                Left::Nothing | Left::Something => tokio::time::sleep(NOT_CLEAR).await,
             }
         }
     };
@@ -84,10 +83,14 @@ pub(super) async fn end_others(namespace: &Namespace, name: &str, job: Option<&J
 pub(super) async fn end_gently(namespace: &Namespace, name: &str, uid: &str, patience: Duration) {
     let mut changes = namespace.changes();
     let gently = async {
+        // What there is, is not known before.
+        namespace.open().await;
         loop {
             // First the Job, which would make another pod.
             steps::around(Step::ObjectsDeleted, async {
-                delete_owned::<Job>(namespace, name, owned_uid(namespace, &namespace.jobs, name, uid)).await;
+                if let Some(job) = owned_uid(namespace, &namespace.jobs, name, uid) {
+                    delete_owned::<Job>(namespace, name, Some(job)).await;
+                }
                 for pod in namespace.pods_of(name) {
                     if pod.metadata.deletion_timestamp.is_none() {
                         delete_one::<Pod>(namespace, &pod.metadata, &DeleteParams::default()).await;
@@ -143,9 +146,17 @@ async fn delete_once(namespace: &Namespace, name: &str, uid: &str) {
     delete_owned::<AgentRun>(namespace, name, Some(uid.to_owned())).await;
 }
 
+/// What the API server has of an attempt that could work.
+enum Left {
+    Nothing,
+    Something,
+    /// The rights to look went, as they do with a namespace; so did those to watch.
+    Unknowable,
+}
+
 /// Whether the API server, too, has no Job and no pod of it: what is watched may be behind. What
 /// there is, is deleted.
-async fn is_clear(namespace: &Namespace, name: &str, uid: &str) -> bool {
+async fn what_is_left(namespace: &Namespace, name: &str, uid: &str) -> Left {
     let (named, made) = (format!("metadata.name={name}"), format!("job-name={name}"));
     let (named, made) = (ListParams::default().fields(&named), ListParams::default().labels(&made));
     let listed = async {
@@ -154,13 +165,12 @@ async fn is_clear(namespace: &Namespace, name: &str, uid: &str) -> bool {
     };
     let (mut jobs, pods) = match listed.await {
         Ok(found) => found,
-        // The rights went with the namespace: what was watched is all there is to know.
-        Err(kube::Error::Api(status)) => return status.is_forbidden(),
-        Err(_) => return false,
+        Err(kube::Error::Api(status)) if status.is_forbidden() => return Left::Unknowable,
+        Err(_) => return Left::Something,
     };
     jobs.items.retain(|job| is_owned(&job.metadata, uid));
     if jobs.items.is_empty() && pods.items.is_empty() {
-        return true;
+        return Left::Nothing;
     }
     steps::around(Step::ObjectsDeleted, async {
         for job in &jobs.items {
@@ -171,7 +181,7 @@ async fn is_clear(namespace: &Namespace, name: &str, uid: &str) -> bool {
         }
     })
     .await;
-    false
+    Left::Something
 }
 
 fn is_gone(namespace: &Namespace, name: &str, uid: &str) -> bool {

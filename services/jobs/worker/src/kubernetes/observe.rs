@@ -38,6 +38,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) job: Option<&'a Job>,
     /// Its Job was seen before, so that without one it was deleted.
     pub(crate) job_was_seen: bool,
+    /// Its pod ran, as an earlier process has noted.
+    pub(crate) has_run: bool,
     /// Its pod, as it is now.
     pub(crate) pod: Option<&'a Pod>,
     /// The first pod it had, as that was when last seen.
@@ -85,18 +87,21 @@ pub(crate) fn observe(seen: &Seen<'_>) -> Observed {
 
 /// An attempt that never had a pod.
 fn without_a_pod(seen: &Seen<'_>) -> Observed {
-    let Some(job) = seen.job else {
-        return if seen.job_was_seen {
-            not_started(Cause::Deleted, "Its Job was deleted by somebody before it had a pod.")
+    let deleted = || {
+        if seen.has_run {
+            died(Cause::Deleted, "Its Job was deleted by somebody.")
         } else {
-            Observed::Nothing
-        };
+            not_started(Cause::Deleted, "Its Job was deleted by somebody before it had a pod.")
+        }
+    };
+    let Some(job) = seen.job else {
+        return if seen.job_was_seen { deleted() } else { Observed::Nothing };
     };
     if let Some(ended) = ended_by_the_job(job) {
         return ended;
     }
     if job.metadata.deletion_timestamp.is_some() {
-        return not_started(Cause::Deleted, "Its Job was deleted by somebody before it had a pod.");
+        return deleted();
     }
     // It had a pod, and that went while nobody looked.
     if has_condition(job, "Complete") {

@@ -64,11 +64,15 @@ fn ready(status: &AgentRunStatus) -> Option<&Condition> {
 
 /// Whether an earlier process had made all of its objects, as far as it says.
 pub(crate) fn was_made(status: &AgentRunStatus) -> bool {
-    let has_run = match status.phase {
+    has_run(status) || ready(status).is_some_and(|ready| ready.status == "True")
+}
+
+/// Whether its pod ran, as far as it says.
+pub(crate) fn has_run(status: &AgentRunStatus) -> bool {
+    match status.phase {
         Phase::Running | Phase::Ended => true,
         Phase::Waiting | Phase::Refused => false,
-    };
-    has_run || ready(status).is_some_and(|ready| ready.status == "True")
+    }
 }
 
 /// Whether it says already why its objects are not as they should be.

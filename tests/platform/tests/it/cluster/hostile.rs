@@ -97,6 +97,9 @@ async fn a_hostile_agent_in_a_pod_finds_nothing_but_its_run_token() {
             "this cluster enforces no NetworkPolicy; that forbidden connections fail was not proven here",
         );
     } else {
+        // That a datagram was sent says nothing: a policy drops it on its way.
+        let connected: Vec<_> =
+            connected.iter().filter(|(attempt, _)| attempt.starts_with("connect ")).collect();
         assert!(
             connected.is_empty(),
             "policies are enforced, and these connections were made: {connected:#?}"
@@ -121,6 +124,10 @@ async fn a_fork_bomb_ends_alone() {
             pods.get(&bomb).await.run.filter(|run| ["failed", "succeeded"].contains(&run.state.as_str()))
         })
         .await;
+    let pulls = pods.site.github.pull_requests(REPOSITORY);
+    let [pull] = &pulls[..] else { panic!("what it came to: {pulls:#?} {:#?}", pods.get(&bomb).await) };
+    assert!(pull.body.contains("processes, then was refused"), "it was stopped: {}", pull.body);
+    assert_eq!(pods.get(&bomb).await.attempts.len(), 1);
     pods.let_go(&neighbour).await;
     pods.site.settled().await;
     let detail = pods.get(&neighbour).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::{
     cluster::Cluster,
-    pods::{PodPlan, Pods},
+    pods::{POD_GO, PodPlan, Pods},
 };
 
 /// Well below the grace that a pod gets that is asked to end.
@@ -57,5 +57,34 @@ async fn a_cancelled_run_makes_room_and_a_drained_one_goes_on_elsewhere() {
         .await
         .expect("a count");
     assert_eq!(foreign, 0, "one worker's objects are not strange to the other");
+    pods.end().await;
+}
+
+/// As a Deployment rolls an upgrade out: the next process is there before the one before it is told
+/// to end, and whoever ends by itself is started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_process_of_a_worker_goes_on_while_the_one_before_is_still_there() {
+    let Some(cluster) = Cluster::at_hand("two processes of one worker").await else { return };
+    let mut pods = Pods::start(cluster, PodPlan::default()).await;
+    let steps = json!([{ "wait_for_file": POD_GO }, { "write": { "path": "a.txt", "content": "done\n" } }]);
+    let (_, run) = pods.labelled("Survive an upgrade", &steps).await;
+    pods.at_work(&run, 1, "waiting for").await;
+    let uids = async |pods: &Pods| -> Vec<_> {
+        pods.pods(&run).await.into_iter().map(|pod| pod.metadata.uid).collect()
+    };
+    let (before, process) = (uids(&pods).await, pods.worker.pid());
+    pods.next_process();
+    pods.site
+        .until("the one before to stand aside", async || {
+            pods.worker.log().contains("this process does nothing any more").then_some(())
+        })
+        .await;
+    assert_eq!(uids(&pods).await, before, "the same pod");
+    pods.let_go(&run).await;
+    pods.site.settled().await;
+    let detail = pods.get(&run).await;
+    assert_eq!(detail.run.as_ref().expect("a run").state, "succeeded", "{detail:#?}");
+    assert_eq!(detail.attempts.len(), 1, "{detail:#?}");
+    assert_eq!(pods.worker.pid(), process, "it stays, and ends nobody");
     pods.end().await;
 }

@@ -31,6 +31,9 @@ const GATEWAY: &str = "callboard-agents";
 /// The file an agent waits for until [`Pods::let_go`].
 pub(crate) const POD_GO: &str = "/work/go";
 
+/// Whose turn it is to apply what an administrator would.
+static APPLIES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// How a platform with pods differs from the usual one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodPlan {
@@ -101,7 +104,11 @@ impl Pods {
         words.extend(["--service-account", &account]);
         let (code, manifests, err) = run(subprocess::command(program("callboard"), &place).args(&words));
         assert_eq!(code, 0, "{err}");
-        cluster.kubectl(&["apply", "-f", "-"], &manifests);
+        {
+            // The first time only one of several may make the kind `AgentRun`.
+            let _turn = APPLIES.lock().await;
+            cluster.kubectl(&["apply", "-f", "-"], &manifests);
+        }
         let mut start = site.service(&["serve", "worker"]);
         start.program = plan.program.unwrap_or(start.program);
         let worker = Supervised::start(start);
@@ -116,6 +123,11 @@ impl Pods {
         let mut start = self.site.service(&["serve", "worker"]);
         start.always.push(("CALLBOARD_IDENTITY_FILE", identity.display().to_string()));
         self.more_workers.push(Supervised::start(start));
+    }
+
+    /// The worker's next process, beside the one there is.
+    pub(crate) fn next_process(&mut self) {
+        self.more_workers.push(Supervised::start(self.site.service(&["serve", "worker"])));
     }
 
     /// Gives a worker an order; what was answered.
@@ -225,7 +237,7 @@ impl Pods {
 
     /// A counter of the worker, by its labels as they are printed.
     pub(crate) fn counters(&self, name: &str) -> BTreeMap<String, u64> {
-        let text = http_get(self.worker.admin, "/metrics").unwrap_or_default();
+        let text = http_get(self.worker.admin, "/metrics").expect("its metrics");
         let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
         lines.filter_map(|(labels, count)| Some((labels.to_owned(), count.parse().ok()?))).collect()
     }

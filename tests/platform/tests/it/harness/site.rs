@@ -324,7 +324,12 @@ impl Site {
 
     /// Returns once nothing is left to be done.
     pub(crate) async fn settled(&self) {
-        self.until("everything to be done", async || {
+        self.settled_within(PATIENCE).await;
+    }
+
+    /// The same, where there is much to be done.
+    pub(crate) async fn settled_within(&self, patience: Duration) {
+        self.until_within(patience, "everything to be done", async || {
             self.redeliver_what_failed();
             self.left().await.is_empty().then_some(())
         })

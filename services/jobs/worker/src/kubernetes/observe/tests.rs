@@ -13,6 +13,7 @@ const NOW: &str = "2026-11-21T12:10:00Z";
 struct Told {
     job: Option<Value>,
     job_was_seen: bool,
+    has_run: bool,
     pod: Option<Value>,
     last_pod: Option<Value>,
     events: Vec<Value>,
@@ -44,6 +45,7 @@ impl Told {
             spec: &spec,
             job: job.as_ref(),
             job_was_seen: self.job_was_seen,
+            has_run: self.has_run,
             pod: pod.as_ref(),
             last_pod: last_pod.as_ref(),
             events: &events,
@@ -373,6 +375,7 @@ fn how_it_ended_is_said_in_one_sentence() {
         ("job deleted", without_job(Told::gone(running()))),
         ("job being deleted", with_job(deleted_job(), Told::gone(running()))),
         ("job deleted before its pod", Told { job_was_seen: true, ..Told::default() }),
+        ("job deleted while nobody looked", Told { job_was_seen: true, has_run: true, ..Told::default() }),
     ];
     let said = cases.map(|(name, told)| match told.observed() {
         Observed::Ended { outcome, cause, exit_code, message } => {
