@@ -427,7 +427,7 @@ enum NotApplied {
 }
 
 /// It has a node, and does not run yet.
-fn is_starting(pod: &Pod) -> bool {
+pub(super) fn is_starting(pod: &Pod) -> bool {
     let is_pending = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Pending"));
     is_pending && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     AgentRun,
+    controller::is_starting,
     namespace::{Namespace, is_owned},
 };
 
@@ -28,6 +29,9 @@ use super::{
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long it is waited when the API server has what was not seen to be there.
 const NOT_CLEAR: Duration = Duration::from_millis(500);
+/// How long a pod that has a node may take to run before it is asked to end. Kubernetes before 1.22
+/// forgets to end one whose start its node has not told of yet.
+const STARTS_WITHIN: Duration = Duration::from_secs(5);
 /// When it is said that something is still there.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
@@ -85,6 +89,14 @@ pub(super) async fn end_gently(namespace: &Namespace, name: &str, uid: &str, pat
     let gently = async {
         // What there is, is not known before.
         namespace.open().await;
+        let started = async {
+            while namespace.pods_of(name).iter().any(|pod| is_starting(pod)) {
+                // Its sender lives as long as the namespace.
+                let _ = changes.changed().await;
+            }
+        };
+        // One that does not start is ended as it is.
+        let _ = tokio::time::timeout(STARTS_WITHIN, started).await;
         loop {
             // First the Job, which would make another pod.
             steps::around(Step::ObjectsDeleted, async {
