@@ -25,12 +25,14 @@ use proto::v1::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker::{
-    AgentRun, ExecutorSettings, Gateway, ImagePullPolicy, KubernetesSettings, Phase, Sandbox, Settings,
+    AgentRun, ExecutorSettings, Gateway, Grantee, ImagePullPolicy, KubernetesSettings, Phase, Sandbox,
+    Settings,
 };
 
 use crate::{
     control_plane::ControlPlane,
     machine::{lease, settings},
+    manifests::apply,
 };
 
 /// How long the cluster may take for anything.
@@ -62,12 +64,11 @@ impl Cluster {
     async fn find(story: &str) -> Option<Self> {
         is_named(story).then_some(())?;
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
+        // Of no project: the kind alone.
+        let kind = worker::manifests(&[], &Grantee::User("nobody".to_owned())).expect("YAML");
+        apply(&client, &kind).await;
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let crd = AgentRun::crd();
-        let name = crd.name_any();
-        let apply = PatchParams::apply("callboard-tests").force();
-        crds.patch(&name, &apply, &Patch::Apply(&crd)).await.expect("applied");
-        let established = await_condition(crds, &name, conditions::is_crd_established());
+        let established = await_condition(crds, AgentRun::crd_name(), conditions::is_crd_established());
         tokio::time::timeout(PATIENCE, established).await.expect("in time").expect("established");
         let namespace = format!("callboard-{story}-{}", std::process::id());
         let object = Namespace {

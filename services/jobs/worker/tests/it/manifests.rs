@@ -23,7 +23,7 @@ use crate::cluster::is_named;
 const WORKER: &str = "worker";
 
 /// Applies YAML as `kubectl apply` would; returns what version each object has then.
-async fn apply(client: &Client, yaml: &str) -> Vec<(String, Option<String>)> {
+pub(crate) async fn apply(client: &Client, yaml: &str) -> Vec<(String, Option<String>)> {
     let mut versions = Vec::new();
     for document in serde_yaml::Deserializer::from_str(yaml) {
         let object = DynamicObject::deserialize(document).expect("an object");

@@ -108,6 +108,10 @@ impl Pods {
             // The first time only one of several may make the kind `AgentRun`.
             let _turn = APPLIES.lock().await;
             cluster.kubectl(&["apply", "-f", "-"], &manifests);
+            // The API server takes a moment to know a new kind.
+            let known =
+                async || cluster.command(&["get", "arun"]).output().ok()?.status.success().then_some(());
+            site.until("the cluster to know what an AgentRun is", known).await;
         }
         let mut start = site.service(&["serve", "worker"]);
         start.program = plan.program.unwrap_or(start.program);
