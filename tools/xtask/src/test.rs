@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every check and every test, the same here and in CI.
 
 use std::{
-    io::{BufRead as _, BufReader, IsTerminal as _},
+    fs::File,
+    io::{BufRead, BufReader, IsTerminal as _, Seek as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, ExitStatus},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -111,9 +112,30 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             tests.env("CALLBOARD_TEST_IMAGE", image).env("CALLBOARD_TEST_KUBECTL", cluster.kubectl_program());
         }
     };
-    steps.run("tests", || {
+    if cluster.is_ok() && options.long {
+        steps.run("release build of the worker", || {
+            cargo_to_end(&root, &["build", "--release", "--package", "callboard"])
+        })?;
+    }
+    steps.run("build of the tests", || cargo_to_end(&root, &["test", "--workspace", "--no-run"]))?;
+    // Pods are waited for most of the time: their stories are told beside the others.
+    let beside = if cluster.is_ok() {
         let mut tests = cargo(&root);
-        // By themselves below, so that their minutes can be told from the others'.
+        // With what `cargo test` below has, so that nothing is built anew.
+        tests.args(["test", "--workspace", "--test", "it", "--no-fail-fast"]);
+        tests.args(["--", "cluster::", "manifests::", "--test-threads", CLUSTER_STORIES]);
+        if options.long {
+            tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
+        }
+        tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
+        in_cluster(&mut tests);
+        Some(Beside::start(tests)?)
+    } else {
+        None
+    };
+    let tests = steps.run("tests", || {
+        let mut tests = cargo(&root);
+        // Those of the cluster are told beside.
         tests.env_remove("KUBECONFIG");
         tests.args(["test", "--workspace", "--no-fail-fast"]);
         tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
@@ -126,27 +148,12 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
             tests.env("PROPTEST_CASES", LONG_CASES);
         }
         read_along(tests, closing)
-    })?;
-    if cluster.is_ok() {
+    });
+    if let Some(beside) = beside {
         closing.is_shown_later();
-        if options.long {
-            steps.run("release build of the worker", || {
-                cargo_to_end(&root, &["build", "--release", "--package", "callboard"])
-            })?;
-        }
-        steps.run("cluster tests", || {
-            let mut tests = cargo(&root);
-            tests.args(["test", "--package", "worker", "--package", "platform-tests", "--test", "it"]);
-            tests.args(["--no-fail-fast", "--", "cluster::", "manifests::"]);
-            tests.args(["--test-threads", CLUSTER_STORIES]);
-            if options.long {
-                tests.arg("--include-ignored").env("CALLBOARD_TEST_RELEASE", release(&root));
-            }
-            tests.env("SQLX_OFFLINE", "true").env("INSTA_UPDATE", "no");
-            in_cluster(&mut tests);
-            read_along(tests, closing)
-        })?;
+        steps.run("cluster tests, begun with the others", || beside.read(closing))?;
     }
+    tests?;
     if options.long {
         steps.run("random histories, half an hour", || {
             let mut histories = cargo(&root);
@@ -177,6 +184,37 @@ fn cargo_to_end(root: &Path, words: &[&str]) -> Result<()> {
     run_to_end(cargo(root).env("SQLX_OFFLINE", "true").args(words))
 }
 
+/// A command that runs beside others and is shown after them.
+struct Beside {
+    child: Child,
+    output: File,
+}
+
+impl Beside {
+    fn start(mut command: Command) -> Result<Self> {
+        let output = tempfile::tempfile().context("no temporary file")?;
+        let child = command.stdout(output.try_clone()?).stderr(output.try_clone()?).spawn();
+        Ok(Self { child: child.context("cargo cannot start")?, output })
+    }
+
+    /// Waits for it, passes on what it said, and keeps the closing lines.
+    fn read(mut self, closing: &mut ClosingLines) -> Result<()> {
+        let status = self.child.wait()?;
+        self.output.rewind()?;
+        show(BufReader::new(&self.output), closing)?;
+        is_success(status)
+    }
+}
+
+/// Whoever stops waiting for it stops it.
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 /// Passes everything on to stdout and keeps the closing lines. Both streams go through one
 /// pipe, so that a suite's name stays before its result.
 fn read_along(mut command: Command, closing: &mut ClosingLines) -> Result<()> {
@@ -188,15 +226,22 @@ fn read_along(mut command: Command, closing: &mut ClosingLines) -> Result<()> {
         command.stdout(writer.try_clone()?).stderr(writer).spawn().context("cargo cannot start")?;
     // The command holds the pipe's other end; reading ends when it is gone too.
     drop(command);
-    let mut reader = BufReader::new(reader);
+    show(BufReader::new(reader), closing)?;
+    is_success(child.wait()?)
+}
+
+fn show(mut output: impl BufRead, closing: &mut ClosingLines) -> Result<()> {
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    while output.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
         closing.read(&text);
         line.clear();
     }
-    let status = child.wait()?;
+    Ok(())
+}
+
+fn is_success(status: ExitStatus) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
