@@ -65,13 +65,7 @@ async fn a_label_becomes_a_pull_request_made_by_a_pod() {
     ]);
     let (issue, run) = pods.labelled("Say hello", &steps).await;
     let name = pods.at_work(&run, 1, "waiting for").await;
-    let runs = pods.cluster.all::<AgentRun>(pods.namespace());
-    pods.site
-        .until("its AgentRun to say that it runs", async || {
-            let status = runs.get(&name).await.ok()?.status?;
-            (status.phase == Phase::Running).then_some(())
-        })
-        .await;
+    pods.shown_running(&name).await;
     let during = look();
     pods.let_go(&run).await;
     pods.site.settled().await;

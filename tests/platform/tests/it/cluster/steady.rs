@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use worker::{AgentRun, Phase};
 
 use crate::harness::{
     cluster::Cluster,
@@ -17,13 +16,7 @@ async fn asked_in(long: Duration) {
     let (_, run) = pods.labelled("Take your time", &json!([{ "wait_for_file": POD_GO }])).await;
     let name = pods.at_work(&run, 1, "waiting for").await;
     // The last that follows from the agent's start.
-    let runs = pods.cluster.all::<AgentRun>(pods.namespace());
-    pods.site
-        .until("its AgentRun to say that it runs", async || {
-            let status = runs.get(&name).await.ok()?.status?;
-            (status.phase == Phase::Running).then_some(())
-        })
-        .await;
+    pods.shown_running(&name).await;
     let calls = || {
         let mut calls = pods.counters("callboard_cluster_calls_total");
         calls.retain(|labels, _| !labels.contains("watch"));

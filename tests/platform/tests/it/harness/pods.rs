@@ -15,6 +15,7 @@ use proto::admin::{
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
+use worker::{AgentRun, Phase};
 
 use super::{
     Database, Plan, Site,
@@ -199,6 +200,16 @@ impl Pods {
             })
             .await;
         format!("attempt-{attempt}")
+    }
+
+    /// Waits until an `AgentRun` says that it runs, the last that follows from its agent's start.
+    pub(crate) async fn shown_running(&self, name: &str) {
+        let runs = self.cluster.all::<AgentRun>(self.namespace());
+        let running = async || {
+            let status = runs.get(name).await.ok()?.status?;
+            (status.phase == Phase::Running).then_some(())
+        };
+        self.site.until("its AgentRun to say that it runs", running).await;
     }
 
     /// Lets the agent of a run, which waits for [`POD_GO`], go on.
