@@ -187,7 +187,7 @@ async fn permissions_are_taken_away_and_given_back() {
         let request = ListEffectsRequest { wanted: Wanted::Dead.into() };
         world.admin().list_effects(request).await.expect("effects").into_inner().effects
     };
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
     let dead = loop {
         let dead = effects().await;
         if dead.iter().any(|effect| effect.kind == "status_comment") {

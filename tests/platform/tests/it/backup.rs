@@ -127,7 +127,7 @@ fn a_backup_of_a_running_platform_is_restored_elsewhere() {
 
 /// The log in both formats, with the same events in the same order.
 fn exported(story: &Story) {
-    let patience = Instant::now() + Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(120);
     let (events, cancelled) = loop {
         let (code, lines, err) = story.callboard(&["audit", "export"]);
         assert_eq!((code, err.as_str()), (0, ""));

@@ -36,7 +36,7 @@ async fn until_outbox(
     wanted: Wanted,
     mut probe: impl FnMut(&[OutboxEffect]) -> bool,
 ) {
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {
         let effects = outbox(world, wanted).await;
         if probe(&effects) {

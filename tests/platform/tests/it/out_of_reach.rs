@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{APP_PERMISSIONS, GO, REPOSITORY, Setup, World, filtered};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn as_app() -> World {
     World::with(Setup { app: true, ..Setup::default() }).await

@@ -260,7 +260,7 @@ async fn an_app_needs_no_webhook_of_the_repository() {
 async fn retention_ran(world: &World) {
     let now = domain::clock::Clock::now(&*world.clock);
     let mut db = world.db().await;
-    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {
         let ran: Option<bool> =
             sqlx::query_scalar("select ran_at >= $1 from retention where kind = 'objects'")

@@ -29,7 +29,7 @@ fn objects(world: &World, kind: &str) -> usize {
 async fn round(world: &World, connection: &mut PgConnection, by: TimeDelta) {
     world.clock.advance(by);
     let now = domain::clock::Clock::now(&*world.clock);
-    let patience = Instant::now() + Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(120);
     loop {
         let kinds: i64 = sqlx::query_scalar("select count(*) from retention where ran_at >= $1")
             .bind(now)

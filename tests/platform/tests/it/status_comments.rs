@@ -30,7 +30,7 @@ async fn until_one_is_held_back(world: &World) {
     .fetch_one(&mut db)
     .await
     .expect("a reaction");
-    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {
         let held: bool =
             sqlx::query_scalar("select last_error is not null from effects where effect_id = $1::uuid")

@@ -44,7 +44,7 @@ fn files_with(folder: &std::path::Path, text: &str) -> Vec<String> {
 
 async fn until_compacted(world: &World) {
     let mut connection = PgConnection::connect(&world.database.url).await.expect("connected");
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {
         let left: i64 = sqlx::query_scalar(
             "select (select count(*) from transcript_chunks) + (select count(*) from attempts where transcript_key is null)",

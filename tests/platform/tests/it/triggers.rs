@@ -18,7 +18,7 @@ async fn settled(world: &World) {
     loop {
         delivered(world).await;
         let seen = world.github.deliveries(world.hook).len();
-        let patience = std::time::Duration::from_secs(30);
+        let patience = std::time::Duration::from_secs(120);
         let left = world.platform().control_plane().settled(patience).await.expect("Postgres answers");
         assert!(left.is_empty(), "{left:?}");
         if world.github.deliveries(world.hook).len() == seen {

@@ -24,7 +24,7 @@ use kube::{
     api::{ListParams, ObjectMeta, Patch, PatchParams, TypeMeta},
     runtime::controller::{self, Action},
 };
-use proto::v1::{ClusterObject, judge_response::Verdict};
+use proto::v1::{ClusterObject, attempt_ended::Cause, judge_response::Verdict};
 use serde::{Serialize, de::DeserializeOwned};
 use telemetry::steps::{self, Step};
 
@@ -150,6 +150,11 @@ impl Controller {
             now,
         };
         let mut observed = observe(&seen);
+        // What an object owns goes with it, and may be seen to go first.
+        if matches!(observed, Observed::Ended { cause: Cause::Deleted, .. }) && !self.is_there(found).await? {
+            self.shared.attempts.missed(&namespace.name, name);
+            return Ok(Action::await_change());
+        }
         let objects = match observed {
             Observed::Ended { .. } => Objects::Over,
             Observed::Nothing | Observed::Waiting { .. } | Observed::Running { .. } => {
@@ -181,6 +186,16 @@ impl Controller {
             }
             (_, Objects::Applied | Objects::Over) => Action::await_change(),
         })
+    }
+
+    /// Whether the API server has it, and means to keep it.
+    async fn is_there(&self, found: &Found) -> Result<bool, Failure> {
+        match self.namespace.api::<Found>().get_opt(found.name()).await {
+            Ok(now) => Ok(now.is_some_and(|now| now.uid() == found.uid() && !now.is_going())),
+            // The rights to look went, as with their namespace: what was seen is all there is to tell.
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether its Job was there. What is watched of Jobs may be behind what we made and behind
@@ -293,11 +308,7 @@ impl Controller {
         let mut owner = ours.desired.agent_run();
         owner.metadata.uid = Some(ours.uid.clone());
         let children = Children::of(&ours.desired, &owner, &self.shared.settings).map_err(|message| {
-            NotApplied::Refused(Refusal {
-                cause: proto::v1::attempt_ended::Cause::Denied,
-                message,
-                at_once: true,
-            })
+            NotApplied::Refused(Refusal { cause: Cause::Denied, message, at_once: true })
         })?;
         steps::around(Step::ChildrenApplied, async {
             if !is_as_applied[0] {

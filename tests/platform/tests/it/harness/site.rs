@@ -33,7 +33,7 @@ use super::{
 };
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How often something is looked at that cannot tell when it changes.
 const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const SITE_SECRET: &str = "the secret of a site";
