@@ -243,14 +243,6 @@ async fn what_a_cluster_did_decides_what_follows() {
     let third = played.lease(SECOND_PROCESS).await.expect("leased again");
     let image = "Its image `registry/agent:1` cannot be fetched: not found";
     assert!(played.report(&third, ended(Cause::Image, image)).await);
-    world.cancel(&played.busy).await.expect("cancelled");
-    let detail = world.finished(&third.run_id).await;
-    let run = detail.run.expect("a run");
-    assert_eq!(
-        (run.state.as_str(), run.class.as_str(), run.message.as_str()),
-        ("failed", "infrastructure", image)
-    );
-    assert_eq!(detail.attempts.len(), 3);
 
     // Whoever may change Jobs does not decide what a run's time is.
     asked(world, "Say goodbye").await;
@@ -259,5 +251,14 @@ async fn what_a_cluster_did_decides_what_follows() {
     let run = played.until_state(&fourth, "lost").await.run.expect("a run");
     assert!(run.message.contains("not the platform's"), "{}", run.message);
     world.cancel(&fourth.run_id).await.expect("cancelled");
+
+    world.cancel(&played.busy).await.expect("cancelled");
+    let detail = world.finished(&third.run_id).await;
+    let run = detail.run.expect("a run");
+    assert_eq!(
+        (run.state.as_str(), run.class.as_str(), run.message.as_str()),
+        ("failed", "infrastructure", image)
+    );
+    assert_eq!(detail.attempts.len(), 3);
     played.world.end().await;
 }

@@ -233,6 +233,9 @@ impl AdminCalls {
     }
 }
 
+/// How often a run is read that moves while it is read.
+const READS: usize = 5;
+
 /// Why a command did not happen.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
@@ -302,7 +305,18 @@ impl AdminService for AdminCalls {
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<RunDetail>, Status> {
         operator(&request, Action::View)?;
-        let run = self.find(&request.get_ref().id).await?;
+        let id = &request.get_ref().id;
+        let mut run = self.find(id).await?;
+        // A run and its attempts are shown as they were at one time: what moved while they were read is
+        // read again. One that never rests is shown as it was last.
+        for _ in 1..READS {
+            let detail = views::detail(&self.app, &run).await.map_err(|e| failed(&e))?;
+            let now = self.find(id).await?;
+            if (now.state, &now.message) == (run.state, &run.message) {
+                return Ok(Response::new(detail));
+            }
+            run = now;
+        }
         Ok(Response::new(views::detail(&self.app, &run).await.map_err(|e| failed(&e))?))
     }
 
