@@ -20,6 +20,8 @@ use crate::cluster::Cluster;
 
 /// The name pods know the agent gateway by.
 const GATEWAY: &str = "callboard-agents";
+/// How long the cluster may take to know a kind it was told of.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 /// From the label to the pod, at most.
 const POD_APPEARS: Duration = Duration::from_secs(60);
 
@@ -91,6 +93,14 @@ impl Pods {
         apply.stdin.take().context("its input is a pipe")?.write_all(text.as_bytes())?;
         if !apply.wait()?.success() {
             bail!("`kubectl apply` failed; what it said is above");
+        }
+        // The API server takes a moment to know a new kind.
+        let patience = Instant::now() + KNOWN_WITHIN;
+        while !self.cluster.kubectl().args(["get", "arun"]).output()?.status.success() {
+            if Instant::now() > patience {
+                bail!("the cluster does not know what an AgentRun is, though it was told");
+            }
+            thread::sleep(Duration::from_millis(200));
         }
         self.namespace = Some(namespace);
         Ok(())
