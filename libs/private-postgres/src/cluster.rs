@@ -104,7 +104,7 @@ impl Cluster {
         // pg_ctl hands this to a shell: fixed words only, and paths relative to the data.
         let mut options = format!(
             "-c listen_addresses= -c port={PORT} -c unix_socket_directories=../{SOCKETS} \
-             -c unix_socket_permissions=0700 -c max_connections=100 -c shared_buffers=32MB"
+             -c unix_socket_permissions=0700 -c max_connections=300 -c shared_buffers=32MB"
         );
         if !durable {
             options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");

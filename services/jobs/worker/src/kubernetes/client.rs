@@ -118,6 +118,10 @@ impl Call {
     }
 }
 
+/// Said of a quota that is newer than the last count of what it limits; it passes within seconds
+/// (Kubernetes, `apiserver/pkg/admission/plugin/resourcequota/controller.go`).
+pub(super) const UNCOUNTED: &str = "status unknown for quota";
+
 /// The cluster does not take what is made for an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -149,6 +153,9 @@ impl Refusal {
             }
             403 if status.message.contains("exceeded quota") => {
                 (Cause::Quota, false, format!("The quota of {namespace} leaves no room for {what}: {words}"))
+            }
+            403 if status.message.contains(UNCOUNTED) => {
+                (Cause::Quota, false, format!("The quota of {namespace} is not counted yet: {words}"))
             }
             404 => (
                 Cause::Denied,
@@ -220,6 +227,8 @@ mod tests {
         assert_eq!(of(&kube::Error::TlsRequired), None);
         let quota = of(&error(403, "jobs is forbidden: exceeded quota: runs")).unwrap();
         assert_eq!((quota.cause, quota.at_once), (Cause::Quota, false));
+        let uncounted = of(&error(403, "jobs is forbidden: status unknown for quota: runs")).unwrap();
+        assert_eq!((uncounted.cause, uncounted.at_once), (Cause::Quota, false));
         let role =
             "jobs.batch is forbidden: User \"worker\" cannot create resource \"jobs\" in API group \"batch\"";
         let lacking = of(&error(403, role)).unwrap();

@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use proto::v1::attempt_ended::{Cause, Outcome};
 
-use super::{AgentRunSpec, objects::CONTAINER};
+use super::{AgentRunSpec, client::UNCOUNTED, objects::CONTAINER};
 
 /// `128 + signal` is how a container runtime passes on that a program was killed.
 const KILLED: i32 = 128;
@@ -127,6 +127,8 @@ fn refused(said: &str) -> Observed {
     let may_pass = ["error looking up service account", "failed calling webhook", "timeout", "try again"];
     if said.contains("exceeded quota") || said.contains("failed quota") {
         waiting(Cause::Quota, "The quota of its namespace is used up", false)
+    } else if said.contains(UNCOUNTED) {
+        waiting(Cause::Quota, "The quota of its namespace is not counted yet", false)
     } else if said.contains("because it is being terminated") {
         waiting(Cause::Deleted, "Its namespace is being deleted", true)
     } else {

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How long the cluster may take for anything.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whether there is a cluster; where not, it says so to whoever reads that everything passed: libtest
 /// keeps what tests that pass print.

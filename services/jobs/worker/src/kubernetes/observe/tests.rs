@@ -184,6 +184,7 @@ fn why_it_waits_is_said_in_one_sentence() {
         waits("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
         waits("CreateContainerError", "failed to reserve container name"),
         forbidden("exceeded quota: callboard, requested: pods=1, used: pods=4, limited: pods=4"),
+        forbidden("status unknown for quota: callboard, resources: limits.cpu,limits.memory,pods"),
         forbidden(
             "violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"agent\" must set securityContext.allowPrivilegeEscalation=false)",
         ),
