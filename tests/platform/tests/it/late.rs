@@ -10,14 +10,6 @@ use crate::harness::{REPOSITORY, SECRET, SOURCE, Setup, World, sign};
 /// How often recovery looks.
 const NEXT_LOOK: TimeDelta = TimeDelta::minutes(6);
 
-/// Waits until all that was delivered is decided and done.
-async fn settled(world: &World) {
-    let over = |g: &Simulator| g.deliveries(world.hook).iter().all(|d| d.answer.is_some()).then_some(());
-    world.until("an end of all deliveries", over).await;
-    let left = world.platform().control_plane().settled(std::time::Duration::from_secs(60)).await;
-    assert_eq!(left.expect("Postgres answers"), Vec::<String>::new());
-}
-
 /// What was decided about what `mona`, or nobody that is known, asked for on a thread: how it came,
 /// and why it was decided so. Waits until there are so many.
 async fn decided(world: &World, number: u64, many: usize) -> Vec<(String, String)> {
@@ -33,7 +25,7 @@ async fn decided(world: &World, number: u64, many: usize) -> Vec<(String, String
         .await
         .expect("decisions");
         if found.len() >= many {
-            settled(world).await;
+            world.settled().await;
             return found;
         }
         assert!(
@@ -59,18 +51,18 @@ async fn an_issue_that_was_closed_in_the_gap_starts_nothing() {
     for reachable in [true, false] {
         let world = World::start().await;
         let [labelled, commanded] = ["Say hello", "Say good day"].map(|title| world.issue(title, "Please."));
-        settled(&world).await;
+        world.settled().await;
         world.github.fault_delivery(DeliveryFault::Drop, "issues", 1);
         world.github.fault_delivery(DeliveryFault::Drop, "issue_comment", 1);
         world.label(labelled, "run:dev");
         world.github.add_comment(REPOSITORY, commanded, "mona", "/callboard run dev").expect("a comment");
-        settled(&world).await;
+        world.settled().await;
         // Not yet as long as recovery waits for what was under way at its first look.
         world.clock.advance(TimeDelta::seconds(2));
         for issue in [labelled, commanded] {
             world.github.close_issue(REPOSITORY, issue, "mona").expect("closed");
         }
-        settled(&world).await;
+        world.settled().await;
         world.github.unreachable(!reachable);
         world.clock.advance(NEXT_LOOK);
 
@@ -98,18 +90,18 @@ async fn an_issue_that_was_edited_after_a_late_label_of_its_pull_request_starts_
         world.label(pull, "run:dev:revise");
     };
 
-    settled(&world).await;
+    world.settled().await;
     late_label();
-    settled(&world).await;
+    world.settled().await;
     world.clock.advance(NEXT_LOOK);
     let second = world.next_run(issue, &[&first.id]).await;
     world.finished(&second.id).await;
 
     late_label();
-    settled(&world).await;
+    world.settled().await;
     world.clock.advance(TimeDelta::seconds(2));
     world.github.edit_issue_body(REPOSITORY, issue, "reader", "Something else.").expect("edited");
-    settled(&world).await;
+    world.settled().await;
     world.clock.advance(NEXT_LOOK);
     assert_eq!(
         decided(&world, pull, 2).await,
@@ -125,7 +117,7 @@ async fn an_issue_that_was_edited_after_a_late_label_of_its_pull_request_starts_
 async fn a_label_whose_history_lags_is_not_lost() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
-    settled(&world).await;
+    world.settled().await;
     world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
     world.clock.advance(NEXT_LOOK - TimeDelta::seconds(20));
     let histories = "GET /repos/{owner}/{repo}/issues/{number}/timeline";
@@ -136,7 +128,7 @@ async fn a_label_whose_history_lags_is_not_lost() {
     world.github.forget_history(REPOSITORY, issue).expect("forgotten");
     world.clock.advance(TimeDelta::seconds(20));
     world.until("a look at the history", |g| (looks(g) > before).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     assert_eq!(decided(&world, issue, 0).await, []);
     assert!(world.github.labels(REPOSITORY, issue).contains(&"run:dev".to_owned()));
 
@@ -172,7 +164,7 @@ async fn a_label_that_was_left_to_a_webhook_that_failed_is_not_lost() {
     let config = json!({ "projects": [{ "name": "demo", "repositories": own }] });
     let world = World::with(Setup { app: true, config, ..Setup::default() }).await;
     let issue = world.issue("Say hello", "Please.");
-    settled(&world).await;
+    world.settled().await;
     world.label(issue, "run:dev");
     assert_eq!(decided(&world, issue, 1).await, [told("webhook", "own_hook")]);
     world.clock.advance(NEXT_LOOK);

@@ -15,19 +15,6 @@ async fn world(app: bool) -> World {
         .await
 }
 
-/// Waits until all that was delivered is decided and done.
-async fn settled(world: &World) {
-    all_answered(world).await;
-    let left = world.platform().control_plane().settled(std::time::Duration::from_secs(60)).await;
-    assert_eq!(left.expect("Postgres answers"), Vec::<String>::new());
-}
-
-/// Has every delivery been answered, by whomever?
-async fn all_answered(world: &World) {
-    let over = |g: &Simulator| g.deliveries(world.hook).iter().all(|d| d.answer.is_some()).then_some(());
-    world.until("an end of all deliveries", over).await;
-}
-
 /// The findings of `callboard check` about what was missed.
 async fn checked(world: &World) -> String {
     let (_, out, err) = world.callboard(&["check", "-o", "json"]).await;
@@ -85,14 +72,14 @@ async fn ten_minutes_away(reachable: bool, app: bool) {
     let mut world = world(app).await;
     let [wanted, refused, moved] =
         ["Say hello", "Let me", "Twice"].map(|title| world.issue(title, "Please."));
-    settled(&world).await;
+    world.settled().await;
     world.down().await;
     world.label(wanted, "run:dev");
     world.label_by(refused, "run:dev", "reader");
     world.clock.advance(TimeDelta::minutes(7));
     world.label(moved, "run:plan");
     world.github.remove_label(REPOSITORY, moved, "run:plan", "mona").expect("taken off");
-    all_answered(&world).await;
+    world.delivered().await;
     world.clock.advance(TimeDelta::minutes(3));
     world.github.unreachable(!reachable);
     world.up().await;
@@ -156,7 +143,7 @@ async fn labels_that_no_delivery_told_of_are_decided_once() {
     let [wanted, refused, young] =
         ["Say hello", "Let me", "At last"].map(|title| world.issue(title, "Please."));
     let edited = world.github.open_issue(REPOSITORY, "reader", "Mine", "Say hello.").expect("an issue");
-    all_answered(&world).await;
+    world.delivered().await;
     world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
     world.label(wanted, "run:dev");
     world.label_by(refused, "run:dev", "reader");
@@ -191,7 +178,7 @@ async fn labels_that_no_delivery_told_of_are_decided_once() {
     let body = late.to_string().into_bytes();
     let answer = world.post("issues", "late", &body, Some(&sign(SECRET, &body))).await;
     assert_eq!(answer.status().as_u16(), 202);
-    settled(&world).await;
+    world.settled().await;
     assert_eq!(
         decisions(&world, wanted).await,
         [told("reconciled", "trigger_label"), told("webhook", "decided_before")]
@@ -206,11 +193,11 @@ async fn a_token_that_may_not_see_webhooks_loses_no_label() {
     let config = json!({ "listen": { "api": free_address() } });
     let mut world = World::with(Setup { config, token_of: Some("mona"), ..Setup::default() }).await;
     let [by_the_owner, by_another] = ["Say hello", "Say more"].map(|title| world.issue(title, "Please."));
-    settled(&world).await;
+    world.settled().await;
     world.down().await;
     world.label_by(by_the_owner, "run:dev", "mona");
     world.label_by(by_another, "run:plan", "octocat");
-    all_answered(&world).await;
+    world.delivered().await;
     world.clock.advance(TimeDelta::minutes(10));
     world.up().await;
 
@@ -231,7 +218,7 @@ async fn a_token_that_may_not_see_webhooks_loses_no_label() {
 async fn a_label_without_a_history_is_explained_once() {
     let mut world = world(false).await;
     let [nameless, wanted] = ["Say hello", "Say more"].map(|title| world.issue(title, "Please."));
-    settled(&world).await;
+    world.settled().await;
     world.api("PATCH", &format!("hooks/{}", world.hook), Some(&json!({ "active": false }))).await;
     world.label(nameless, "run:dev");
     world.github.forget_history(REPOSITORY, nameless).expect("forgotten");
@@ -241,7 +228,7 @@ async fn a_label_without_a_history_is_explained_once() {
         (taken_off && !g.comments(REPOSITORY, nameless).is_empty()).then_some(())
     };
     world.until("an explanation", explained).await;
-    settled(&world).await;
+    world.settled().await;
     let comment = world.github.comments(REPOSITORY, nameless).pop().expect("a word").body;
     filtered().bind(|| insta::assert_snapshot!("setter_unknown", comment));
 
@@ -264,7 +251,7 @@ async fn a_label_without_a_history_is_explained_once() {
 async fn what_came_after_the_backup_is_asked_for_again() {
     let mut world = world(false).await;
     let [wanted, refused] = ["Say hello", "Let me"].map(|title| world.issue(title, "Please."));
-    settled(&world).await;
+    world.settled().await;
     let (backup, url) = (world.folder().join("dump"), world.database.url.clone());
     let perform = |program: &str, arguments: &[&str]| {
         let mut command = subprocess::command(program, world.folder());
@@ -280,7 +267,7 @@ async fn what_came_after_the_backup_is_asked_for_again() {
         let said = |g: &Simulator| (!g.comments(REPOSITORY, issue).is_empty()).then_some(());
         world.until("a word", said).await;
     }
-    all_answered(&world).await;
+    world.delivered().await;
 
     let restored = Database::empty();
     perform("pg_restore", &["--no-owner", "--exit-on-error", "--dbname", &restored.url, backup]);

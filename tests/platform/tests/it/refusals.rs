@@ -4,23 +4,13 @@ use serde_json::json;
 
 use crate::harness::{REPOSITORY, World, filtered};
 
-async fn settled(world: &World) {
-    let left = world
-        .platform()
-        .control_plane()
-        .settled(std::time::Duration::from_secs(30))
-        .await
-        .expect("Postgres answers");
-    assert!(left.is_empty(), "{left:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_needs_write_permission_as_github_states_it_now() {
     let world = World::start().await;
     let issue = world.issue("Say hello", "Please.");
     world.label_by(issue, "run:dev", "triager");
     world.until("a word on the issue", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     filtered().bind(|| insta::assert_snapshot!("refused_without_write", world.comments(issue)[0]));
     assert!(
         !world.github.labels(REPOSITORY, issue).contains(&"run:dev".to_owned()),
@@ -42,7 +32,7 @@ async fn bots_do_not_start_runs_and_are_not_answered() {
             (!g.labels(REPOSITORY, issue).contains(&"run:dev".to_owned())).then_some(())
         })
         .await;
-    settled(&world).await;
+    world.settled().await;
     assert!(world.comments(issue).is_empty());
     assert!(world.explain(&format!("#{issue}")).await.iter().any(|e| e.reason == "bot_actor"));
     world.end().await;
@@ -55,7 +45,7 @@ async fn an_unknown_permission_is_a_refusal() {
     let issue = world.issue("Say hello", "Please.");
     world.label(issue, "run:dev");
     world.until("a word on the issue", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     filtered().bind(|| insta::assert_snapshot!("refused_permission_unknown", world.comments(issue)[0]));
     world.end().await;
 }
@@ -66,7 +56,7 @@ async fn an_unknown_stage_is_answered_with_those_there_are() {
     let issue = world.issue("Say hello", "Please.");
     world.label(issue, "run:deploy");
     world.until("a word on the issue", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     filtered().bind(|| insta::assert_snapshot!("refused_unknown_stage", world.comments(issue)[0]));
     world.end().await;
 }
@@ -99,7 +89,7 @@ async fn other_labels_are_ignored_and_explained() {
                 .map(|_| ())
         })
         .await;
-    settled(&world).await;
+    world.settled().await;
     let explained = world.explain(&format!("#{issue}")).await;
     assert!(explained.iter().any(|e| e.reason == "label_not_a_trigger"), "{explained:?}");
     assert!(world.comments(issue).is_empty());

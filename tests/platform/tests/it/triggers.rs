@@ -7,32 +7,11 @@ use crate::harness::{REPOSITORY, Setup, World, sign};
 
 const SECRET: &str = "a webhook secret of the tests";
 
-/// Everything that was said to the platform has arrived.
-async fn delivered(world: &World) {
-    let arrived = |d: &webhook_simulator::Delivery| d.answer.is_some();
-    world.until("the deliveries", |g| g.deliveries(world.hook).iter().all(arrived).then_some(())).await;
-}
-
-/// Nothing is left to be done, also about what was caused by it.
-async fn settled(world: &World) {
-    loop {
-        delivered(world).await;
-        let seen = world.github.deliveries(world.hook).len();
-        let patience = std::time::Duration::from_secs(120);
-        let left = world.platform().control_plane().settled(patience).await.expect("Postgres answers");
-        assert!(left.is_empty(), "{left:?}");
-        if world.github.deliveries(world.hook).len() == seen {
-            return;
-        }
-    }
-}
-
 /// Everything that was delivered is decided and said; runs may be under way.
 async fn decided(world: &World) {
     let mut db = world.db().await;
     loop {
-        delivered(world).await;
-        let seen = world.github.deliveries(world.hook).len();
+        let seen = world.delivered().await;
         let left: i64 = sqlx::query_scalar(
             "select (select count(*) from deliveries where decided_at is null) + (select count(*) from effects where state = 'pending')",
         )
@@ -81,7 +60,7 @@ async fn the_owner_of_the_token_labels_like_anybody() {
     let run = world.run_of(issue).await;
     let run = world.finished(&run.id).await.run.expect("a run");
     assert_eq!((run.state.as_str(), run.actor.as_str()), ("succeeded", "octocat"));
-    settled(&world).await;
+    world.settled().await;
     // The platform's own `state:in-review` came back once, and is known.
     let echoes = reasons(&world, issue).await.into_iter().filter(|r| r == "own_effect").count();
     assert_eq!(echoes, 1, "{:#?}", world.explain(&format!("#{issue}")).await);
@@ -92,7 +71,7 @@ async fn the_owner_of_the_token_labels_like_anybody() {
             g.labels(REPOSITORY, issue).contains(&"state:in-review".to_owned()).then_some(())
         })
         .await;
-    settled(&world).await;
+    world.settled().await;
     let put_back = newest(&world, issue, "label_put_back").await;
     assert!(put_back.trace.iter().any(|l| !l.rule.is_empty()), "{put_back:#?}");
     assert!(world.comments(issue).iter().any(|c| c.contains("is put back")), "{:#?}", world.comments(issue));
@@ -107,7 +86,7 @@ async fn labels_are_put_back_a_few_times_an_hour() {
     let issue = world.issue("Say hello", "Please.");
     for round in 0..5 {
         world.label_by(issue, "state:approved", "triager");
-        settled(&world).await;
+        world.settled().await;
         let off = !world.github.labels(REPOSITORY, issue).contains(&"state:approved".to_owned());
         assert_eq!(off, round < 3, "round {round}");
         if !off {
@@ -132,7 +111,7 @@ async fn triage_neither_approves_nor_chooses_a_model() {
                 .then_some(())
         })
         .await;
-    settled(&world).await;
+    world.settled().await;
     let refused = newest(&world, issue, "parameter_not_allowed").await;
     assert!(refused.rule.contains("`triager` has triage"), "{}", refused.rule);
     let mut db = world.db().await;
@@ -182,7 +161,7 @@ async fn two_trigger_labels_at_once_start_nothing() {
         });
         deliver(&world, "issues", guid, &body).await;
     }
-    settled(&world).await;
+    world.settled().await;
     assert_eq!(reasons(&world, issue).await.iter().filter(|r| *r == "trigger_conflict").count(), 2);
     assert!(runs(&world).await.is_empty());
     for comment in world.comments(issue) {
@@ -200,7 +179,7 @@ async fn a_command_starts_a_run_and_its_label_starts_nothing_more() {
     world.github.add_comment(REPOSITORY, issue, "mona", quoted).expect("a comment");
     world.github.add_comment(REPOSITORY, issue, "mona", "/callboard run dev").expect("a comment");
     world.until("a pull request", |g| (!g.pull_requests(REPOSITORY).is_empty()).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     let all = runs(&world).await;
     assert_eq!(all.len(), 1, "{all:#?}");
     let reasons = reasons(&world, issue).await;
@@ -267,7 +246,7 @@ async fn a_bot_starts_runs_where_the_configuration_lists_it() {
     world.label_by(issue, "run:dev", "helper[bot]");
     let run = world.run_of(issue).await;
     assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
-    settled(&world).await;
+    world.settled().await;
     assert!(reasons(&world, refused).await.iter().any(|r| r == "bot_actor"));
     assert!(world.comments(refused).is_empty());
     assert_eq!(runs(&world).await.len(), 1);
@@ -291,7 +270,7 @@ async fn a_discussion_ends_with_its_label_and_with_work() {
     decided(&world).await;
     assert_eq!(open(&world).await, 1);
     world.github.remove_label(REPOSITORY, by_label, "mode:discussion", "mona").expect("taken off");
-    settled(&world).await;
+    world.settled().await;
     assert_eq!(open(&world).await, 0);
     assert!(is_over(&runs(&world).await[0]));
 
@@ -308,7 +287,7 @@ async fn a_discussion_ends_with_its_label_and_with_work() {
     assert!(!world.github.labels(REPOSITORY, by_work).contains(&"mode:discussion".to_owned()));
     // The issue is closed: its work ends with it.
     world.github.close_issue(REPOSITORY, by_work, "mona").expect("closed");
-    settled(&world).await;
+    world.settled().await;
     let all = runs(&world).await;
     assert!(all.iter().all(is_over), "{all:#?}");
     assert_eq!(all[0].state, "cancelled");
@@ -328,7 +307,7 @@ async fn a_repository_is_renamed_and_archived() {
             .expect("a repository")
     };
     world.github.archive(REPOSITORY).expect("archived");
-    settled(&world).await;
+    world.settled().await;
     let id = number(&world).await.expect("its number is known");
     let late = |action: &str, name: &str| {
         json!({
@@ -339,16 +318,16 @@ async fn a_repository_is_renamed_and_archived() {
         })
     };
     world.label(issue, "run:dev");
-    settled(&world).await;
+    world.settled().await;
     assert!(reasons(&world, issue).await.iter().any(|r| r == "repository_archived"));
     world.github.unarchive(REPOSITORY).expect("taken out");
-    settled(&world).await;
+    world.settled().await;
     world.github.rename_repository(REPOSITORY, "hello-moon", "octocat").expect("renamed");
-    settled(&world).await;
+    world.settled().await;
     // Sent again after what undid them, they tell when to look, and nothing else.
     deliver(&world, "repository", "archived", &late("archived", REPOSITORY)).await;
     deliver(&world, "repository", "renamed", &late("renamed", "octocat/hello-earth")).await;
-    settled(&world).await;
+    world.settled().await;
     let archived: bool = sqlx::query_scalar("select archived_at is not null from repositories")
         .fetch_one(&mut world.db().await)
         .await
@@ -368,7 +347,7 @@ async fn a_repository_is_renamed_and_archived() {
         let body = json!({ "action": "started", "repository": repository, "sender": { "login": "mona" } });
         deliver(&world, "watch", guid, &body).await;
     }
-    settled(&world).await;
+    world.settled().await;
     for guid in ["new", "old"] {
         let reason = world.explain(guid).await.pop().expect("explained").reason;
         assert_eq!(reason, "event_not_used", "{guid}");
@@ -387,7 +366,7 @@ async fn a_preview_shows_and_starts_nothing() {
     let issue = world.issue("Say hello to the moon", "The README only greets the world.");
     world.label(issue, "run:dev:preview");
     world.until("the preview", |g| (!g.comments(REPOSITORY, issue).is_empty()).then_some(())).await;
-    settled(&world).await;
+    world.settled().await;
     let comment = world.comments(issue).remove(0);
     assert!(comment.contains("preview of `dev` · nothing was started"), "{comment}");
     assert!(comment.contains("Say hello to the moon") && comment.contains("| ✓ |"), "{comment}");
@@ -419,7 +398,7 @@ async fn a_simulation_changes_nothing() {
     });
     let file = world.folder().join("event.json");
     std::fs::write(&file, payload.to_string()).expect("written");
-    settled(&world).await;
+    world.settled().await;
     let decisions = async |world: &World| -> i64 {
         let mut db = world.db().await;
         sqlx::query_scalar("select (select count(*) from decisions) + (select count(*) from runs) + (select count(*) from effects)")

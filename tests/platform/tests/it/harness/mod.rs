@@ -3,9 +3,9 @@
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod contract;
-mod errors;
 mod exactly_once;
 pub(crate) mod leaks;
+mod log;
 mod played;
 pub(crate) mod pods;
 mod postgres;
@@ -28,8 +28,8 @@ use domain::clock::Clock;
 use telemetry::clock::SystemClock;
 
 pub(crate) use self::{
-    errors::errors_logged,
     exactly_once::{Seen, violations},
+    log::errors_logged,
     played::{FIRST_PROCESS, Played, SECOND_PROCESS},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},

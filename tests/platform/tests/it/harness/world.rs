@@ -16,7 +16,11 @@ use telemetry::address::Address;
 use tonic::transport::Channel;
 use webhook_simulator::Simulator;
 
-use super::{Database, TestClock, clock, folder, program};
+use super::{
+    Database, TestClock, clock, folder,
+    log::{errors_logged, keep_log},
+    program,
+};
 
 pub(crate) const REPOSITORY: &str = "octocat/hello-world";
 pub(crate) const SOURCE: &str = "hello-world";
@@ -127,6 +131,7 @@ impl World {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        keep_log();
         let (folder, clock) = (folder(), clock());
         // Time passes for both, unless a clock is wrong.
         let theirs = if setup.clock_off.is_zero() { Arc::clone(&clock) } else { super::clock() };
@@ -241,13 +246,34 @@ impl World {
         }
     }
 
+    /// Waits until every delivery has arrived or could not; tells how many there were.
+    pub(crate) async fn delivered(&self) -> usize {
+        let all = |g: &Simulator| {
+            let deliveries = g.deliveries(self.hook);
+            deliveries.iter().all(|delivery| delivery.answer.is_some()).then_some(deliveries.len())
+        };
+        self.until("an end of all deliveries", all).await
+    }
+
+    /// Waits until nothing is left to be done, also about what was caused by it.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let seen = self.delivered().await;
+            let left = self.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
+            assert!(left.is_empty(), "work was left behind: {left:#?}");
+            if self.github.deliveries(self.hook).len() == seen {
+                return;
+            }
+        }
+    }
+
     /// Ends the story: fails when work was left behind.
     pub(crate) async fn end(mut self) {
-        let left = self.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
-        assert!(left.is_empty(), "work was left behind: {left:#?}");
+        self.settled().await;
         self.down().await;
         self.github.shutdown().await;
         super::contract::assert_described(&self.github.take_exchanges());
+        assert_eq!(errors_logged(), 0, "somebody should act on a line at that level, and nobody has to");
     }
 
     /// Opens an issue as `octocat`.
