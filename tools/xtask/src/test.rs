@@ -38,7 +38,7 @@ const NOT_RUN: &str = "cluster tests: not run: ";
 /// Stories about the cluster at the same time; they wait for pods most of it.
 const CLUSTER_STORIES: &str = "4";
 
-/// Cases per property test with `--long`; 256 without.
+/// Cases per property test with `--long`, where a case takes no more than milliseconds.
 const LONG_CASES: &str = "20000";
 
 /// Runs everything and stops at the first step that fails.
@@ -144,9 +144,6 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
         if images::can_be_made_here() {
             tests.env("CALLBOARD_TEST_DEBIAN", images::package_cache(&root)?);
         }
-        if options.long {
-            tests.env("PROPTEST_CASES", LONG_CASES);
-        }
         read_along(tests, closing)
     });
     if let Some(beside) = beside {
@@ -155,6 +152,12 @@ fn every_step(options: &Options, steps: &mut Steps, closing: &mut ClosingLines) 
     }
     tests?;
     if options.long {
+        steps.run("property tests, longer", || {
+            let mut tests = cargo(&root);
+            tests.args(["test", "--package", "domain", "--package", "control-plane"]);
+            tests.env("SQLX_OFFLINE", "true").env("PROPTEST_CASES", LONG_CASES);
+            read_along(tests, closing)
+        })?;
         steps.run("random histories, half an hour", || {
             let mut histories = cargo(&root);
             histories.args(["test", "--package", "platform-tests", "--test", "it", "as_many_histories"]);

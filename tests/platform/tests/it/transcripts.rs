@@ -5,7 +5,7 @@ use proto::admin::LogsRequest;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::harness::{REPOSITORY, World, filtered};
+use crate::harness::{GO, REPOSITORY, World, filtered};
 
 /// Every row of every table that has the text in it.
 async fn rows_with(world: &World, text: &str) -> Vec<String> {
@@ -173,4 +173,28 @@ fn walk(folder: &std::path::Path) -> Vec<u64> {
         }
     }
     sizes
+}
+
+/// Whoever ends a run has it locked and wants its attempt: what the agent says locks the attempt, and
+/// must not wait for the run then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_says_is_stored_while_its_run_is_locked() {
+    let world = World::start().await;
+    let steps = json!([{ "print": "before" }, { "wait_for_file": GO }, { "print": "after" }]);
+    let issue = world.scripted_issue("Talk", &steps);
+    world.label(issue, "run:dev");
+    let run = world.run_of(issue).await;
+    world.until_waiting(&run.id, 1).await;
+    let mut db = world.db().await;
+    let mut lock = db.begin().await.expect("a transaction");
+    sqlx::query("select from runs where run_id = $1::uuid for update")
+        .bind(&run.id)
+        .execute(&mut *lock)
+        .await
+        .expect("locked");
+    world.let_go(&run.id).await;
+    world.until_log(&run.id, "after").await;
+    lock.rollback().await.expect("let go");
+    world.finished(&run.id).await;
+    world.end().await;
 }

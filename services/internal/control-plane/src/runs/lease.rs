@@ -81,7 +81,7 @@ pub(super) async fn lease(
                   (select count(*) from attempts a join runs o using (run_id)
                     where o.project_id = r.project_id and a.state in ('leased', 'preparing', 'running')),
                   r.created_at
-         limit 1 for update of r skip locked",
+         limit 1 for no key update of r skip locked",
         worker.uuid(),
         app.clock.now(),
         Json(&asking.labels) as _,

@@ -212,9 +212,9 @@ impl TryFrom<RunRow> for Run {
     }
 }
 
-/// The run, locked until the transaction ends.
+/// The run, locked until the transaction ends; rows that refer to it may be written meanwhile.
 pub(crate) async fn lock(tx: &mut PgConnection, id: RunId) -> Result<Option<Run>, RunError> {
-    sqlx::query_scalar!("select run_id from runs where run_id = $1 for update", id.uuid())
+    sqlx::query_scalar!("select run_id from runs where run_id = $1 for no key update", id.uuid())
         .fetch_optional(&mut *tx)
         .await?;
     get(tx, id).await

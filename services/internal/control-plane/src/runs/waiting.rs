@@ -38,7 +38,7 @@ pub(crate) async fn under_way(
 /// The run that waits for the end of this one, which is locked.
 pub(crate) async fn behind(tx: &mut PgConnection, front: RunId) -> Result<Option<Run>, RunError> {
     let id = sqlx::query_scalar!(
-        "select run_id from runs where behind = $1 and state = 'queued' for update",
+        "select run_id from runs where behind = $1 and state = 'queued' for no key update",
         front.uuid()
     )
     .fetch_optional(&mut *tx)

@@ -50,17 +50,17 @@ pub(crate) async fn store(
     let bytes: usize = 256 + chunk.lines.iter().map(|l| l.text.len() + 64).sum::<usize>();
     let size = i32::try_from(bytes).unwrap_or(i32::MAX);
     let mut tx = app.db.begin().await?;
-    // Its row is locked from here on: chunks and their compaction come one after the other.
-    let counted = sqlx::query!(
-        "update attempts set output_bytes = output_bytes + $2 where attempt_id = $1 and transcript_key is null
-         returning output_bytes, open_key_blocks",
+    // Its row is locked from here on: chunks and their compaction come one after the other. It is
+    // changed once, at the end: Postgres looks up the run of a row that one transaction changes twice,
+    // and whoever ends the run has that, and waits for this row.
+    let known = sqlx::query_scalar!(
+        "select open_key_blocks from attempts where attempt_id = $1 and transcript_key is null for no key update",
         attempt.id.uuid(),
-        i64::from(size)
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(counted) = counted else { return Ok(Stored::Done) };
-    let mut open: BTreeSet<String> = counted.open_key_blocks.into_iter().collect();
+    let Some(known) = known else { return Ok(Stored::Done) };
+    let mut open: BTreeSet<String> = known.into_iter().collect();
     let lines = censored(censor, &mut open, chunk);
     let stored = sqlx::query!(
         "insert into transcript_chunks (attempt_id, sequence, lines, bytes, stored_at) values ($1, $2, $3, $4, $5)
@@ -79,19 +79,18 @@ pub(crate) async fn store(
         return Ok(Stored::Done);
     }
     let open: Vec<String> = open.into_iter().collect();
-    let remembered = sqlx::query!(
-        "update attempts set open_key_blocks = $2 where attempt_id = $1",
+    let output_bytes = sqlx::query_scalar!(
+        "update attempts set output_bytes = output_bytes + $2, open_key_blocks = $3 where attempt_id = $1
+         returning output_bytes",
         attempt.id.uuid(),
+        i64::from(size),
         &open
     )
-    .execute(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    if remembered.rows_affected() != 1 {
-        return Err(sqlx::Error::RowNotFound);
-    }
     Topic::Runs.notify(&mut tx).await?;
     steps::commit(tx, Step::TranscriptStored).await?;
-    let over_limit = u64::try_from(counted.output_bytes).unwrap_or_default() > app.agents.output_bytes;
+    let over_limit = u64::try_from(output_bytes).unwrap_or_default() > app.agents.output_bytes;
     Ok(if over_limit { Stored::OverLimit } else { Stored::Done })
 }
 
