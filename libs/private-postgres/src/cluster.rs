@@ -101,7 +101,8 @@ impl Cluster {
                 Err(_) => thread::sleep(Duration::from_millis(50)),
             }
         }
-        // pg_ctl hands this to a shell: fixed words only, and paths relative to the data.
+        // pg_ctl hands this to a shell: fixed words only, and paths relative to the data. A platform
+        // takes up to 23 connections, and stories of several platforms share a server.
         let mut options = format!(
             "-c listen_addresses= -c port={PORT} -c unix_socket_directories=../{SOCKETS} \
              -c unix_socket_permissions=0700 -c max_connections=300 -c shared_buffers=32MB"

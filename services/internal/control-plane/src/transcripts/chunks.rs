@@ -50,17 +50,17 @@ pub(crate) async fn store(
     let bytes: usize = 256 + chunk.lines.iter().map(|l| l.text.len() + 64).sum::<usize>();
     let size = i32::try_from(bytes).unwrap_or(i32::MAX);
     let mut tx = app.db.begin().await?;
-    // Its row is locked from here on: chunks and their compaction come one after the other. It is
-    // changed once, at the end: Postgres looks up the run of a row that one transaction changes twice,
-    // and whoever ends the run has that, and waits for this row.
-    let known = sqlx::query_scalar!(
+    // Its row is locked from here on: chunks and their compaction come one after the other. Runs are
+    // locked before their attempts, so it is changed once: for a second change in one transaction
+    // Postgres locks what its foreign keys refer to, its run among it.
+    let open = sqlx::query_scalar!(
         "select open_key_blocks from attempts where attempt_id = $1 and transcript_key is null for no key update",
         attempt.id.uuid(),
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(known) = known else { return Ok(Stored::Done) };
-    let mut open: BTreeSet<String> = known.into_iter().collect();
+    let Some(open) = open else { return Ok(Stored::Done) };
+    let mut open: BTreeSet<String> = open.into_iter().collect();
     let lines = censored(censor, &mut open, chunk);
     let stored = sqlx::query!(
         "insert into transcript_chunks (attempt_id, sequence, lines, bytes, stored_at) values ($1, $2, $3, $4, $5)

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt::{Debug, Write},
-    sync::{Mutex, MutexGuard, Once, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError},
 };
 
 use domain::clock::Clock;
@@ -21,7 +21,7 @@ use tracing::{
 const KEPT: usize = 40;
 
 static STARTED: Once = Once::new();
-static LOGS: Mutex<Option<HashMap<runtime::Id, Log>>> = Mutex::new(None);
+static LOGS: LazyLock<Mutex<HashMap<runtime::Id, Log>>> = LazyLock::new(Mutex::default);
 
 /// What one story's platforms logged.
 #[derive(Default)]
@@ -30,7 +30,7 @@ struct Log {
     newest: VecDeque<String>,
 }
 
-fn logs() -> MutexGuard<'static, Option<HashMap<runtime::Id, Log>>> {
+fn logs() -> MutexGuard<'static, HashMap<runtime::Id, Log>> {
     LOGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -52,7 +52,7 @@ impl Subscriber for Keeper {
         let mut line = Line(format!("{at} {} {}:", metadata.level(), metadata.target()));
         event.record(&mut line);
         let mut logs = logs();
-        let log = logs.get_or_insert_default().entry(story).or_default();
+        let log = logs.entry(story).or_default();
         log.errors += usize::from(*metadata.level() == Level::ERROR);
         if log.newest.len() == KEPT {
             log.newest.pop_front();
@@ -85,7 +85,7 @@ pub(crate) fn keep_log() {
             usual(panic);
             let Ok(story) = Handle::try_current().map(|runtime| runtime.id()) else { return };
             let logs = logs();
-            let newest = logs.iter().filter_map(|logs| logs.get(&story)).flat_map(|log| &log.newest);
+            let newest = logs.get(&story).into_iter().flat_map(|log| &log.newest);
             newest.for_each(|line| eprintln!("log: {line}"));
         }));
     });
@@ -94,5 +94,5 @@ pub(crate) fn keep_log() {
 /// How many errors this story's platforms logged.
 pub(crate) fn errors_logged() -> usize {
     let story = Handle::current().id();
-    logs().iter().filter_map(|logs| logs.get(&story)).map(|log| log.errors).sum()
+    logs().get(&story).map_or(0, |log| log.errors)
 }
