@@ -80,6 +80,8 @@ async fn a_long_run_is_refreshed_and_no_more_often_than_it_is_news() {
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     until_at_work_for(&world, issue, 0).await;
+    // Before time is moved: what services tell each other to prove who they are is good for seconds.
+    world.until_log(&run.id, "working").await;
     let began = std::time::Instant::now();
     // The first half of a minute is not news, the second makes one.
     world.clock.advance(TimeDelta::seconds(30));
@@ -107,6 +109,8 @@ async fn nothing_is_refreshed_while_the_code_host_has_us_wait() {
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     until_at_work_for(&world, issue, 0).await;
+    // Before time is moved: what services tell each other to prove who they are is good for seconds.
+    world.until_log(&run.id, "working").await;
     let wanted = async || {
         let effects = world.get(&run.id).await.effects;
         effects.iter().filter(|e| e.kind == "status_comment").count()
