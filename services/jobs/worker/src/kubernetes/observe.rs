@@ -145,7 +145,10 @@ fn present(pod: &Pod, seen: &Seen<'_>) -> Observed {
     if is_overdue(pod, seen.now) {
         return died(Cause::NodeLost, format!("Its node{} does not answer.", named(node(pod))));
     }
+    let is_going = pod.metadata.deletion_timestamp.is_some();
     match phase(pod) {
+        // Its container went before its node had looked at how it ended.
+        "Failed" | "Succeeded" if is_going => vanished_without_a_trace(pod, seen),
         "Failed" => seen
             .job
             .and_then(ended_by_the_job)
@@ -155,7 +158,7 @@ fn present(pod: &Pod, seen: &Seen<'_>) -> Observed {
             Observed::Running { node: node(pod).map(str::to_owned) }
         }
         // Deleted before it ran: it will not.
-        _ if pod.metadata.deletion_timestamp.is_some() => vanished(pod, seen),
+        _ if is_going => vanished(pod, seen),
         _ => waiting(pod, seen),
     }
 }

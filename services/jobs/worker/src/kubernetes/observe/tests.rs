@@ -364,6 +364,17 @@ fn how_it_ended_is_said_in_one_sentence() {
                 SOON,
             )),
         ),
+        (
+            "1.20 pod deleted, failed without a word",
+            Told::pod(deleted(pod(json!({ "phase": "Failed" })), SOON)),
+        ),
+        (
+            "1.20 job deleted, its pod failed without a word",
+            without_job(Told::pod(deleted(
+                pod(container("Failed", &json!({ "waiting": { "reason": "ContainerCreating" } }))),
+                SOON,
+            ))),
+        ),
         ("1.20 pod deleted, another in its place", Told { last_pod: Some(running()), ..Told::pod(another) }),
         (
             "pod deleted while nobody looked",
