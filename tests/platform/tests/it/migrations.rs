@@ -125,6 +125,7 @@ const ROWS: &[(i64, &str)] = &[
         20_261_124_000_020,
         "update projects set pods = '{\"cpu_millis\": 500}', pod_ceilings = '{\"max_cpu_millis\": 500}';",
     ),
+    (20_261_125_000_001, "update worker_projects set last_turn_at = now();"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

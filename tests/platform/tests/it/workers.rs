@@ -1,13 +1,15 @@
 //! Workers that are told to rest, and runs for which there is none.
 
 use chrono::TimeDelta;
+use domain::rights::Permission;
 use proto::{
     admin::{ListWorkersRequest, order_worker_request::Order},
     v1::{AttemptEnded, Declaration, LeaseRequest, attempt_ended::Outcome, report_request::What},
 };
 use serde_json::json;
+use webhook_simulator::Simulator;
 
-use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, Setup, World};
+use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, SECRET, SOURCE, Setup, World};
 
 async fn states(world: &World) -> Vec<(String, String)> {
     let listed = world.admin().list_workers(ListWorkersRequest {}).await.expect("workers").into_inner();
@@ -127,5 +129,46 @@ async fn a_stage_gets_a_worker_with_the_labels_it_asks_for() {
     assert_eq!(domain::workers::written(&boasts.labels), "zone=eu");
     assert_eq!(domain::workers::written(&boasts.ignored_labels), "gpu=a100");
     world.cancel(&run.id).await.expect("cancelled");
+    world.end().await;
+}
+
+/// A worker with one place: whoever came with many runs does not keep others waiting until all of
+/// them are done.
+#[tokio::test(flavor = "multi_thread")]
+async fn projects_take_turns_also_where_there_is_one_place() {
+    const ANOTHER: &str = "octocat/another";
+    let repository =
+        |name: &str, source: &str| json!({ "name": name, "source": source, "webhook_secret_file": "secret" });
+    let config = json!({
+        "projects": [
+            { "name": "demo", "repositories": [repository(REPOSITORY, SOURCE)] },
+            { "name": "other", "repositories": [repository(ANOTHER, "another")] },
+        ],
+        "executor": { "local": { "capacity": 1 } },
+    });
+    let world = World::with(Setup { config, ..Setup::default() }).await;
+    let github = &world.github;
+    github.create_repository(ANOTHER, true, &[("README.md", "# Another\n")]).await.expect("a repository");
+    github.set_permission(ANOTHER, "mona", Permission::Write).expect("a permission");
+    let hook = github.add_hook(ANOTHER, &world.webhook().replace(SOURCE, "another"), SECRET).expect("a hook");
+    world.pause("", "everybody gathers").await.expect("paused");
+    for name in [REPOSITORY, REPOSITORY, REPOSITORY, ANOTHER, ANOTHER, ANOTHER] {
+        let issue = github.open_issue(name, "octocat", "Say so", "Please.").expect("an issue");
+        github.add_label(name, issue, "run:dev", "mona").expect("a label");
+        let queued =
+            |g: &Simulator| g.comments(name, issue).first()?.body.contains("everybody gathers").then_some(());
+        world.until("the run to wait", queued).await;
+    }
+    world.resume("").await.expect("resumed");
+    world.settled().await;
+    let heard = |g: &Simulator| g.deliveries(hook).iter().all(|d| d.answer.is_some()).then_some(());
+    world.until("an end of the other's deliveries", heard).await;
+    let turns: Vec<String> = sqlx::query_scalar(
+        "select p.name from events e join projects p using (project_id) where e.action = 'run.active' order by e.sequence",
+    )
+    .fetch_all(&mut world.db().await)
+    .await
+    .expect("the turns");
+    assert_eq!(turns, ["demo", "other", "demo", "other", "demo", "other"]);
     world.end().await;
 }

