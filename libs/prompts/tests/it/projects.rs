@@ -199,5 +199,5 @@ fn no_template_takes_the_platform_down() {
         let problems = problems(&[("en/x.work.md.j2", source)]);
         assert!(problems.starts_with(".callboard/prompts/en/x.work.md.j2:1: "), "{source}: {problems}");
     }
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
 }

@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 use super::{children::Children, pods::Pods, stand_in::StandIn};
 use crate::environment::output;
 
-/// How long a start may take; initdb included.
-const START: Duration = Duration::from_secs(60);
+/// How long a start may take; initdb included, which a busy disk makes wait.
+const START: Duration = Duration::from_secs(180);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Name of the platform's log in the demo's folder.
 pub(super) const LOG: &str = "platform.log";
 
@@ -171,9 +173,8 @@ impl Platform {
 
 /// The status code of a GET; the body is not needed.
 fn status(address: SocketAddr, path: &str) -> Result<u16> {
-    let second = Duration::from_secs(1);
-    let mut stream = TcpStream::connect_timeout(&address, second)?;
-    stream.set_read_timeout(Some(second))?;
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
     // In one piece: `write!` would send fragments, and a server may answer the first.
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;

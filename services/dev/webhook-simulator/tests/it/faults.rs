@@ -178,7 +178,7 @@ async fn deliveries_go_astray() {
     f.github.fault_delivery(DeliveryFault::HoldBack, "*", 1);
     let (first, second) = (label("first"), label("second"));
     assert_eq!((arrived.recv().await.unwrap(), arrived.recv().await.unwrap()), (second, first));
-    f.github.fault_delivery(DeliveryFault::Delay(30), "issues", 1);
+    f.github.fault_delivery(DeliveryFault::Delay(1000), "issues", 1);
     let (first, second) = (label("third"), label("fourth"));
     assert_eq!((arrived.recv().await.unwrap(), arrived.recv().await.unwrap()), (second, first));
     f.github.fault_delivery(DeliveryFault::HoldBack, "*", 1);

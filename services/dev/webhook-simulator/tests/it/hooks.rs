@@ -120,7 +120,10 @@ async fn a_redelivery_has_the_same_guid() {
 #[tokio::test]
 async fn a_delivery_nobody_takes_is_recorded_and_not_repeated() {
     let f = Fixture::new().await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Taken, and nobody listens: no other test gets it.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = socket.local_addr().unwrap();
     let hook = f.github.add_hook(REPOSITORY, &format!("http://{closed}/"), "s").unwrap();
     let answer = f.github.wait_until(|g| g.deliveries(hook).first().and_then(|d| d.answer.clone())).await;
     assert_eq!((answer.status_code, answer.status.as_str()), (502, "failed to connect to host"));

@@ -71,6 +71,7 @@ async fn fifty_at_once_are_one_delivery() {
 #[tokio::test]
 async fn what_is_not_proven_is_401_with_one_text() {
     let gateway = Gateway::start().await;
+    tokio::time::pause();
     let delivery = || Delivery::new("guid-1", ISSUE_LABELED);
     let truncated = Delivery { body: Bytes::from_static(&ISSUE_LABELED[..20]), ..delivery() };
     let forged = [
@@ -153,6 +154,7 @@ async fn the_address_without_a_source_is_for_exactly_one() {
     assert_eq!(gateway.send(delivery("guid-1")).await.status, 202);
     assert_eq!(gateway.control_plane.stored()[0].source, "hello-world");
     let two = Gateway::start().await;
+    tokio::time::pause();
     two.control_plane.set_source("other", "other secret", None);
     two.send(delivery("guid-1")).await.problem(401);
 }
@@ -160,6 +162,7 @@ async fn the_address_without_a_source_is_for_exactly_one() {
 #[tokio::test]
 async fn one_sources_secret_does_not_open_another() {
     let gateway = Gateway::start().await;
+    tokio::time::pause();
     gateway.control_plane.set_source("other", "other secret", None);
     let crossed = Delivery::new("guid-1", ISSUE_LABELED).signed_with("other secret");
     gateway.send(crossed).await.problem(401);

@@ -61,5 +61,4 @@ async fn it_serves_until_told_to_stop() {
     connection.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n"), "{answer}");
     running.await.unwrap().unwrap();
-    assert!(TcpStream::connect(address).await.is_err());
 }

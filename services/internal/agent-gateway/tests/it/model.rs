@@ -15,7 +15,7 @@ use proto::v1::HelloRequest;
 use reqwest::StatusCode;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, oneshot},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -168,9 +168,10 @@ async fn what_is_between_the_backend_and_us_stays_there() {
 
 #[tokio::test]
 async fn an_absent_backend_is_said_by_name() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    drop(listener);
+    // Taken, and nobody listens: no other test gets it.
+    let closed = TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let address = closed.local_addr().expect("bound");
     let world = World::with_model(&format!("http://{address}/v1")).await;
     let answer = ask(&world).await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);

@@ -133,11 +133,14 @@ pub(crate) async fn end_all(
     why: &str,
 ) -> Result<(), RunError> {
     hold_off_pauses(tx).await?;
-    // What waits comes first, so that nothing comes forward.
-    for id in store::runs_under_way(tx, repository.id).await? {
-        if let Some(run) = runs::lock(tx, RunId::from_uuid(id)).await?.filter(|run| !run.state.is_final()) {
-            runs::end(tx, app, &run, RunState::Cancelled, "platform", why).await?;
-        }
+    // The run in front is locked before the one behind it, as everywhere.
+    let mut under_way = Vec::new();
+    for id in store::runs_under_way(tx, repository.id).await?.into_iter().rev() {
+        under_way.extend(runs::lock(tx, RunId::from_uuid(id)).await?.filter(|run| !run.state.is_final()));
+    }
+    // What waits is ended first, so that nothing comes forward.
+    for run in under_way.iter().rev() {
+        runs::end(tx, app, run, RunState::Cancelled, "platform", why).await?;
     }
     Ok(store::drop_effects(tx, repository.id, why, app.clock.now()).await?)
 }

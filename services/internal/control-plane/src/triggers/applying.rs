@@ -288,11 +288,11 @@ async fn note_repository(
         RepositoryChange::MadePrivate | RepositoryChange::MadePublic => return Ok(()),
         RepositoryChange::Deleted => gone(true),
     };
-    projects::store::note(tx, repository.id, &standing, app.clock.now()).await?;
+    // Runs are locked before their repository, as everywhere.
     if standing.gone == Some(true) {
         installations::end_all(tx, app, repository, GONE).await?;
     }
-    Ok(())
+    Ok(projects::store::note(tx, repository.id, &standing, app.clock.now()).await?)
 }
 
 async fn reject(

@@ -191,14 +191,15 @@ async fn checkpoints_are_taken_while_the_agent_works_and_only_when_something_cha
         r#"
         echo one > one.txt; rm README.md; mkfifo pipe; ln -s one.txt link
         while [ ! -e ../../taken ]; do sleep 0.05; done
-        echo two > two.txt
+        echo two > ../two && mv ../two two.txt
         while [ ! -e ../../taken-again ]; do sleep 0.05; done
         sleep 1.5
         "#,
         |assignment| assignment.checkpoint_seconds = 1,
     )
     .await;
-    // However slow the machine is: the agent goes on when its last step has arrived.
+    // However slow the machine is: the agent goes on when its last step has arrived, and a file is
+    // there with its content or not at all.
     let marks = async {
         for (count, mark) in [(3, "taken"), (4, "taken-again")] {
             while gateway.checkpoints().last().is_none_or(|last| files(last).len() < count) {

@@ -92,7 +92,11 @@ impl Pod {
         let work = folder.join("work");
         fs::create_dir_all(&work).expect("made");
         let runner = folder.join("agent-runner");
-        fs::copy(env!("CARGO_BIN_EXE_agent-runner"), &runner).expect("copied");
+        // By another process: what is open for writing here, a child that is just being started has
+        // open too, and the kernel runs no such file.
+        let mut copy = subprocess::command("cp", &folder);
+        let copied = copy.arg(env!("CARGO_BIN_EXE_agent-runner")).arg(&runner).status();
+        assert!(copied.expect("cp").success());
         let (token, ca) = (gateway.token_file(&folder), folder.join("ca.pem"));
         fs::write(&ca, authority).expect("written");
         let mut arguments: Vec<String> = Vec::new();

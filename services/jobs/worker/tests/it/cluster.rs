@@ -30,13 +30,11 @@ use worker::{
 };
 
 use crate::{
+    PATIENCE,
     control_plane::ControlPlane,
     machine::{lease, settings},
     manifests::apply,
 };
-
-/// How long the cluster may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whether there is a cluster; where not, it says so to whoever reads that everything passed: libtest
 /// keeps what tests that pass print.

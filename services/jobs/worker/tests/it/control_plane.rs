@@ -26,6 +26,8 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status};
 
+use crate::PATIENCE;
+
 /// What the service and the test share.
 #[derive(Debug)]
 struct State {
@@ -111,9 +113,9 @@ impl ControlPlane {
     }
 
     pub(crate) async fn report(&mut self) -> ReportRequest {
-        tokio::time::timeout(Duration::from_secs(30), self.reports.recv())
+        tokio::time::timeout(PATIENCE, self.reports.recv())
             .await
-            .expect("a report within 30 s")
+            .expect("a report in time")
             .expect("the service runs")
     }
 

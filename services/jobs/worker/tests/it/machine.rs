@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use proto::v1::AttemptLease;
@@ -24,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use worker::{ExecutorSettings, LocalSettings, Mount, Sandbox, Settings};
 
-use crate::control_plane::ControlPlane;
+use crate::{PATIENCE, control_plane::ControlPlane};
 
 /// The run token of every attempt here.
 pub(crate) const TOKEN: &str = "run-token-of-the-test";
@@ -55,9 +54,14 @@ impl Machine {
     /// A worker whose agent runner is the Perl program `runner`.
     pub(crate) fn start(runner: &str, sandbox: Sandbox) -> Self {
         let mut machine = Self::prepare(runner);
-        let settings = settings(machine.folder.path(), sandbox);
-        machine.worker = Some(tokio::spawn(worker::run(settings, machine.shutdown.clone())));
+        machine.begin(sandbox);
         machine
+    }
+
+    /// Starts its worker.
+    pub(crate) fn begin(&mut self, sandbox: Sandbox) {
+        let settings = settings(self.folder.path(), sandbox);
+        self.worker = Some(tokio::spawn(worker::run(settings, self.shutdown.clone())));
     }
 
     /// The same without a worker.
@@ -102,7 +106,7 @@ impl Machine {
             stream.read_to_string(&mut text).await.expect("read");
             text
         };
-        tokio::time::timeout(Duration::from_secs(30), receive).await.expect("the stub speaks within 30 s")
+        tokio::time::timeout(PATIENCE, receive).await.expect("the stub speaks in time")
     }
 
     /// Ends the worker and waits for it.
@@ -116,8 +120,8 @@ impl Machine {
     /// Waits until the worker has ended by itself.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         let worker = self.worker.take().expect("it runs");
-        let ended = tokio::time::timeout(Duration::from_secs(30), worker).await;
-        ended.expect("it ends within 30 s").expect("no panic")
+        let ended = tokio::time::timeout(PATIENCE, worker).await;
+        ended.expect("it ends in time").expect("no panic")
     }
 
     /// Workspaces that are there.

@@ -1,6 +1,6 @@
 //! The worker against a control plane of the test's own, with real sandboxes.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use proto::v1::{Limits, attempt_ended::Outcome};
 use rustix::{
@@ -15,6 +15,9 @@ mod machine;
 mod manifests;
 
 use machine::{Machine, TOKEN, lease, processes_of, settings};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A process, a child, and one that has left group and session.
 const FAMILY: &str = r#"
@@ -175,8 +178,9 @@ async fn the_deadline_holds_without_the_control_plane() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_runner_nothing_is_started() {
-    let mut machine = Machine::start("", Sandbox::Bubblewrap);
+    let mut machine = Machine::prepare("");
     fs::remove_file(machine.path().join("runner")).unwrap();
+    machine.begin(Sandbox::Bubblewrap);
     machine.control_plane.offer(lease(7));
     let ended = machine.control_plane.ended().await;
     assert_eq!(ended.outcome(), Outcome::NotStarted);

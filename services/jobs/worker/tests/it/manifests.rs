@@ -18,7 +18,7 @@ use proto::admin::{Finding, finding::Level};
 use serde::Deserialize;
 use worker::{Gateway, Grantee, ImagePullPolicy, KubernetesSettings, Most, RunsOf};
 
-use crate::cluster::{PATIENCE, is_named};
+use crate::{PATIENCE, cluster::is_named};
 
 const WORKER: &str = "worker";
 
