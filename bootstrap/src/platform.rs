@@ -105,6 +105,9 @@ impl Platform {
         let mut settings = control_plane_settings(config, &data, database_url, &options)?;
         let labels = config.worker.labels.clone().unwrap_or_default();
         settings.local_worker = Some(LocalWorker { identity: Arc::clone(&worker_identity), labels });
+        // Before the control plane asks for what was missed to be sent again: it finds an open port.
+        let listener = bind("listen.api", config.listen.api).await?;
+        let api = listener.local_addr()?;
         let control_plane = ControlPlane::start(settings, &core).await?;
 
         let internal = Address::Unix(data.control_plane_socket());
@@ -125,8 +128,6 @@ impl Platform {
             ids: options.ids.clone(),
         };
         let api_ready = api_gateway::readiness(&api_gateway);
-        let listener = bind("listen.api", config.listen.api).await?;
-        let api = listener.local_addr()?;
         supervise(&edge, "api-gateway", api_gateway::run(api_gateway, listener, edge.token()));
 
         let local = worker_identity.subject();

@@ -10,8 +10,9 @@ use rustix::process::{
     set_parent_process_death_signal, waitpid,
 };
 
-/// How long processes that are being ended are looked for.
-const ENDED_WITHIN: Duration = Duration::from_secs(5);
+/// How long processes that are being ended are looked for. A pod whose processor time is limited
+/// takes a while to end many.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// How long it is looked for processes that are not held still yet.
 const PAUSED_WITHIN: Duration = Duration::from_millis(500);
 

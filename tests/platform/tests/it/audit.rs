@@ -325,6 +325,8 @@ async fn old_months_are_dropped_after_a_checkpoint() {
     world.label(issue, "run:dev");
     let old = world.run_of(issue).await;
     assert!(!world.finished(&old.id).await.events.is_empty());
+    // A month goes once all of it is numbered, also what is said of our own changes.
+    world.settled().await;
     let first = months(&mut connection).await.remove(0);
 
     // A machine that slept for more than a year: the months in between were never made.

@@ -53,10 +53,7 @@ async fn cost(app: bool) -> String {
         vec![("src/file0.txt", "old\n"), ("docs/file2.txt", "old\n"), ("src/deep/er/kept.txt", "kept\n")];
     let world = World::with(Setup { files, app, ..Setup::default() }).await;
     let issue = world.scripted_issue("Write twenty files", &steps());
-    let looked = |g: &webhook_simulator::Simulator| {
-        g.request_counts().contains_key("GET /repos/{owner}/{repo}/issues").then_some(())
-    };
-    world.until("the look for what was missed", looked).await;
+    world.until_looked(0).await;
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     // Long enough at work that its comment says so.

@@ -385,8 +385,11 @@ async fn tell(server: &Server, step: Step, moment: &str) -> Result<(), String> {
             site.label(issue, "run:dev");
             let run = site.run_of(issue).await;
             site.until_said(&run, "working").await;
-            site.expire_leases().await;
-            site.until("a second attempt", async || (site.attempts(&run).await >= 2).then_some(())).await;
+            site.until("a second attempt", async || {
+                site.expire_leases().await;
+                (site.attempts(&run).await >= 2).then_some(())
+            })
+            .await;
             drop(site.cancel(&run).await);
             "cancelled"
         }

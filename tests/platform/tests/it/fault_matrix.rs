@@ -466,7 +466,8 @@ async fn whatever_github_answers_there_is_one_of_everything_or_a_sentence() {
         filtered().bind(|| insta::assert_snapshot!("fault_matrix", text));
     }
 
-    // One of everything, but for what was left out and is said to be.
+    // One of everything, but for what was left out and is said to be. What our effects caused comes last.
+    world.settled().await;
     let seen = Seen { github: &world.github, hook: world.hook, db: &matrix.db };
     let left_out = |wrong: &String| {
         // The report; and what the revision would have put into the text of its pull request.

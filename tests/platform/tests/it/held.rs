@@ -137,8 +137,8 @@ async fn a_branch_that_moved_in_the_same_file_takes_a_new_attempt() {
     let expected = format!("finished on commit {}", first.base_sha);
     assert!(prompt.contains(&expected) && prompt.contains("\n- `README.md`\n"), "{prompt}");
     // What the first one wrote is at hand, beside the clone of the new state.
-    let work = world.folder().join("data/work");
-    let workspace = std::fs::read_dir(work).expect("workspaces").next().expect("one").expect("read").path();
+    let attempt = &second.attempts.last().expect("the second").id;
+    let workspace = world.folder().join("data/work").join(attempt);
     let read = |path: &str| std::fs::read_to_string(workspace.join("workspace").join(path)).expect("a file");
     assert_eq!(read("earlier/README.md"), "# Hello, world\na\n");
     assert!(read("repo/README.md").starts_with("# Hello, all of you\n"));

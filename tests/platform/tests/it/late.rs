@@ -52,12 +52,12 @@ async fn an_issue_that_was_closed_in_the_gap_starts_nothing() {
         let world = World::start().await;
         let [labelled, commanded] = ["Say hello", "Say good day"].map(|title| world.issue(title, "Please."));
         world.settled().await;
+        world.until_looked(0).await;
         world.github.fault_delivery(DeliveryFault::Drop, "issues", 1);
         world.github.fault_delivery(DeliveryFault::Drop, "issue_comment", 1);
         world.label(labelled, "run:dev");
         world.github.add_comment(REPOSITORY, commanded, "mona", "/callboard run dev").expect("a comment");
         world.settled().await;
-        // Not yet as long as recovery waits for what was under way at its first look.
         world.clock.advance(TimeDelta::seconds(2));
         for issue in [labelled, commanded] {
             world.github.close_issue(REPOSITORY, issue, "mona").expect("closed");
@@ -96,6 +96,10 @@ async fn an_issue_that_was_edited_after_a_late_label_of_its_pull_request_starts_
     world.clock.advance(NEXT_LOOK);
     let second = world.next_run(issue, &[&first.id]).await;
     world.finished(&second.id).await;
+    world.settled().await;
+    let looks = world.looks();
+    world.clock.advance(NEXT_LOOK);
+    world.until_looked(looks).await;
 
     late_label();
     world.settled().await;

@@ -146,8 +146,8 @@ async fn a_run_waits_behind_another() {
     let second = async |world: &World, label: &str| -> Run {
         let off = |g: &webhook_simulator::Simulator| !g.labels(REPOSITORY, issue).iter().any(|l| l == label);
         world.until("the label to be off", |g| off(g).then_some(())).await;
-        world.label(issue, label);
         let comments = world.comments(issue).len();
+        world.label(issue, label);
         world.until("its comment", |g| (g.comments(REPOSITORY, issue).len() > comments).then_some(())).await;
         runs(world).await.remove(0)
     };

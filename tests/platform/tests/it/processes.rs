@@ -1,17 +1,14 @@
 //! Real processes: `callboard up --config` against a GitHub-compatible server it did not
 //! start and knows only by address, the daily commands, and `kill -9`.
 
-use std::{
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::harness::{
     certificates::certificates,
     filtered, folder, program,
-    story::{Story, http_get, run},
+    story::{Story, free_address, http_get, run},
 };
 
 #[test]
@@ -33,7 +30,7 @@ fn a_label_becomes_a_pull_request_through_real_processes() {
         assert_eq!((code, err.as_str()), (0, ""));
         let decision = out
             .split("\n\n")
-            .find(|e| e.contains("issues.labeled") && e.contains("start"))
+            .find(|e| e.contains("issues.labeled") && e.contains("start (trigger_label)"))
             .expect("the decision");
         insta::assert_snapshot!("explain", decision);
         let (code, out, _) = story.callboard(&["run", "logs", &id]);
@@ -148,14 +145,14 @@ fn agents(work: &str) -> usize {
 #[test]
 fn a_worker_over_tcp_uses_tls() {
     let mut story = Story::prepare();
-    certificates(story.path(), "localhost");
-    let internal = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let internal = free_address();
+    certificates(story.path(), &internal.ip().to_string());
     let path = story.path().join("callboard.yaml");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
     config["listen"]["internal"] = json!(internal);
     config["listen"]["tls_certificate_file"] = json!("cert.pem");
     config["listen"]["tls_key_file"] = json!("key.pem");
-    config["control_plane"] = json!(format!("https://localhost:{}", internal.port()));
+    config["control_plane"] = json!(format!("https://{internal}"));
     std::fs::write(&path, config.to_string()).expect("written");
     story.serve("control-plane");
     let (code, _, err) = story.callboard(&[

@@ -1,7 +1,8 @@
 //! No label is lost: what happens at GitHub while nobody listens is made up for, each label once,
 //! and the gap is reported.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::clock::Clock;
 use serde_json::{Value, json};
 use webhook_simulator::Simulator;
 
@@ -50,6 +51,18 @@ async fn until_reported(world: &World, gaps: usize) -> Vec<String> {
     }
 }
 
+/// Waits until recovery has looked since then, and nothing that it found is under way.
+async fn until_caught_up(world: &World, since: DateTime<Utc>) {
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let caught_up = "select exists (select from recovery_hooks where looked_to >= $1)
+        and not exists (select from missed_deliveries where recovered_at is null and given_up_at is null)";
+    let mut db = world.db().await;
+    while !sqlx::query_scalar::<_, bool>(caught_up).bind(since).fetch_one(&mut db).await.expect("an answer") {
+        assert!(tokio::time::Instant::now() < until, "{}", checked(world).await);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// What was decided about labels of an issue, with how it came to us, oldest first.
 async fn decisions(world: &World, issue: u64) -> Vec<(String, String)> {
     sqlx::query_as(
@@ -82,9 +95,11 @@ async fn ten_minutes_away(reachable: bool, app: bool) {
     world.delivered().await;
     world.clock.advance(TimeDelta::minutes(3));
     world.github.unreachable(!reachable);
+    let since = world.clock.now();
     world.up().await;
     if app {
         // GitHub may not have listed yet at the first look what it had just tried.
+        until_caught_up(&world, since).await;
         world.clock.advance(TimeDelta::minutes(6));
     }
 

@@ -1,6 +1,7 @@
 //! Who may start a run, and what people are told when nothing starts.
 
 use serde_json::json;
+use webhook_simulator::Simulator;
 
 use crate::harness::{REPOSITORY, World, filtered};
 
@@ -68,6 +69,8 @@ async fn a_second_label_waits_for_the_first_run() {
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     world.until_log(&run.id, "working").await;
+    let is_off = |g: &Simulator| !g.labels(REPOSITORY, issue).iter().any(|label| label == "run:dev");
+    world.until("the label to be off", |g| is_off(g).then_some(())).await;
     world.label(issue, "run:dev");
     world.until("a refusal", |g| (g.comments(REPOSITORY, issue).len() == 2).then_some(())).await;
     filtered().bind(|| insta::assert_snapshot!("refused_run_under_way", world.comments(issue)[1]));

@@ -124,7 +124,7 @@ async fn nothing_is_refreshed_while_the_code_host_has_us_wait() {
     world.until("a refusal", refused).await;
     // Something else that is held back tells that the publisher has gone on since, before and after
     // it would have been time.
-    for seconds in [0, 35] {
+    for seconds in [0, 31] {
         world.clock.advance(TimeDelta::seconds(seconds));
         until_one_is_held_back(&world).await;
     }

@@ -215,12 +215,13 @@ async fn settle(
         (Outcome::NotStarted, None) => {
             end(tx, app, run, fail(FailureClass::Infrastructure), "platform", message).await?;
         }
+        // The worker's own clock ended it, or a call of its runner was refused for being late: the
+        // deadline is the platform's to say.
+        (Outcome::Stopped | Outcome::Exited, None) if attempt.deadline_at <= app.clock.now() => {
+            out_of_time(tx, app, run, attempt).await?;
+        }
         (Outcome::Exited, None) => {
             lose(tx, app, run, attempt, &format!("the runner ended without a result: {message}")).await?;
-        }
-        // The worker's own clock ended it; the deadline is the platform's to say.
-        (Outcome::Stopped, None) if attempt.deadline_at <= app.clock.now() => {
-            out_of_time(tx, app, run, attempt).await?;
         }
         (Outcome::Died | Outcome::Stopped | Outcome::Unspecified, None) => {
             lose(tx, app, run, attempt, message).await?;

@@ -130,6 +130,8 @@ impl Controller {
         if !others.is_empty() {
             made.ended_job = made.ended_job.or_else(|| job.clone());
             deleting::end_others(namespace, name, job.as_deref(), &others).await;
+            // The next look finds neither, whatever becomes of this one.
+            self.shared.attempts.note(&namespace.name, name, made.clone());
         }
 
         let is_starting = pod.as_deref().is_some_and(is_starting);

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// How long it is waited for what was deleted, before it is deleted again.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(2);
 /// How long it is waited when the API server has what was not seen to be there.
 const NOT_CLEAR: Duration = Duration::from_millis(500);
 /// How long a pod that has a node may take to run before it is asked to end. Kubernetes before 1.22

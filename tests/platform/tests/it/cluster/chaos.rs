@@ -99,7 +99,9 @@ async fn what_is_deleted_under_an_agent_converges() {
 
     // At last the namespace itself: nothing can be made in it any more.
     let (issue, run) = pods.labelled("Without its namespace", &json!([{ "wait_for_file": POD_GO }])).await;
-    pods.at_work(&run, 1, "waiting for").await;
+    let name = pods.at_work(&run, 1, "waiting for").await;
+    // An old kubelet that has not seen its containers yet leaves them running.
+    pods.shown_running(&name).await;
     pods.cluster.delete_namespace(pods.namespace()).await;
     pods.site
         .until("the run to be given up", async || {

@@ -10,15 +10,17 @@ use crate::harness::{
     pods::{POD_GO, PodPlan, Pods},
 };
 
-/// Well below the grace that a pod gets that is asked to end.
-const AT_ONCE: Duration = Duration::from_secs(10);
+/// Below the grace that a pod gets that is asked to end.
+const AT_ONCE: Duration = Duration::from_secs(14);
 
 /// A cancelled run's pod goes at once, and its place is another's. A drained worker's run goes on on
 /// the other worker of the cluster, where it was, and neither touches what the other made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_run_makes_room_and_a_drained_one_goes_on_elsewhere() {
     let Some(cluster) = Cluster::at_hand("cancelling and draining").await else { return };
-    let config = json!({ "executor": { "kubernetes": { "capacity": 1 } } });
+    let config = json!({
+        "agents": { "checkpoint_seconds": 1 }, "executor": { "kubernetes": { "capacity": 1 } },
+    });
     let mut pods = Pods::start(cluster, PodPlan { config, ..PodPlan::default() }).await;
     let (issue, cancelled) =
         pods.labelled("Never mind", &json!([{ "print": "at work" }, { "hang": true }])).await;
@@ -38,7 +40,10 @@ async fn a_cancelled_run_makes_room_and_a_drained_one_goes_on_elsewhere() {
         })
         .await;
     pods.until_comment(issue, "cancelled").await;
-    pods.at_work(&drained, 1, "edited").await;
+    let name = pods.at_work(&drained, 1, "edited").await;
+    pods.shown_running(&name).await;
+    // The last one, for which there is little time, finds nothing that the platform does not have.
+    pods.site.until_checkpoint(&drained).await;
 
     pods.another_worker("near").await;
     pods.until_worker("near", "ready").await;

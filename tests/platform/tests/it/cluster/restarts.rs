@@ -32,6 +32,14 @@ fn phases() -> Vec<Dies> {
         .collect()
 }
 
+/// The worker's process, as the control plane knows it.
+async fn process(pods: &Pods) -> Option<sqlx::types::Uuid> {
+    sqlx::query_scalar("select process_id from workers where name = 'far'")
+        .fetch_one(&pods.site.db)
+        .await
+        .expect("the worker")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
     let Some(cluster) = Cluster::at_hand("killing the worker in every phase").await else { return };
@@ -41,7 +49,11 @@ async fn a_worker_that_is_killed_in_any_phase_goes_on_with_its_attempt() {
         let mut steps = vec![json!({ "write": { "path": format!("{number}.txt"), "content": "done\n" } })];
         killed += match dies {
             Dies::At(step, moment) => {
+                let before = process(&pods).await;
                 pods.worker.kill_and_crash_at(format!("{step}:{moment}"));
+                // A run that is queued before the next is there is given to the one that died.
+                let is_another = async || (process(&pods).await != before).then_some(());
+                pods.site.until("the worker's next process", is_another).await;
                 2
             }
             Dies::AtWork | Dies::UntilReturned => {

@@ -101,7 +101,13 @@ async fn a_run_without_room_says_so_and_runs_once_there_is() {
     let neighbours = pods.cluster.all::<Pod>(&elsewhere.name);
     for (node, room) in &nodes {
         let pod = neighbour(node, room * 6 / 10, &pods.cluster.image);
-        neighbours.create(&PostParams::default(), &pod).await.expect("made");
+        // A namespace has its ServiceAccount a moment after it is made.
+        let made = async || match neighbours.create(&PostParams::default(), &pod).await {
+            Ok(_) => Some(()),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => None,
+            Err(error) => panic!("{error}"),
+        };
+        pods.site.until("the neighbour to be taken", made).await;
     }
     let running = async |node: &String| {
         let pod = neighbours.get(&format!("neighbour-of-{node}")).await.ok()?;
@@ -129,7 +135,7 @@ async fn a_run_without_room_says_so_and_runs_once_there_is() {
 async fn an_image_that_does_not_exist_is_said_and_not_tried_again() {
     let Some(cluster) = Cluster::at_hand("an image that does not exist").await else { return };
     let image = "registry.invalid/nobody/nothing:never";
-    let config = json!({ "executor": { "kubernetes": { "image": image, "pending_seconds": 15 } } });
+    let config = json!({ "executor": { "kubernetes": { "image": image, "pending_seconds": 40 } } });
     let pods = Pods::start(cluster, PodPlan { config, ..PodPlan::default() }).await;
     let (issue, run) = pods.labelled("Run nothing", &json!([])).await;
     pods.site

@@ -132,8 +132,12 @@ pub(crate) fn files(folder: &Path, holds_secrets: &dyn Fn(&Path) -> bool) -> Vec
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() && !holds_secrets(&path) {
-                let bytes = std::fs::read(&path).expect("readable");
-                places.extend(unpacked("file", &path.display().to_string(), bytes));
+                // What is put in the place of something else is moved there.
+                match std::fs::read(&path) {
+                    Ok(bytes) => places.extend(unpacked("file", &path.display().to_string(), bytes)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
             }
         }
     }

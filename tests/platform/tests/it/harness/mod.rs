@@ -16,6 +16,7 @@ mod wire;
 mod world;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -26,6 +27,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::clock::Clock;
 use telemetry::clock::SystemClock;
+use webhook_simulator::Delivery;
 
 pub(crate) use self::{
     exactly_once::{Seen, violations},
@@ -91,6 +93,19 @@ pub(crate) fn filtered() -> insta::Settings {
     settings.add_filter(r"callboard-demo-[0-9a-f]{8}", "NAMESPACE");
     settings.add_filter(r"on node \S+", "on node NODE");
     settings
+}
+
+/// The deliveries whose newest try was answered so.
+pub(crate) fn refused(deliveries: &[Delivery], is_refusal: impl Fn(u16) -> bool) -> Vec<u64> {
+    let mut newest: BTreeMap<&str, &Delivery> = BTreeMap::new();
+    for delivery in deliveries {
+        let known = newest.entry(&delivery.guid).or_insert(delivery);
+        if known.id < delivery.id {
+            *known = delivery;
+        }
+    }
+    let answered = |d: &&Delivery| d.answer.as_ref().is_some_and(|answer| is_refusal(answer.status_code));
+    newest.into_values().filter(answered).map(|delivery| delivery.id).collect()
 }
 
 /// A shared clock for a story.

@@ -25,7 +25,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Setup, TestClock, World};
+use super::{Setup, TestClock, World, merge};
 
 pub(crate) const FIRST_PROCESS: &str = "0198a6a4-7c1e-7d5b-9a51-000000000001";
 pub(crate) const SECOND_PROCESS: &str = "0198a6a4-7c1e-7d5b-9a51-000000000002";
@@ -56,7 +56,13 @@ impl Played {
 
     /// The local worker's agent plays these steps; it prints `working`.
     pub(crate) async fn beside(steps: &Value) -> Self {
-        let config = json!({ "executor": { "local": { "capacity": 1 } } });
+        Self::with(&json!({}), steps).await
+    }
+
+    /// The same, with this on top of the usual configuration.
+    pub(crate) async fn with(more: &Value, steps: &Value) -> Self {
+        let mut config = json!({ "executor": { "local": { "capacity": 1 } } });
+        merge(&mut config, more);
         let world = World::with(Setup { config, ..Setup::default() }).await;
         let busy = world.scripted_issue("Busy", steps);
         world.label(busy, "run:dev");
@@ -113,7 +119,12 @@ impl Played {
 
     pub(crate) async fn lease(&self, process: &str) -> Result<AttemptLease, Status> {
         let request = LeaseRequest { wait_ms: 20_000, process_id: process.to_owned(), declaration: None };
-        Ok(self.worker.clone().lease(request).await?.into_inner().lease.expect("an attempt"))
+        for _ in 0..9 {
+            if let Some(lease) = self.worker.clone().lease(request.clone()).await?.into_inner().lease {
+                return Ok(lease);
+            }
+        }
+        panic!("no attempt")
     }
 
     /// Says something about an attempt; true when it counted.

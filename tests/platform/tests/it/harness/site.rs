@@ -26,7 +26,7 @@ use webhook_simulator::Simulator;
 use super::{
     REPOSITORY, SOURCE, TestClock, clock,
     exactly_once::{Seen, violations},
-    folder, merge, program,
+    folder, merge, program, refused,
     story::free_address,
     supervised::{Start, Supervised},
     world::install,
@@ -269,15 +269,8 @@ impl Site {
 
     /// GitHub never delivers again by itself; a person presses "Redeliver" on what failed.
     pub(crate) fn redeliver_what_failed(&self) {
-        let deliveries = self.github.deliveries(self.hook);
-        for delivery in &deliveries {
-            let failed = |d: &&webhook_simulator::Delivery| {
-                d.answer.as_ref().is_some_and(|a| !(200..300).contains(&a.status_code))
-            };
-            let newest = deliveries.iter().filter(|d| d.guid == delivery.guid).max_by_key(|d| d.id);
-            if newest.is_some_and(|d| d.id == delivery.id && failed(&d)) {
-                self.github.redeliver(delivery.id).expect("sent again");
-            }
+        for id in refused(&self.github.deliveries(self.hook), |status| !(200..300).contains(&status)) {
+            self.github.redeliver(id).expect("sent again");
         }
     }
 
@@ -508,9 +501,10 @@ impl Site {
         found.bind(run).bind(kind).fetch_one(&self.db).await.unwrap_or_default()
     }
 
-    /// Time passes on the database's clock for every lease, as when a worker is silent.
+    /// Time passes on the database's clock for every first attempt's lease, as when its worker is
+    /// silent. One that is not may take it back in time.
     pub(crate) async fn expire_leases(&self) {
-        sqlx::query("update attempts set lease_expires_at = now() - interval '1 second'")
+        sqlx::query("update attempts set lease_expires_at = now() - interval '1 second' where number = 1")
             .execute(&self.db)
             .await
             .expect("Postgres answers");

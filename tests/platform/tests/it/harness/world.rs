@@ -1,6 +1,6 @@
 //! A platform, a stand-in for GitHub with one repository, and the words to tell a story.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use callboard::{Options, Platform, config};
 use chrono::TimeDelta;
@@ -19,7 +19,7 @@ use webhook_simulator::Simulator;
 use super::{
     Database, TestClock, clock, folder,
     log::{errors_logged, keep_log},
-    program,
+    program, refused,
 };
 
 pub(crate) const REPOSITORY: &str = "octocat/hello-world";
@@ -121,6 +121,11 @@ pub(super) fn install(
     github.insert("app".to_owned(), keys);
     config["projects"] = json!([{ "name": "demo", "repositories": [{ "name": REPOSITORY }] }]);
     Installed { app: app.id, hook: app.hook, installation }
+}
+
+/// The gateway had no time to take it.
+fn is_put_off(status: u16) -> bool {
+    status == 503
 }
 
 impl World {
@@ -250,9 +255,33 @@ impl World {
     pub(crate) async fn delivered(&self) -> usize {
         let all = |g: &Simulator| {
             let deliveries = g.deliveries(self.hook);
-            deliveries.iter().all(|delivery| delivery.answer.is_some()).then_some(deliveries.len())
+            let are_answered = deliveries.iter().all(|delivery| delivery.answer.is_some());
+            (are_answered && refused(&deliveries, is_put_off).is_empty()).then_some(deliveries.len())
         };
         self.until("an end of all deliveries", all).await
+    }
+
+    /// GitHub never delivers again by itself. A gateway without time to take a delivery says so; a
+    /// person who sees that presses "Redeliver".
+    async fn redeliver_what_was_put_off(&self) -> Infallible {
+        loop {
+            for id in refused(&self.github.deliveries(self.hook), is_put_off) {
+                self.github.redeliver(id).expect("sent again");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// How often recovery has looked for labels that nobody told of. It does so when nothing waits
+    /// for its decision, and then not again for five minutes.
+    pub(crate) fn looks(&self) -> usize {
+        let counts = self.github.request_counts();
+        counts.get("GET /repos/{owner}/{repo}/issues").copied().unwrap_or_default()
+    }
+
+    /// Waits until recovery has looked once more than so often.
+    pub(crate) async fn until_looked(&self, before: usize) {
+        self.until("the look for what was missed", |_| (self.looks() > before).then_some(())).await;
     }
 
     /// Waits until nothing is left to be done, also about what was caused by it.
@@ -303,7 +332,11 @@ impl World {
 
     /// Waits until something is so; looks again whenever GitHub or a run changes.
     pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut(&Simulator) -> Option<T>) -> T {
-        match tokio::time::timeout(PATIENCE, self.github.wait_until(probe)).await {
+        let found = tokio::select! {
+            found = tokio::time::timeout(PATIENCE, self.github.wait_until(probe)) => found,
+            never = self.redeliver_what_was_put_off() => match never {},
+        };
+        match found {
             Ok(found) => found,
             Err(_) => panic!(
                 "waited in vain for {what}; left to do: {:#?}",
@@ -553,11 +586,20 @@ impl World {
             .post(url)
             .header("content-type", "application/json")
             .header("x-github-event", event)
-            .header("x-github-delivery", guid)
-            .body(body.to_vec());
+            .header("x-github-delivery", guid);
         if let Some(signature) = signature {
             request = request.header("x-hub-signature-256", signature);
         }
-        request.send().await.expect("an answer")
+        let request = request.body(body.to_vec());
+        // As it asks for where it has no time.
+        for _ in 0..60 {
+            let again = request.try_clone().expect("a body that can be sent twice");
+            let answer = again.send().await.expect("an answer");
+            if !is_put_off(answer.status().as_u16()) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("{guid} is put off again and again");
     }
 }
