@@ -6,7 +6,7 @@ use proto::admin::{EffectActionRequest, ListEffectsRequest, list_effects_request
 use serde_json::{Value, json};
 use webhook_simulator::Fault;
 
-use crate::harness::{APP, APP_PERMISSIONS, REPOSITORY, SOURCE, Setup, World, filtered};
+use crate::harness::{APP, APP_PERMISSIONS, PATIENCE, REPOSITORY, SOURCE, Setup, World, filtered};
 
 async fn as_app() -> World {
     World::with(Setup { app: true, ..Setup::default() }).await
@@ -187,7 +187,7 @@ async fn permissions_are_taken_away_and_given_back() {
         let request = ListEffectsRequest { wanted: Wanted::Dead.into() };
         world.admin().list_effects(request).await.expect("effects").into_inner().effects
     };
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
+    let until = tokio::time::Instant::now() + PATIENCE;
     let dead = loop {
         let dead = effects().await;
         if dead.iter().any(|effect| effect.kind == "status_comment") {
@@ -205,7 +205,7 @@ async fn permissions_are_taken_away_and_given_back() {
     settings.bind(|| insta::assert_snapshot!("comment_without_the_permission", dead[0].last_error));
     world.github.set_installation_permissions(installation, &APP_PERMISSIONS).expect("given back");
     // One that was on its way when the permission came back may have died since.
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         for effect in effects().await {
             // A newer comment may have replaced it meanwhile.

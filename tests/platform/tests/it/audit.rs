@@ -16,7 +16,7 @@ use proto::admin::{
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use telemetry::address::Address;
 
-use crate::harness::{TestClock, World, clock, program};
+use crate::harness::{PATIENCE, TestClock, World, clock, program};
 
 async fn connect(world: &World) -> PgConnection {
     PgConnection::connect(&world.database.url).await.expect("connected")
@@ -28,8 +28,7 @@ async fn verify(world: &World) -> VerifyAuditResponse {
 
 /// Everything that was recorded has its number.
 async fn sealed(world: &World) {
-    let left =
-        world.platform().control_plane().settled(Duration::from_secs(30)).await.expect("Postgres answers");
+    let left = world.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
     assert!(left.is_empty(), "{left:#?}");
 }
 
@@ -103,7 +102,7 @@ async fn a_reader_that_comes_and_goes_sees_every_event_once() {
     let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(world.database.url.clone(), n))).collect();
     let ids = Ids::seeded(clock(), 7);
     let (mut last, mut subjects) = (0, vec![Vec::new(); WRITERS as usize]);
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + PATIENCE;
     let mut both = true;
     while subjects.iter().any(|s: &Vec<u32>| s.len() < EACH as usize) {
         assert!(Instant::now() < patience, "not everything came: {last}");
@@ -335,7 +334,7 @@ async fn old_months_are_dropped_after_a_checkpoint() {
     world.label(issue, "run:dev");
     let new = world.run_of(issue).await;
     world.finished(&new.id).await;
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     while months(&mut connection).await.contains(&first) {
         assert!(Instant::now() < patience, "{first} is still there");
         tokio::task::yield_now().await;

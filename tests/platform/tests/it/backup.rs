@@ -1,16 +1,12 @@
 //! The runbook's commands, taken from its page: a running platform is backed up, and restored
 //! in another folder, with a database of one's own and with the private one.
 
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, time::Instant};
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Database, filtered, folder,
+    Database, PATIENCE, filtered, folder,
     story::{Story, run},
 };
 
@@ -133,7 +129,7 @@ fn a_backup_of_a_running_platform_is_restored_elsewhere() {
 
 /// The log in both formats, with the same events in the same order.
 fn exported(story: &Story) {
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     let (events, cancelled) = loop {
         let (code, lines, err) = story.callboard(&["audit", "export"]);
         assert_eq!((code, err.as_str()), (0, ""));

@@ -1,9 +1,6 @@
 //! Work that outlives its worker: checkpoints are taken, kept whole, and gone on from.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use chrono::TimeDelta;
 use proto::v1::{
@@ -15,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use telemetry::address::Address;
 
-use crate::harness::{REPOSITORY, Setup, World, filtered, story::Story};
+use crate::harness::{PATIENCE, REPOSITORY, Setup, World, filtered, story::Story};
 
 /// Steps that edit in every way there is, and end only when they go on from there.
 fn edits() -> Value {
@@ -55,7 +52,7 @@ fn changes(folder: &std::path::Path, git_url: &str, token: &str, branch: &str) -
 
 /// Waits until a run is so.
 fn until(story: &Story, run: &str, what: &str, probe: impl Fn(&Value) -> bool) {
-    let patience = Instant::now() + Duration::from_secs(90);
+    let patience = Instant::now() + PATIENCE;
     loop {
         let detail = story.json(&["run", "get", run]);
         if probe(&detail) {
@@ -94,7 +91,7 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
         let number = story.stand_in(&["issue", "--title", title, "--body", &scripted(steps)]);
         let number: u64 = number.trim().parse().expect("a number");
         story.stand_in(&["label", REPOSITORY, &number.to_string(), "run:dev"]);
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + PATIENCE;
         loop {
             let runs = story.json(&["run", "list"]);
             let all = runs.as_array().expect("runs");
@@ -136,7 +133,7 @@ fn after_its_worker_is_killed_an_attempt_goes_on_from_its_checkpoint() {
     });
 
     until(&story, &idle, "a second attempt", |run| run["attempts"][1]["state"] == "running");
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     while !comment(idle_issue).contains("Attempt 2 starts afresh") {
         assert!(Instant::now() < patience, "{}", comment(idle_issue));
     }
@@ -312,7 +309,7 @@ async fn a_codex_session_is_resumed() {
             .flatten()
             .any(|attempt| attempt.path().join("workspace/repo/first.txt").exists())
     };
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     while !first() {
         assert!(Instant::now() < patience, "the command never ran");
         tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::harness::{REPOSITORY, World, sign};
+use crate::harness::{PATIENCE, REPOSITORY, World, sign};
 
 /// Also the harness's own secret.
 const SECRET: &str = "a webhook secret of the tests";
@@ -105,12 +105,7 @@ async fn a_source_speaks_for_its_own_repository_only() {
         world.post("issues", "foreign", &body, Some(&sign(SECRET, &body))).await.status().as_u16(),
         202
     );
-    let left = world
-        .platform()
-        .control_plane()
-        .settled(std::time::Duration::from_secs(20))
-        .await
-        .expect("Postgres answers");
+    let left = world.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
     assert!(left.is_empty(), "{left:?}");
     let explained = world.explain("foreign").await;
     assert_eq!(explained[0].reason, "source_mismatch");

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::Executor;
 use webhook_simulator::Fault;
 
-use crate::harness::{REPOSITORY, Setup, World, filtered};
+use crate::harness::{PATIENCE, REPOSITORY, Setup, World, filtered};
 
 const COMMENT: &str = "POST /repos/{owner}/{repo}/issues/{number}/comments";
 const COMMENTS: &str = "GET /repos/{owner}/{repo}/issues/{number}/comments";
@@ -36,7 +36,7 @@ async fn until_outbox(
     wanted: Wanted,
     mut probe: impl FnMut(&[OutboxEffect]) -> bool,
 ) {
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let patience = std::time::Instant::now() + PATIENCE;
     loop {
         let effects = outbox(world, wanted).await;
         if probe(&effects) {

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use crate::harness::{REPOSITORY, Setup, World, filtered};
+use crate::harness::{PATIENCE, REPOSITORY, Setup, World, filtered};
 
 /// Processes on this machine whose command line has the text in it.
 fn processes_with(text: &str) -> Vec<String> {
@@ -31,7 +31,7 @@ async fn cancel_ends_the_attempt_at_once_and_says_how_to_start_again() {
     let run = world.finished(&run.id).await;
     assert_eq!(run.run.as_ref().expect("a run").state, "cancelled");
     assert_eq!(run.attempts[0].state, "stopped");
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let patience = std::time::Instant::now() + PATIENCE;
     while !processes_with(&work).is_empty() {
         assert!(std::time::Instant::now() < patience, "processes are left: {:?}", processes_with(&work));
         tokio::task::yield_now().await;

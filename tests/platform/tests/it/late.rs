@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use webhook_simulator::{DeliveryFault, Simulator};
 
-use crate::harness::{REPOSITORY, SECRET, SOURCE, Setup, World, sign};
+use crate::harness::{PATIENCE, REPOSITORY, SECRET, SOURCE, Setup, World, sign};
 
 /// How often recovery looks.
 const NEXT_LOOK: TimeDelta = TimeDelta::minutes(6);
@@ -13,7 +13,7 @@ const NEXT_LOOK: TimeDelta = TimeDelta::minutes(6);
 /// What was decided about what `mona`, or nobody that is known, asked for on a thread: how it came,
 /// and why it was decided so. Waits until there are so many.
 async fn decided(world: &World, number: u64, many: usize) -> Vec<(String, String)> {
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let found: Vec<(String, String)> = sqlx::query_as(
             "select l.provenance, d.reason from decisions d join deliveries l using (delivery_id)

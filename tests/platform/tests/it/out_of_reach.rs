@@ -6,9 +6,7 @@ use std::time::Duration;
 use proto::admin::{Explanation, ListEffectsRequest, list_effects_request::Wanted};
 use serde_json::{Value, json};
 
-use crate::harness::{APP_PERMISSIONS, GO, REPOSITORY, Setup, World, filtered};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::harness::{APP_PERMISSIONS, GO, PATIENCE, REPOSITORY, Setup, World, filtered};
 
 async fn as_app() -> World {
     World::with(Setup { app: true, ..Setup::default() }).await

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{Setup, World, errors_logged, sign};
+use crate::harness::{PATIENCE, Setup, World, errors_logged, sign};
 
 /// Also the harness's own secret.
 const SECRET: &str = "a webhook secret of the tests";
@@ -42,12 +42,7 @@ async fn every_example_payload_is_accepted_and_explained() {
         let answer = world.post(event, &format!("example-{number}"), body, Some(&sign(SECRET, body))).await;
         assert!(answer.status().is_success(), "{event} {number}: {}", answer.status());
     }
-    let left = world
-        .platform()
-        .control_plane()
-        .settled(std::time::Duration::from_secs(60))
-        .await
-        .expect("Postgres answers");
+    let left = world.platform().control_plane().settled(PATIENCE).await.expect("Postgres answers");
     assert!(left.is_empty(), "{left:?}");
     for (number, (event, _)) in payloads.iter().enumerate() {
         let explained = world.explain(&format!("example-{number}")).await;

@@ -1,11 +1,12 @@
 //! Real processes: `callboard up --config` against a GitHub-compatible server it did not
 //! start and knows only by address, the daily commands, and `kill -9`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::harness::{
+    PATIENCE,
     certificates::certificates,
     filtered, folder, program,
     story::{Story, free_address, http_get, run},
@@ -95,7 +96,7 @@ fn killed_platform_takes_its_agents_with_it_and_goes_on_where_it_was() {
     let number = story.stand_in(&["issue", "--title", "Take your time", "--body", script]);
     story.stand_in(&["label", "octocat/hello-world", number.trim(), "run:dev"]);
     let id = story.newest_run();
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + PATIENCE;
     while !story.callboard(&["run", "logs", &id]).1.contains("working") {
         assert!(Instant::now() < patience, "{}", story.log());
     }
@@ -105,7 +106,7 @@ fn killed_platform_takes_its_agents_with_it_and_goes_on_where_it_was() {
     let mut platform = story.platform.take().expect("it runs");
     platform.0.kill().expect("killed");
     platform.0.wait().expect("gone");
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     while agents(&work) > 0 {
         assert!(Instant::now() < patience, "agents outlive the platform");
     }
@@ -113,7 +114,7 @@ fn killed_platform_takes_its_agents_with_it_and_goes_on_where_it_was() {
 
     story.up();
     // The lease runs out by the database's clock, then a second attempt works.
-    let patience = Instant::now() + Duration::from_secs(90);
+    let patience = Instant::now() + PATIENCE;
     loop {
         let run = story.json(&["run", "get", &id]);
         let attempts = run["attempts"].as_array().expect("attempts");

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use webhook_simulator::Simulator;
 
 use crate::harness::{
-    Database, Plan, REPOSITORY, SECRET, Server, Setup, Site, World, filtered, sign, story::free_address,
+    Database, PATIENCE, Plan, REPOSITORY, SECRET, Server, Setup, Site, World, filtered, sign,
+    story::free_address,
 };
 
 /// A world whose webhook keeps its address when the platform is started again.
@@ -41,7 +42,7 @@ async fn reported(world: &World) -> Vec<String> {
 
 /// Waits until so many gaps are reported, and gives their sentences.
 async fn until_reported(world: &World, gaps: usize) -> Vec<String> {
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let said = reported(world).await;
         if said.len() >= gaps {
@@ -53,7 +54,7 @@ async fn until_reported(world: &World, gaps: usize) -> Vec<String> {
 
 /// Waits until recovery has looked since then, and nothing that it found is under way.
 async fn until_caught_up(world: &World, since: DateTime<Utc>) {
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + PATIENCE;
     let caught_up = "select exists (select from recovery_hooks where looked_to >= $1)
         and not exists (select from missed_deliveries where recovered_at is null and given_up_at is null)";
     let mut db = world.db().await;

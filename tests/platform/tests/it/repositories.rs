@@ -7,7 +7,7 @@ use proto::admin::RepositoryRequest;
 use serde_json::{Value, json};
 use webhook_simulator::Fault;
 
-use crate::harness::{REPOSITORY, Setup, World, filtered, merge, sign, story::free_address};
+use crate::harness::{PATIENCE, REPOSITORY, Setup, World, filtered, merge, sign, story::free_address};
 
 const FRESH: &str = "octocat/fresh";
 const HOOK: &str = "/repos/{owner}/{repo}/hooks/{hook}";
@@ -260,7 +260,7 @@ async fn an_app_needs_no_webhook_of_the_repository() {
 async fn retention_ran(world: &World) {
     let now = domain::clock::Clock::now(&*world.clock);
     let mut db = world.db().await;
-    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
+    let patience = tokio::time::Instant::now() + PATIENCE;
     loop {
         let ran: Option<bool> =
             sqlx::query_scalar("select ran_at >= $1 from retention where kind = 'objects'")

@@ -1,13 +1,13 @@
 //! What was kept long enough is really deleted, and said.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::TimeDelta;
 use proto::admin::CheckRequest;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use crate::harness::{World, filtered};
+use crate::harness::{PATIENCE, World, filtered};
 
 /// How many kinds of things the job deletes.
 const KINDS: i64 = 9;
@@ -29,7 +29,7 @@ fn objects(world: &World, kind: &str) -> usize {
 async fn round(world: &World, connection: &mut PgConnection, by: TimeDelta) {
     world.clock.advance(by);
     let now = domain::clock::Clock::now(&*world.clock);
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + PATIENCE;
     loop {
         let kinds: i64 = sqlx::query_scalar("select count(*) from retention where ran_at >= $1")
             .bind(now)

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use webhook_simulator::Fault;
 
-use crate::harness::{REPOSITORY, World};
+use crate::harness::{PATIENCE, REPOSITORY, World};
 
 /// Times the status comments of an issue were written or edited.
 fn writes(world: &World, issue: u64) -> usize {
@@ -30,7 +30,7 @@ async fn until_one_is_held_back(world: &World) {
     .fetch_one(&mut db)
     .await
     .expect("a reaction");
-    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
+    let patience = tokio::time::Instant::now() + PATIENCE;
     loop {
         let held: bool =
             sqlx::query_scalar("select last_error is not null from effects where effect_id = $1::uuid")

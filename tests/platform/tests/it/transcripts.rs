@@ -5,7 +5,7 @@ use proto::admin::LogsRequest;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::harness::{GO, REPOSITORY, World, filtered};
+use crate::harness::{GO, PATIENCE, REPOSITORY, World, filtered};
 
 /// Every row of every table that has the text in it.
 async fn rows_with(world: &World, text: &str) -> Vec<String> {
@@ -44,7 +44,7 @@ fn files_with(folder: &std::path::Path, text: &str) -> Vec<String> {
 
 async fn until_compacted(world: &World) {
     let mut connection = PgConnection::connect(&world.database.url).await.expect("connected");
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let patience = std::time::Instant::now() + PATIENCE;
     loop {
         let left: i64 = sqlx::query_scalar(
             "select (select count(*) from transcript_chunks) + (select count(*) from attempts where transcript_key is null)",

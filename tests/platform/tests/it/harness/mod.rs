@@ -35,7 +35,7 @@ pub(crate) use self::{
     played::{FIRST_PROCESS, Played, SECOND_PROCESS},
     postgres::{Database, Server},
     site::{Plan, SITE_SECRET, Site},
-    world::{APP, APP_PERMISSIONS, GO, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},
+    world::{APP, APP_PERMISSIONS, GO, PATIENCE, REPOSITORY, SECRET, SOURCE, Setup, World, merge, sign},
 };
 
 /// The machine's clock, moved ahead by what a story says.

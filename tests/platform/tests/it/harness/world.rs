@@ -29,7 +29,7 @@ pub(crate) const SECRET: &str = "a webhook secret of the tests";
 /// The file an agent waits for (`wait_for_file`) until [`World::let_go`].
 pub(crate) const GO: &str = "/work/go";
 /// Longest a story waits for anything.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How a story's world differs from the usual one.
 #[derive(Clone, Debug, Default)]
