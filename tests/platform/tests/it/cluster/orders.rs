@@ -10,8 +10,8 @@ use crate::harness::{
     pods::{POD_GO, PodPlan, Pods},
 };
 
-/// Below the grace that a pod gets that is asked to end.
-const AT_ONCE: Duration = Duration::from_secs(14);
+/// Well below the grace that a pod gets that is asked to end.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A cancelled run's pod goes at once, and its place is another's. A drained worker's run goes on on
 /// the other worker of the cluster, where it was, and neither touches what the other made.
