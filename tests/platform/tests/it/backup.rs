@@ -86,11 +86,13 @@ fn a_backup_of_a_running_platform_is_restored_elsewhere() {
     story.up();
     assert_eq!(history(&story, &runs), before);
     // What came between the backup and the end is asked for again, and told of.
+    let patience = Instant::now() + PATIENCE;
     let (code, out, err) = loop {
         let verified = story.callboard(&["audit", "verify"]);
         if !verified.1.contains("wait for their number") {
             break verified;
         }
+        assert!(Instant::now() < patience, "{}", verified.1);
     };
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let mut settings = filtered();

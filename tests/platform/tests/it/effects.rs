@@ -51,6 +51,11 @@ fn count(world: &World, request: &str) -> usize {
     world.github.request_counts().get(request).copied().unwrap_or_default()
 }
 
+/// A status comment that was tried; a newer one that nobody has tried yet may wait behind it.
+fn is_put_off(effect: &OutboxEffect) -> bool {
+    effect.kind == "status_comment" && !effect.last_error.is_empty()
+}
+
 /// How often a comment on this issue was written; its run's report is on another.
 fn comments_written(world: &World, issue: u64) -> usize {
     let on = format!("/issues/{issue}/comments");
@@ -88,13 +93,11 @@ async fn a_comment_of_unknown_fate_is_looked_for_after_the_lag() {
     world.label(issue, "run:dev");
     let run = world.run_of(issue).await;
     until_outbox(&world, "the comment to be put off", Wanted::Pending, |effects| {
-        effects.iter().any(|e| e.kind == "status_comment" && !e.last_error.is_empty())
+        effects.iter().any(is_put_off)
     })
     .await;
     let waiting = outbox(&world, Wanted::Pending).await;
-    // Not a newer one that nobody tried yet.
-    let tried = |e: &&OutboxEffect| e.kind == "status_comment" && !e.last_error.is_empty();
-    let comment = waiting.iter().find(tried).expect("it waits");
+    let comment = waiting.iter().find(|e| is_put_off(e)).expect("it waits");
     let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).expect("a time");
     assert!(at(&comment.available_at) - at(&comment.tried_at) >= TimeDelta::seconds(10), "{comment:?}");
     assert_eq!(comments_written(&world, issue), 1, "not repeated yet");
@@ -125,7 +128,7 @@ async fn a_second_comment_of_ours_is_deleted_and_nobody_elses() {
     let issue = world.scripted_issue("Take your time", &json!([{ "print": "working" }, { "hang": true }]));
     world.label(issue, "run:dev");
     until_outbox(&world, "the comment to be put off", Wanted::Pending, |effects| {
-        effects.iter().any(|e| e.kind == "status_comment" && !e.last_error.is_empty())
+        effects.iter().any(is_put_off)
     })
     .await;
     world.clock.advance(TimeDelta::seconds(11));
@@ -184,12 +187,11 @@ async fn a_publisher_that_comes_back_cleans_up_after_itself() {
     let issue = world.scripted_issue("Nothing", &json!([{ "print": "nothing to do" }]));
     world.label(issue, "run:dev");
     until_outbox(&world, "the comment to be put off", Wanted::Pending, |effects| {
-        effects.iter().any(|e| e.kind == "status_comment" && !e.last_error.is_empty())
+        effects.iter().any(is_put_off)
     })
     .await;
     let waiting = outbox(&world, Wanted::Pending).await;
-    let tried = |e: &&OutboxEffect| e.kind == "status_comment" && !e.last_error.is_empty();
-    let effect = waiting.iter().find(tried).expect("it waits");
+    let effect = waiting.iter().find(|e| is_put_off(e)).expect("it waits");
 
     let mut db = world.db().await;
     // It hangs between its call and its record.
@@ -240,8 +242,7 @@ async fn a_refusal_is_an_answer() {
     })
     .await;
     let waiting = outbox(&world, Wanted::Pending).await;
-    let refused = |e: &&OutboxEffect| e.kind == "status_comment" && !e.last_error.is_empty();
-    let comment = waiting.iter().find(refused).expect("it waits");
+    let comment = waiting.iter().find(|e| is_put_off(e)).expect("it waits");
     assert_eq!((comment.tries, comment.tried_at.as_str()), (0, ""), "{comment:?}");
     let looked = count(&world, COMMENTS);
     world.clock.advance(TimeDelta::seconds(61));

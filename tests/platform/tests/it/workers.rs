@@ -9,7 +9,9 @@ use proto::{
 use serde_json::json;
 use webhook_simulator::Simulator;
 
-use crate::harness::{FIRST_PROCESS, Played, REPOSITORY, SECOND_PROCESS, SECRET, SOURCE, Setup, World};
+use crate::harness::{
+    FIRST_PROCESS, PATIENCE, Played, REPOSITORY, SECOND_PROCESS, SECRET, SOURCE, Setup, World,
+};
 
 async fn states(world: &World) -> Vec<(String, String)> {
     let listed = world.admin().list_workers(ListWorkersRequest {}).await.expect("workers").into_inner();
@@ -27,7 +29,10 @@ async fn a_drained_worker_gives_its_runs_to_the_others() {
     // The last one, for which there is little time, finds nothing that the platform does not have.
     let is_kept = "select exists (select from checkpoints where run_id = $1::uuid)";
     let mut db = world.db().await;
-    while !sqlx::query_scalar::<_, bool>(is_kept).bind(&run).fetch_one(&mut db).await.expect("an answer") {}
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    while !sqlx::query_scalar::<_, bool>(is_kept).bind(&run).fetch_one(&mut db).await.expect("an answer") {
+        assert!(tokio::time::Instant::now() < patience, "no checkpoint is taken");
+    }
     let message = Played::order(world, "local", Order::Drain).await;
     assert!(message.contains("One attempt leaves it"), "{message}");
     assert!(Played::order(world, "local", Order::Drain).await.contains("already"));

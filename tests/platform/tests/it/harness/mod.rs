@@ -95,8 +95,8 @@ pub(crate) fn filtered() -> insta::Settings {
     settings
 }
 
-/// The deliveries whose newest try was answered so.
-pub(crate) fn refused(deliveries: &[Delivery], is_refusal: impl Fn(u16) -> bool) -> Vec<u64> {
+/// The newest try of each delivery.
+pub(crate) fn newest(deliveries: &[Delivery]) -> impl Iterator<Item = &Delivery> {
     let mut newest: BTreeMap<&str, &Delivery> = BTreeMap::new();
     for delivery in deliveries {
         let known = newest.entry(&delivery.guid).or_insert(delivery);
@@ -104,8 +104,13 @@ pub(crate) fn refused(deliveries: &[Delivery], is_refusal: impl Fn(u16) -> bool)
             *known = delivery;
         }
     }
+    newest.into_values()
+}
+
+/// The deliveries whose newest try was answered so.
+pub(crate) fn refused(deliveries: &[Delivery], is_refusal: impl Fn(u16) -> bool) -> Vec<u64> {
     let answered = |d: &&Delivery| d.answer.as_ref().is_some_and(|answer| is_refusal(answer.status_code));
-    newest.into_values().filter(answered).map(|delivery| delivery.id).collect()
+    newest(deliveries).filter(answered).map(|delivery| delivery.id).collect()
 }
 
 /// A shared clock for a story.

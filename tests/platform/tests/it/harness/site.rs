@@ -26,7 +26,7 @@ use webhook_simulator::Simulator;
 use super::{
     REPOSITORY, SOURCE, TestClock, clock,
     exactly_once::{Seen, violations},
-    folder, merge, program, refused,
+    folder, merge, newest, program, refused,
     story::free_address,
     supervised::{Start, Supervised},
     world::install,
@@ -277,16 +277,7 @@ impl Site {
     /// Deliveries that GitHub could not hand over, or waits for.
     fn undelivered(&self) -> Vec<String> {
         let deliveries = self.github.deliveries(self.hook);
-        let mut newest: std::collections::BTreeMap<&str, &webhook_simulator::Delivery> =
-            std::collections::BTreeMap::new();
-        for delivery in &deliveries {
-            let known = newest.entry(&delivery.guid).or_insert(delivery);
-            if known.id < delivery.id {
-                *known = delivery;
-            }
-        }
-        newest
-            .values()
+        newest(&deliveries)
             .filter(|d| d.answer.as_ref().is_none_or(|a| !(200..300).contains(&a.status_code)))
             .map(|d| format!("{} {:?}", d.event, d.action))
             .collect()
