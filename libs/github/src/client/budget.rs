@@ -15,6 +15,9 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 
 /// Of GitHub's 900 a minute: a read is one point, a write is five.
 const POINTS_A_MINUTE: u32 = 850;
+/// How many of them writes leave to reads: what is said of some runs must not keep others from
+/// beginning, for which reads are enough.
+const LEFT_TO_READS: u32 = 100;
 /// Of GitHub's 100 at the same time.
 const AT_A_TIME: u32 = 90;
 /// GitHub's numbers for what people are notified of, and how many of them we leave to those who
@@ -108,9 +111,13 @@ impl Budget {
         if self.under_way >= AT_A_TIME {
             return Err(Full { wait: Duration::from_secs(1), limit: Limit::Pace });
         }
+        let most = match kind {
+            Kind::Kept | Kind::Fresh => POINTS_A_MINUTE,
+            Kind::Content | Kind::Change => POINTS_A_MINUTE - LEFT_TO_READS,
+        };
         let recent = self.points.iter().filter(|(at, _)| *at + MINUTE > now);
-        let mut over = (recent.clone().map(|(_, points)| points).sum::<u32>() + points(kind))
-            .saturating_sub(POINTS_A_MINUTE);
+        let mut over =
+            (recent.clone().map(|(_, points)| points).sum::<u32>() + points(kind)).saturating_sub(most);
         for (at, points) in recent {
             if over == 0 {
                 break;
@@ -229,7 +236,9 @@ mod tests {
         let mut budget = Budget::default();
         assert_eq!(fill(&mut budget, Kind::Fresh, at(0)), 850);
         assert_eq!(secs(budget.admit(Kind::Fresh, at(10))), Some((50, Limit::Pace)));
-        assert_eq!(fill(&mut budget, Kind::Change, at(60)), 170);
+        assert_eq!(fill(&mut budget, Kind::Change, at(60)), 150);
+        assert_eq!(secs(budget.admit(Kind::Change, at(70))), Some((50, Limit::Pace)));
+        assert_eq!(fill(&mut budget, Kind::Fresh, at(70)), 100, "whoever only reads goes on");
 
         let mut budget = Budget::default();
         assert_eq!(fill(&mut budget, Kind::Content, at(0)), 75);

@@ -104,3 +104,17 @@ async fn a_run_that_cannot_be_prepared_begins_when_the_limit_is_over() {
     assert_eq!(world.finished(&run.id).await.run.expect("a run").state, "succeeded");
     world.end().await;
 }
+
+/// Our own pace is such a limit: many runs at once reach it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_over_soon_costs_a_run_no_attempt() {
+    let world = World::start().await;
+    world.github.fault(Fault::SecondaryLimit(3), COMMENTS, 1);
+    let issue = world.scripted_issue("Say hello", &json!([]));
+    world.label(issue, "run:dev");
+    let run = world.next_run(issue, &[]).await;
+    let done = world.finished(&run.id).await;
+    assert_eq!(done.attempts.len(), 1, "{done:#?}");
+    assert!(done.events.iter().all(|event| !event.text.contains("could not begin")), "{done:#?}");
+    world.end().await;
+}

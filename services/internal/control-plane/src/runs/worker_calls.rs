@@ -43,6 +43,8 @@ use crate::{
 const BACKSTOP_SECONDS: i64 = 5;
 /// How long a run may take to be prepared while its lease is kept alive.
 const PREPARE_WITHIN: Duration = Duration::from_secs(25);
+/// A limit that is over this soon costs a run no attempt: it keeps its place, and waits there.
+const WAITED_FOR: Duration = Duration::from_secs(5);
 
 /// The worker service.
 #[derive(Debug)]
@@ -96,11 +98,20 @@ impl WorkerCalls {
                 }
             }
         };
+        let prepared = async {
+            loop {
+                match prepare(&self.app, run).await {
+                    Ok(_) => break,
+                    Err(NotPrepared::Later { at_least: Some(wait), .. }) if wait <= WAITED_FOR => {
+                        tokio::time::sleep(wait).await;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(checkpoints::decide(&self.app, run.id, attempt.id).await?)
+        };
         tokio::select! {
-            prepared = async {
-                prepare(&self.app, run).await?;
-                Ok(checkpoints::decide(&self.app, run.id, attempt.id).await?)
-            } => prepared,
+            prepared = prepared => prepared,
             error = keep_alive => Err(error),
             () = tokio::time::sleep(PREPARE_WITHIN) => {
                 Err(NotPrepared::later("the code host answers too slowly"))

@@ -119,7 +119,11 @@ async fn fifty_runs_share_four_places_fairly() {
     .fetch_all(&pods.site.db)
     .await
     .expect("the attempts");
-    assert_eq!(turns.len(), RUNS, "nothing was tried twice");
+    let lost: Vec<String> = sqlx::query_scalar("select message from attempts where state = 'lost'")
+        .fetch_all(&pods.site.db)
+        .await
+        .expect("the attempts");
+    assert_eq!(turns.len(), RUNS, "nothing was tried twice: {lost:#?}");
     let mut ahead = 0_i32;
     for (turn, project) in turns.iter().enumerate() {
         ahead += if project == "demo" { 1 } else { -1 };
