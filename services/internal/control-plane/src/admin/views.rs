@@ -152,7 +152,7 @@ async fn changeset(app: &App, run: &Run, key: &str) -> Option<admin::Changeset> 
 
 /// Everything about one run.
 pub(super) async fn detail(app: &App, run: &Run) -> Result<RunDetail, RunError> {
-    let attempts = runs::attempts(&app.db, run.id).await?;
+    let attempts = runs::attempts::of_run(&app.db, run.id).await?;
     let mut checkpoints = checkpoints::of_run(&app.db, run.id).await?;
     let publication = publishing::publication(&app.db, run.id).await?;
     let effects = publishing::of_run(&app.db, run.id).await?;

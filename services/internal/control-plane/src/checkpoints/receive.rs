@@ -148,7 +148,7 @@ async fn keep(
     };
     let mut tx = app.db.begin().await?;
     let live = runs::lock(&mut tx, run.id).await?.is_some_and(|r| r.state == RunState::Active)
-        && runs::attempt(&mut *tx, attempt.id).await?.is_some_and(|a| a.state == AttemptState::Running);
+        && runs::attempts::get(&mut *tx, attempt.id).await?.is_some_and(|a| a.state == AttemptState::Running);
     if !live {
         return Ok(false);
     }

@@ -41,7 +41,7 @@ pub(crate) async fn base_to_go_on_from(app: &App, run: &Run) -> Result<Option<Co
 
 /// Decides what an attempt of a prepared run starts from, before the attempt is handed out.
 pub(crate) async fn decide(app: &App, run: RunId, attempt: AttemptId) -> Result<(), RunError> {
-    let Some(attempt) = runs::attempt(&app.db, attempt).await? else { return Ok(()) };
+    let Some(attempt) = runs::attempts::get(&app.db, attempt).await? else { return Ok(()) };
     let mut tx = app.db.begin().await?;
     let Some(run) = runs::lock(&mut tx, run).await? else { return Ok(()) };
     if attempt.number == 1 && run.retry_of.is_none() && run.continues.is_none() {
@@ -120,7 +120,7 @@ fn left_behind(run: &Run, checkpoint: &Checkpoint) -> String {
 pub(crate) async fn afresh(app: &App, attempt: &Attempt, reason: &str) -> Result<(), RunError> {
     let mut tx = app.db.begin().await?;
     let Some(run) = runs::lock(&mut tx, attempt.run).await? else { return Ok(()) };
-    let Some(attempt) = runs::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
+    let Some(attempt) = runs::attempts::get(&mut *tx, attempt.id).await?.filter(|a| a.state.is_live()) else {
         return Ok(());
     };
     let of = match (attempt.restored_from, attempt.session_from) {

@@ -84,7 +84,7 @@ pub(super) async fn about(tx: &mut PgConnection, app: &App, run: &Run) -> Result
     };
     let repository = by_id(&mut *tx, run.repository_id).await?;
     Ok(About {
-        attempts: runs::attempts(&mut *tx, run.id).await?,
+        attempts: runs::attempts::of_run(&mut *tx, run.id).await?,
         publication: publication(&mut *tx, run.id).await?,
         pause,
         asked: asked(&mut *tx, run.id).await?,

@@ -210,7 +210,7 @@ async fn published(
         && let Some(publication) = &about.publication
         && let Some(key) = publication.changeset_key.as_deref()
     {
-        runs::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
+        runs::attempts::phase("publish", attempt.returned_at.unwrap_or(run.created_at), app.clock.now());
         match read_changeset(app, key).await {
             Ok(changeset) => {
                 if run.kind == RunKind::Revise {

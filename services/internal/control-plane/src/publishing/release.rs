@@ -32,7 +32,7 @@ pub(crate) async fn release(
     let key =
         publication.changeset_key.as_deref().ok_or_else(|| damaged("no changeset is kept".to_owned()))?;
     let changeset = stored_changeset(app, key).await.map_err(|e| damaged(e.to_string()))?;
-    let attempts = runs::attempts(&mut *tx, run.id).await?;
+    let attempts = runs::attempts::of_run(&mut *tx, run.id).await?;
     let attempt = attempts.last().ok_or_else(|| damaged("no attempt made it".to_owned()))?;
 
     let noted = sqlx::query!(

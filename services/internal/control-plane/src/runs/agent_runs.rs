@@ -14,8 +14,9 @@ use sqlx::PgConnection;
 
 use super::{
     attempt_calls::cut,
+    attempts::{self, Attempt},
     lease::lease_seconds,
-    store::{self, Attempt, Run, RunError},
+    store::{self, Run, RunError},
 };
 use crate::{
     App, audit,
@@ -150,7 +151,7 @@ pub(super) async fn adopt(
         .await?;
         let Some(taken) = taken else { continue };
         let id = AttemptId::from_uuid(row.attempt_id);
-        let attempt = store::attempt(&mut *tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let attempt = attempts::get(&mut *tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
         if taken.is_new {
             let text = format!(
                 "Worker `{}` was started again and goes on with attempt {}.",

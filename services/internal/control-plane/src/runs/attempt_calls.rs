@@ -22,13 +22,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     agent,
+    attempts::{self, Attempt, move_attempt},
     ending::{Setback, again, end},
     head_moved::input_changeset,
     incoming::Incoming,
     placement,
     prepare::prepare,
     reports::{hello, late_word},
-    store::{self, Attempt, Run, RunError, move_attempt},
+    store::{self, Run, RunError},
 };
 use crate::{
     App, checkpoints,
@@ -68,7 +69,7 @@ impl AttemptCalls {
     /// The attempt, while it lives and belongs to that run.
     async fn live(&self, reference: Option<&AttemptRef>) -> Result<Attempt, Status> {
         let (attempt, run) = ids(reference)?;
-        let attempt = store::attempt(&self.0.db, attempt).await.map_err(|e| internal("attempts.live", &e))?;
+        let attempt = attempts::get(&self.0.db, attempt).await.map_err(|e| internal("attempts.live", &e))?;
         attempt
             .filter(|a| a.run == run && a.state.is_live() && a.deadline_at > self.0.clock.now())
             .ok_or_else(over)
@@ -80,7 +81,7 @@ impl AttemptCalls {
         let noted = async {
             let mut tx = self.0.db.begin().await?;
             if let Some(attempt) =
-                store::attempt(&mut *tx, id).await?.filter(|a| a.run == run && !a.state.is_live())
+                attempts::get(&mut *tx, id).await?.filter(|a| a.run == run && !a.state.is_live())
             {
                 late_word(&mut tx, &self.0, &attempt, "it returned a result").await?;
                 steps::commit(tx, Step::LateWordNoted).await?;
@@ -363,7 +364,7 @@ async fn settle(
     let Some(run) = store::lock(&mut tx, run.id).await?.filter(|r| r.state == RunState::Active) else {
         return Ok(None);
     };
-    let Some(live) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Running)
+    let Some(live) = attempts::get(&mut *tx, attempt.id).await?.filter(|a| a.state == AttemptState::Running)
     else {
         return Ok(None);
     };
@@ -448,7 +449,7 @@ async fn failed(app: &App, attempt: &Attempt, message: &str) -> Result<Option<St
         return Ok(None);
     };
     // Under the lock: another attempt may be at work by now, and this one has no say in it.
-    if store::attempt(&mut *tx, attempt.id).await?.is_none_or(|a| !a.state.is_live()) {
+    if attempts::get(&mut *tx, attempt.id).await?.is_none_or(|a| !a.state.is_live()) {
         return Ok(None);
     }
     end(&mut tx, app, &run, RunState::Failed(FailureClass::Agent), "platform", message).await?;

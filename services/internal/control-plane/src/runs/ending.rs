@@ -10,7 +10,10 @@ use domain::{
 };
 use sqlx::PgConnection;
 
-use super::store::{self, Attempt, Run, RunError, move_attempt, move_run};
+use super::{
+    attempts::{self, Attempt, move_attempt},
+    store::{Run, RunError, move_run},
+};
 use crate::{App, publishing, wake::Topic};
 
 /// Ends a run for good and says so. Its live attempt is stopped at once.
@@ -22,7 +25,7 @@ pub(crate) async fn end(
     actor: &str,
     message: &str,
 ) -> Result<Run, RunError> {
-    if let Some(attempt) = store::live_attempt(tx, run.id).await? {
+    if let Some(attempt) = attempts::live(tx, run.id).await? {
         move_attempt(tx, app, run, &attempt, AttemptState::Stopped, message).await?;
     }
     if let Some(publication) = publishing::publication(&mut *tx, run.id).await?

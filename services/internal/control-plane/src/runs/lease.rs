@@ -9,7 +9,10 @@ use domain::{
 use proto::v1::Declaration;
 use sqlx::{PgConnection, types::Json};
 
-use super::store::{self, Attempt, Run, RunError, move_run};
+use super::{
+    attempts::{self, Attempt},
+    store::{self, Run, RunError, move_run},
+};
 use crate::{
     App,
     pauses::hold_off_pauses,
@@ -145,7 +148,7 @@ async fn insert_attempt(
     )
     .execute(&mut *tx)
     .await?;
-    store::attempt(&mut *tx, id).await?.ok_or(RunError::Database(sqlx::Error::RowNotFound))
+    attempts::get(&mut *tx, id).await?.ok_or(RunError::Database(sqlx::Error::RowNotFound))
 }
 
 /// What became of a sign of life for one lease.

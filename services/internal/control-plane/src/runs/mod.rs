@@ -3,6 +3,7 @@
 mod agent;
 mod agent_runs;
 mod attempt_calls;
+pub(crate) mod attempts;
 mod ending;
 mod head_moved;
 mod incoming;
@@ -22,15 +23,13 @@ mod worker_calls;
 
 pub(crate) use self::{
     attempt_calls::AttemptCalls,
+    attempts::Attempt,
     ending::{cancel, end},
     head_moved::{again_on_new_head, input_changeset},
     incoming::Incoming,
     prepare::{NotPrepared, preview},
     start::{NewRun, start},
-    store::{
-        Attempt, IssueSnapshot, Run, RunError, attempt, attempts, event, get, list, lock, move_run, of_issue,
-        phase,
-    },
+    store::{IssueSnapshot, Run, RunError, event, get, list, lock, move_run, of_issue},
     waiting::{behind, that_wait, under_way, waits},
     watchdog::spawn,
     worker_calls::WorkerCalls,

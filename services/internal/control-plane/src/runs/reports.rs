@@ -15,8 +15,9 @@ use sqlx::PgConnection;
 use super::{
     agent_runs,
     attempt_calls::{MAX_MESSAGE_BYTES, cut},
+    attempts::{self, Attempt, move_attempt},
     ending::{end, hand_back, lose, out_of_time},
-    store::{self, Attempt, Run, RunError, move_attempt},
+    store::{self, Run, RunError},
 };
 use crate::{
     App, publishing,
@@ -42,7 +43,7 @@ pub(super) enum Heard {
 /// what its report comes to.
 async fn held(tx: &mut PgConnection, attempt: &Attempt) -> Result<Result<(Run, Attempt), Heard>, RunError> {
     let Some(run) = store::lock(&mut *tx, attempt.run).await? else { return Ok(Err(Heard::Over)) };
-    let Some(now) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(Err(Heard::Over)) };
+    let Some(now) = attempts::get(&mut *tx, attempt.id).await? else { return Ok(Err(Heard::Over)) };
     Ok(match (now.state.is_live(), now.fence == attempt.fence) {
         (false, _) => Err(Heard::Over),
         (true, false) => Err(Heard::Adopted),
@@ -165,7 +166,7 @@ pub(super) async fn ended(app: &App, attempt: &Attempt, ended: &AttemptEnded) ->
     let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(Heard::Over) };
     let fence = attempt.fence;
     // Under the lock: a result or a stop may have come first, or another process has adopted it.
-    let Some(attempt) = store::attempt(&mut *tx, attempt.id).await? else { return Ok(Heard::Over) };
+    let Some(attempt) = attempts::get(&mut *tx, attempt.id).await? else { return Ok(Heard::Over) };
     match attempt.state {
         AttemptState::Leased | AttemptState::Preparing | AttemptState::Running if attempt.fence != fence => {
             return Ok(Heard::Adopted);
@@ -266,9 +267,9 @@ fn claim(app: &App, text: &str) -> String {
 /// The runner said hello: the attempt runs, and people are told.
 pub(super) async fn hello(app: &App, id: AttemptId) -> Result<Option<(Run, Attempt)>, RunError> {
     let mut tx = app.db.begin().await?;
-    let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(None) };
+    let Some(attempt) = attempts::get(&mut *tx, id).await? else { return Ok(None) };
     let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(None) };
-    let Some(mut attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
+    let Some(mut attempt) = attempts::get(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
         return Ok(None);
     };
     if attempt.state == AttemptState::Leased {

@@ -9,6 +9,7 @@ use domain::ids::{AttemptId, Id};
 use telemetry::shutdown::Shutdown;
 
 use super::{
+    attempts,
     ending::{lose, out_of_time},
     no_worker,
     store::{self, RunError},
@@ -86,10 +87,10 @@ async fn look(app: &App, are_heard: bool) -> Result<(), RunError> {
 /// Ends one attempt that is out of time or silent.
 async fn settle(app: &App, id: AttemptId, are_heard: bool) -> Result<(), RunError> {
     let mut tx = app.db.begin().await?;
-    let Some(attempt) = store::attempt(&mut *tx, id).await? else { return Ok(()) };
+    let Some(attempt) = attempts::get(&mut *tx, id).await? else { return Ok(()) };
     let Some(run) = store::lock(&mut tx, attempt.run).await? else { return Ok(()) };
     // Read again under the lock: it may have ended or been renewed meanwhile.
-    let Some(attempt) = store::attempt(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
+    let Some(attempt) = attempts::get(&mut *tx, id).await?.filter(|a| a.state.is_live()) else {
         return Ok(());
     };
     if attempt.deadline_at <= app.clock.now() {

@@ -21,12 +21,13 @@ use tonic::{Request, Response, Status};
 
 use super::{
     agent_runs,
+    attempts::{self, Attempt, move_attempt},
     ending::{Setback, again, end, lose},
     lease::{self, Renewal, lease_seconds},
     placement,
     prepare::{NotPrepared, of_forge, prepare},
     reports::{self, Heard},
-    store::{self, Attempt, Run, RunError, move_attempt},
+    store::{self, Run, RunError},
 };
 use crate::{
     App,
@@ -73,7 +74,7 @@ impl WorkerCalls {
             Ok(()) => {
                 // It may have been cancelled meanwhile; then there is nothing to hand out.
                 let now =
-                    store::attempt(&self.app.db, attempt.id).await.map_err(|e| internal("runs.lease", &e))?;
+                    attempts::get(&self.app.db, attempt.id).await.map_err(|e| internal("runs.lease", &e))?;
                 Ok(now.filter(|a| a.is_held_as(&attempt)).map(|_| self.describe(&run, &attempt)))
             }
             Err(error) => {
@@ -140,7 +141,7 @@ impl WorkerCalls {
             return Ok(());
         };
         // This one and no other: while it was prepared it may have been given up, and another made.
-        let Some(attempt) = store::attempt(&mut *tx, attempt.id).await?.filter(|a| a.is_held_as(attempt))
+        let Some(attempt) = attempts::get(&mut *tx, attempt.id).await?.filter(|a| a.is_held_as(attempt))
         else {
             return Ok(());
         };
@@ -391,7 +392,7 @@ impl WorkerService for WorkerCalls {
         let report = request.into_inner();
         let id = attempt_id(&report.attempt_id)?;
         let app = &self.app;
-        let attempt = store::attempt(&app.db, id).await.map_err(|e| internal("runs.report", &e))?;
+        let attempt = attempts::get(&app.db, id).await.map_err(|e| internal("runs.report", &e))?;
         let Some(attempt) = attempt.filter(|a| a.worker == worker) else {
             tracing::warn!(attempt_id = %id, worker_id = %worker, "report about another worker's attempt changes nothing");
             return Ok(Response::new(ReportResponse { accepted: false, greeted: false }));
