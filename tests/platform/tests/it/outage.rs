@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(2);
 /// How often it is looked whether this machine runs anything at all.
 const BEAT: Duration = Duration::from_millis(20);
+/// Longer than anybody waits for a processor that is only busy.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Answer {
@@ -40,7 +42,7 @@ impl Standstills {
         while is_on.load(Ordering::SeqCst) {
             let due = Instant::now() + BEAT;
             std::thread::sleep(BEAT);
-            if due.elapsed() > 5 * BEAT {
+            if due.elapsed() >= STANDSTILL {
                 self.0.lock().expect("no panic").push((due, Instant::now()));
             }
         }
